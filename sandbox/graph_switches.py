@@ -42,6 +42,8 @@ class GraphSwitches:
     """Occurrences of a series return the extensions of their master."""
 
     # Lists.
+    events_list_spans_calendars: bool = False
+    """``GET /users/{id}/events`` lists the events of all calendars; otherwise those of the default one."""
     empty_page: bool = False
     """Every list has a page without entries, but with a nextLink, before its last page."""
     subscriptions_page_size: int = 100

@@ -214,10 +214,8 @@ class Subscriptions:
         try:
             wanted = datetime.fromisoformat(text)
         except (TypeError, ValueError):
-            raise bad_request(
-                f"Cannot convert the literal '{text}' to the expected type 'Edm.DateTimeOffset'."
-            ) from None
-        if wanted.tzinfo is None:
+            wanted = None
+        if wanted is None or wanted.tzinfo is None:
             raise bad_request(f"Cannot convert the literal '{text}' to the expected type 'Edm.DateTimeOffset'.")
         if wanted > now + LONGEST:
             message = f"Subscription expiration can only be {LONGEST // timedelta(minutes=1)} minutes in the future."
@@ -275,7 +273,7 @@ def _known(body: Mapping[str, Any], properties: frozenset[str]) -> None:
 
 
 def _url(name: str, text: Any) -> str:
-    """https is what Graph wants; plain http to this machine is the simulator's own relaxation."""
+    """Graph wants https; plain http to this machine is the simulator's own relaxation."""
     try:
         url = URL(text, encoded=True)
     except (TypeError, ValueError):
