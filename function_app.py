@@ -1,0 +1,32 @@
+"""The table of triggers: what wakes the app, and which part of it."""
+
+import azure.functions as func
+
+from sync import wiring
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+
+
+@app.route("notifications", methods=["POST"])
+async def notifications(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse(**await wiring.notifications(req.params, req.get_body()))
+
+
+@app.queue_trigger("msg", queue_name="booking-changes", connection="AzureWebJobsStorage")
+async def process_change(msg: func.QueueMessage) -> None:
+    await wiring.process_change(msg.get_body())
+
+
+@app.queue_trigger("msg", queue_name="subscription-lifecycle", connection="AzureWebJobsStorage")
+async def process_lifecycle(msg: func.QueueMessage) -> None:
+    await wiring.process_lifecycle(msg.get_body())
+
+
+@app.timer_trigger("timer", schedule="0 7 * * * *")
+async def renew_subscriptions(timer: func.TimerRequest) -> None:
+    await wiring.renew_subscriptions()
+
+
+@app.timer_trigger("timer", schedule="0 23 2 * * *")
+async def sweep(timer: func.TimerRequest) -> None:
+    await wiring.sweep()

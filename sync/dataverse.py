@@ -1,0 +1,302 @@
+"""Bookings and bookable resources of Dataverse over one ``requests`` session; JSON → our values.
+
+Called from async functions, so each request runs in a thread. What a status means is said in errors.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+from uuid import UUID
+
+import requests
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from requests.adapters import HTTPAdapter
+
+from sync.errors import Malformed, Misconfigured, NotFound, Stale, Transient, UnknownColumn, check
+from sync.model import Booking, CancelBooking, LinkBooking, MoveBooking, Span, UnlinkBooking, Write
+from sync.retry import short_waits
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = (5.0, 30.0)
+"""Seconds to connect and between bytes; a write runs Field Service's plug-ins before it answers."""
+
+CONNECTIONS = 32
+"""Below the 52 concurrent requests a user may have. Source: Dataverse, "Service protection API limits"."""
+
+# Source: bookingstatus table, and Field Service's choice msdyn_bookingsystemstatus. On Break stands before In Progress.
+_STATUS_CANCELED = 3
+_TRAVELING, _ON_BREAK, _IN_PROGRESS, _COMPLETED, _CANCELED = (690970000 + n for n in range(1, 6))
+_HAS_BEGUN = frozenset({_TRAVELING, _ON_BREAK, _IN_PROGRESS, _COMPLETED})
+
+_FIELD_SERVICE_STATUS = "msdyn_fieldservicestatus"
+_USER_RESOURCE = 3
+
+T = TypeVar("T")
+
+
+class Transport:
+    """One session, one pool, for the process's life: authentication, time-outs, short waits, errors by name.
+
+    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``.
+    """
+
+    def __init__(self, url: str, credential: AsyncTokenCredential, now: Callable[[], datetime]) -> None:
+        self._root = f"{url.rstrip('/')}/api/data/v9.2/"
+        self._scope = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/.default"
+        self._credential = credential
+        self._now = now
+        self._session = requests.Session()
+        self._session.mount(url, HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, pool_block=True))
+        # The affinity cookie would tie all instances' calls to one web server and its limits.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers.update(
+            {
+                "Accept": "application/json",
+                "OData-MaxVersion": "4.0",
+                "OData-Version": "4.0",
+                "If-None-Match": "null",
+            }
+        )
+
+    async def get(self, path: str, page_size: int | None = None) -> Any:
+        """The JSON at *path*, which is relative or the nextLink of an earlier page, its query percent-encoded."""
+        return await self._send("GET", path, {"Prefer": f"odata.maxpagesize={page_size}"} if page_size else {}, None)
+
+    async def patch(self, path: str, columns: dict[str, Any], etag: str) -> None:
+        """Source: Dataverse Web API, "Perform conditional operations": without If-Match, PATCH creates rows."""
+        await self._send("PATCH", path, {"If-Match": etag}, columns)
+
+    async def _send(self, method: str, path: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
+        url = self._root + path if not path.startswith(("https://", "http://")) else path
+        if not url.startswith(self._root):
+            raise Malformed("dataverse: a nextLink to elsewhere")
+        async for attempt in short_waits():
+            with attempt:
+                return await self._send_once(method, url, headers, columns)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def _send_once(self, method: str, url: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
+        try:
+            token = (await self._credential.get_token(self._scope)).token
+            response = await asyncio.to_thread(
+                self._session.request,
+                method,
+                url,
+                headers={**headers, "Authorization": f"Bearer {token}"},
+                json=columns,
+                timeout=TIMEOUT,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise Transient(f"dataverse: no answer ({type(error).__name__})") from error
+        except ClientAuthenticationError as error:
+            raise Misconfigured("no token for Dataverse: is the app's identity set up?") from error
+        except AzureError as error:
+            raise Transient(f"dataverse: no token ({type(error).__name__})") from error
+        check("dataverse", response.status_code, response.headers, response.content, self._now())
+        if not response.content:
+            return None
+        try:
+            return json.loads(response.content)
+        except ValueError:
+            raise Transient("dataverse: an answer that is no JSON") from None
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class DataverseBookings:
+    """Bookings with what the decision needs of their status, resource and user, in one read each."""
+
+    def __init__(self, transport: Transport, event_id_column: str, canceled_status_id: str | None = None) -> None:
+        self._transport = transport
+        self._column = event_id_column
+        self._canceled_status_id = canceled_status_id
+        self._canceled_lock = asyncio.Lock()
+        self._has_field_service = True
+
+    async def read(self, booking_id: str) -> Booking | None:
+        try:
+            row = await self._with_status_columns(
+                lambda: self._transport.get(f"bookableresourcebookings({UUID(booking_id)})?{self._columns()}")
+            )
+        except NotFound:
+            return None
+        return parse_booking(row, self._column)
+
+    async def linked_to(self, event_id: str) -> Sequence[Booking]:
+        """The bookings that hold exactly *event_id*.
+
+        Dataverse compares without case and Exchange's ids differ by case alone, so rows of other events come along.
+        Source: Dataverse Web API, "Filter rows"; Graph, "Obtain immutable identifiers for Outlook resources".
+        """
+        literal = quote("'" + event_id.replace("'", "''") + "'", safe="")
+        page = await self._with_status_columns(
+            lambda: self._transport.get(
+                f"bookableresourcebookings?{self._columns()}&$filter={self._column}%20eq%20{literal}", page_size=50
+            )
+        )
+        rows = await self._all_rows(page, page_size=50)
+        bookings = [parse_booking(row, self._column) for row in rows]
+        return [booking for booking in bookings if booking.event_id == event_id]
+
+    async def write(self, action: Write) -> None:
+        """Write *action* to its booking, unless the row changed since it was read; only the columns that change.
+
+        Raises: Stale (the row changed, or is gone), Transient, Refused.
+        """
+        columns: dict[str, Any]
+        match action:
+            case LinkBooking():
+                columns = {self._column: action.event_id}
+            case UnlinkBooking():
+                columns = {self._column: None}
+            case CancelBooking():
+                columns = {"BookingStatus@odata.bind": f"/bookingstatuses({await self._canceled()})"}
+                if action.unlink:
+                    columns[self._column] = None
+            case MoveBooking(span=span):
+                # All three, because whether the server derives the duration is not documented.
+                columns = {"starttime": _iso(span.start), "endtime": _iso(span.end), "duration": span.minutes}
+                if action.event_id is not None:
+                    columns[self._column] = action.event_id
+        try:
+            await self._transport.patch(f"bookableresourcebookings({UUID(action.booking_id)})", columns, action.etag)
+        except NotFound as error:
+            raise Stale(str(error)) from None
+
+    async def mailboxes(self) -> Sequence[str]:
+        """The Entra object ids of all enabled users who are active bookable resources, in lower case, sorted."""
+        path = (
+            "bookableresources?$select=bookableresourceid"
+            f"&$filter=resourcetype%20eq%20{_USER_RESOURCE}%20and%20statecode%20eq%200"
+            "&$expand=UserId($select=azureactivedirectoryobjectid,isdisabled)"
+        )
+        rows = await self._all_rows(await self._transport.get(path, page_size=5000), page_size=5000)
+        users = [row.get("UserId") or {} for row in rows]
+        return sorted(
+            {
+                _guid(user["azureactivedirectoryobjectid"])
+                for user in users
+                if user.get("azureactivedirectoryobjectid") and not user.get("isdisabled")
+            }
+        )
+
+    async def _all_rows(self, page: Any, page_size: int) -> list[Any]:
+        rows: list[Any] = _rows(page)
+        while "@odata.nextLink" in page:
+            page = await self._transport.get(page["@odata.nextLink"], page_size=page_size)
+            rows += _rows(page)
+        return rows
+
+    def _columns(self) -> str:
+        status = f"status,{_FIELD_SERVICE_STATUS}" if self._has_field_service else "status"
+        return (
+            f"$select=starttime,endtime,statecode,{self._column}&$expand=BookingStatus($select={status}),"
+            "Resource($select=resourcetype;$expand=UserId($select=azureactivedirectoryobjectid))"
+        )
+
+    async def _with_status_columns(self, ask: Callable[[], Any]) -> Any:
+        """Ask with Field Service's column, and without it where the environment has no such column.
+
+        Raises: Misconfigured if that was not the reason.
+        """
+        try:
+            return await ask()
+        except UnknownColumn as error:
+            if not self._has_field_service:
+                raise Misconfigured(str(error)) from None
+        self._has_field_service = False
+        try:
+            answer = await ask()
+        except UnknownColumn as error:
+            self._has_field_service = True
+            raise Misconfigured(str(error)) from None
+        log.info("no Field Service in this environment: booking statuses are told by 'status' alone")
+        return answer
+
+    async def _canceled(self) -> str:
+        """The id of the booking status for Canceled; looked up once.
+
+        Raises: Misconfigured, naming the rows, if it is not exactly one.
+        """
+        async with self._canceled_lock:
+            if self._canceled_status_id is None:
+                self._canceled_status_id = choose_canceled(await self._statuses())
+            return self._canceled_status_id
+
+    async def _statuses(self) -> list[Any]:
+        def ask() -> Any:
+            columns = f"status,{_FIELD_SERVICE_STATUS}" if self._has_field_service else "status"
+            return self._transport.get(
+                f"bookingstatuses?$select=name,{columns}&$filter=statecode%20eq%200", page_size=500
+            )
+
+        return await self._all_rows(await self._with_status_columns(ask), page_size=500)
+
+
+def choose_canceled(rows: Sequence[Any]) -> str:
+    """The id of the one active booking status that means Canceled: by Field Service's value, else by ``status``.
+
+    Statuses are rows that can be renamed and multiplied at will, so a name tells nothing.
+    Raises: Misconfigured if there is none or several.
+    """
+    found = [row for row in rows if row.get(_FIELD_SERVICE_STATUS) == _CANCELED]
+    found = found or [row for row in rows if row.get("status") == _STATUS_CANCELED]
+    if len(found) == 1:
+        return _guid(found[0]["bookingstatusid"])
+    names = ", ".join(f"{row.get('name')} ({row.get('bookingstatusid')})" for row in found) or "none"
+    raise Misconfigured(f"CANCELED_STATUS_ID must say which booking status means Canceled; found: {names}")
+
+
+def parse_booking(row: Any, event_id_column: str) -> Booking:
+    """Raises: Malformed if *row* is no booking with its status and resource expanded."""
+    try:
+        status = row["BookingStatus"] or {}
+        user = (row["Resource"] or {}).get("UserId") or {}
+        object_id = user.get("azureactivedirectoryobjectid")
+        field_service = status.get(_FIELD_SERVICE_STATUS)
+        return Booking(
+            id=_guid(row["bookableresourcebookingid"]),
+            etag=str(row["@odata.etag"]),
+            span=Span.of(_moment(row["starttime"]), _moment(row["endtime"])),
+            event_id=row.get(event_id_column) or None,
+            mailbox=_guid(object_id) if object_id else None,
+            is_active=row["statecode"] == 0,
+            is_canceled=(
+                field_service == _CANCELED if field_service is not None else status.get("status") == _STATUS_CANCELED
+            ),
+            has_begun=field_service in _HAS_BEGUN,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
+
+
+def _rows(page: Any) -> list[Any]:
+    rows = page.get("value") if isinstance(page, dict) else None
+    if not isinstance(rows, list):
+        raise Malformed("dataverse: a list without value")
+    return list(rows)
+
+
+def _moment(text: str) -> datetime:
+    """Times come in UTC; one without a zone is UTC as well. Source: Dataverse, "Behavior and format"."""
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _guid(text: str) -> str:
+    return str(UUID(text))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

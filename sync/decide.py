@@ -1,0 +1,111 @@
+"""(event, booking) → action: the rules of the synchronization, without IO.
+
+A change notification only says where to look. What to do follows from the event and the booking as they stand, so a
+late, repeated or reordered notification finds the same two records and gets the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sync.model import (
+    Action,
+    Booking,
+    CancelBooking,
+    Change,
+    Event,
+    EventType,
+    Hold,
+    Ignore,
+    LinkBooking,
+    MoveBooking,
+    UnlinkBooking,
+)
+
+
+def decide(change: Change, event: Event | None, booking: Booking | None, rival: Event | None, now: datetime) -> Action:
+    """Say what brings *booking* in step with *event*, as both stand now; None is 'not there'.
+
+    *rival* is the other event that the booking is linked to (see ``rival_id``), None if there is none any more.
+    """
+    if event is None:
+        return _decide_gone(change, booking, now)
+    if not event.has_extension:
+        return Ignore("the event was born in Outlook")
+    if event.booking_id is None:
+        return Ignore("the event's extension holds no booking id")
+    if booking is None:
+        return Ignore("the event's booking does not exist")
+    if booking.mailbox != change.mailbox:
+        return Ignore("the booking belongs to another mailbox")
+    # Asked before a cancellation, too: a copy that its organizer cancels must not cancel the original's booking.
+    if rival is not None and rival.id != event.id:
+        return Ignore("the event is a copy, its booking is linked to another event")
+    if event.is_cancelled:
+        return _cancel(booking, now)
+    return _decide_present(event, booking)
+
+
+def rival_id(change: Change, event: Event | None, booking: Booking | None) -> str | None:
+    """The id of the other event that must be read before deciding, if any.
+
+    The booking's id may be an older form of this very event's id (adopted deployments hold plain ids): reading it
+    with immutable ids asked for tells.
+    """
+    if event is None or booking is None or booking.event_id in (None, event.id):
+        return None
+    if booking.mailbox != change.mailbox or event.booking_id != booking.id:
+        return None
+    return booking.event_id
+
+
+def choose_linked(change: Change, bookings: Sequence[Booking]) -> Booking | Hold | None:
+    """The one booking linked to the event, among *bookings* that hold its id."""
+    ours = [booking for booking in bookings if booking.mailbox == change.mailbox] or list(bookings)
+    if len(ours) > 1:
+        return Hold(f"{len(ours)} bookings hold this event's id")
+    return ours[0] if ours else None
+
+
+def _decide_gone(change: Change, booking: Booking | None, now: datetime) -> Action:
+    if booking is None or booking.event_id != change.event_id:
+        return Ignore("no booking is linked to the event")
+    if booking.mailbox != change.mailbox:
+        return Ignore("the booking belongs to another mailbox")
+    return _cancel(booking, now)
+
+
+def _cancel(booking: Booking, now: datetime) -> Action:
+    """What becomes of a booking whose event is gone or cancelled: done work is never cancelled."""
+    linked = booking.event_id is not None
+    if not booking.is_active:
+        return Ignore("the booking is inactive")
+    if booking.is_canceled:
+        reason = "the booking is canceled already"
+    elif booking.has_begun:
+        reason = "the booking's work has begun"
+    elif booking.span.end <= now:
+        reason = "the booking is over"
+    else:
+        return CancelBooking(booking.id, booking.etag, unlink=linked)
+    return UnlinkBooking(booking.id, booking.etag, reason) if linked else Ignore(reason)
+
+
+def _decide_present(event: Event, booking: Booking) -> Action:
+    linked = booking.event_id == event.id
+    if event.type is not EventType.SINGLE:
+        return Hold(f"the event is of a series ({event.type.value})", booking.id)
+    if event.is_all_day:
+        return Hold("the event lasts all day", booking.id)
+    if not event.span.is_positive:
+        return Hold("the event ends before it starts", booking.id)
+    if booking.is_canceled or booking.has_begun or not booking.is_active:
+        if not linked:
+            return LinkBooking(booking.id, booking.etag, event.id)
+        return Ignore("the booking takes no changes of time any more")
+    if event.span != booking.span:
+        return MoveBooking(booking.id, booking.etag, event.span, None if linked else event.id)
+    if not linked:
+        return LinkBooking(booking.id, booking.etag, event.id)
+    return Ignore("the booking is in step")

@@ -1,0 +1,172 @@
+"""What can go wrong, named by what happens next, and the one table from (status, code) to it.
+
+Nothing else in the app knows a status number of Graph or Dataverse.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+Service = Literal["graph", "subscriptions", "dataverse"]
+"""Graph is two: a 404 means one thing of an event and another of a subscription."""
+
+
+class SyncError(Exception):
+    """Any of the below; its text carries ids, statuses and codes, never content or secrets."""
+
+
+class Malformed(SyncError):
+    """Not the shape the service documents: 400 to a caller, the poison queue for a message."""
+
+
+class Forged(SyncError):
+    """The clientState is not ours: dropped and counted, the sender learns nothing."""
+
+
+class Misconfigured(SyncError):
+    """A setting is missing or does not fit the environment; the text names each one."""
+
+
+class Transient(SyncError):
+    """Worth another try later; ``retry_after`` is the service's word in seconds, None if it gave none."""
+
+    def __init__(self, text: str, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class Stale(Transient):
+    """The row changed since it was read: read again, decide again."""
+
+
+class Refused(SyncError):
+    """Another try gives the same: a person has to look."""
+
+
+class NotFound(Refused):
+    """The item asked for is not there. The edges turn it into None."""
+
+
+class Duplicate(Refused):
+    """What should be created exists already."""
+
+
+class UnknownColumn(Refused):
+    """A query names a column or navigation property that the table does not have."""
+
+
+class InvalidId(Refused):
+    """No item can have this id: it was damaged, or made up by somebody."""
+
+
+class Withdrawn(Refused):
+    """An item that is neither readable nor deletable any more; whether it is gone has to be asked elsewhere."""
+
+
+class MailboxUnavailable(Refused):
+    """The mailbox is gone, disabled or out of our reach, which says nothing about its events."""
+
+
+# (status, code) first, then (status, None), then the hundreds below. A 404 means "this item is gone" with one code
+# only, every other 404 of Outlook is about the mailbox. Source: Graph error codes as observed for Outlook items.
+_GRAPH: Mapping[tuple[int, str | None], type[SyncError]] = {
+    (404, "ErrorItemNotFound"): NotFound,
+    (404, "MailboxNotEnabledForRESTAPI"): MailboxUnavailable,
+    (404, "ResourceNotFound"): MailboxUnavailable,
+    (404, "ErrorInvalidUser"): MailboxUnavailable,
+    (400, "ErrorInvalidIdMalformed"): InvalidId,
+    (403, "ErrorAccessDenied"): MailboxUnavailable,
+    (403, "ErrorCannotDeleteObject"): Withdrawn,
+}
+
+# Graph asks Exchange on our behalf and wraps the answer in an ExtensionError.
+_SUBSCRIPTIONS: Mapping[tuple[int, str | None], type[SyncError]] = {
+    (403, "ExtensionError"): MailboxUnavailable,
+    (404, "ExtensionError"): MailboxUnavailable,
+    (404, None): NotFound,
+    (409, None): Duplicate,
+}
+
+# Dataverse gives 412 four meanings; only "the version differs" may be tried again. The code may be empty.
+# Source: Dataverse Web API, "Perform conditional operations" and "Compose HTTP requests and handle errors".
+_DATAVERSE: Mapping[tuple[int, str | None], type[SyncError]] = {
+    (404, "0x80040217"): NotFound,
+    (404, ""): NotFound,
+    (412, "0x80060882"): Stale,
+    (412, ""): Stale,
+    (400, "0x80060888"): UnknownColumn,
+}
+
+# 401 is tried again because the token may just have ended, 408 and 509 are time-outs and bandwidth limits.
+_TRANSIENT = frozenset({401, 408, 429, 509})
+
+_TABLES = {"graph": _GRAPH, "subscriptions": _SUBSCRIPTIONS, "dataverse": _DATAVERSE}
+
+_CURES: Mapping[str, str] = {
+    "0x80072560": "add the app as an application user of the environment",
+    "0x80040220": "give the application user's role the missing privilege",
+    "0x80060888": "is EVENT_ID_COLUMN the column's logical name, and is it published?",
+    "0x8006088d": "the table needs optimistic concurrency",
+    "ErrorAccessDenied": "is the mailbox in the app's access policy, with Calendars.Read?",
+    "InvalidAuthenticationToken": "is the identity allowed, and the clock right?",
+}
+
+
+def named(service: Service, status: int, code: str) -> type[SyncError]:
+    """The error that an answer of *service* with *status* (400 and up) and error *code* stands for."""
+    table = _TABLES[service]
+    found = table.get((status, code)) or table.get((status, None))
+    if found is not None:
+        return found
+    return Transient if status in _TRANSIENT or status >= 500 else Refused
+
+
+def check(service: Service, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> None:
+    """Return if the answer is a success.
+
+    Raises: the error that ``named`` gives, with status, code and request id in its text. The service's message stays
+    out of it, it may quote content.
+    """
+    if status < 400:
+        return
+    code = _parse_code(body)
+    request_id = headers.get("request-id") or headers.get("x-ms-service-request-id") or ""
+    text = " ".join(filter(None, [service, str(status), code, re.sub(r"[^0-9A-Za-z-]", "", request_id)[:36]]))
+    if code in _CURES:
+        text += f" ({_CURES[code]})"
+    error = named(service, status, code)
+    if issubclass(error, Transient):
+        raise error(text, parse_retry_after(headers.get("Retry-After"), now))
+    raise error(text)
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait, from whole or fractional seconds or an HTTP date; None if absent or unreadable.
+
+    Source: RFC 9110, Retry-After; Graph documents fractions of seconds, too.
+    """
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(value) - now).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _parse_code(body: bytes) -> str:
+    """The error code of either service's body; "" where there is none (HTML from a gateway, an empty body)."""
+    try:
+        code = json.loads(body)["error"]["code"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return re.sub(r"\W", "", code)[:64] if isinstance(code, str) else ""

@@ -1,0 +1,298 @@
+"""Events and subscriptions of Microsoft Graph, over msgraph-sdk's request builders; raw JSON → our values.
+
+The SDK builds, signs and sends; its models are left out, because the first event they build costs two seconds of
+imports and they turn texts that look like GUIDs or dates into something else. What a status means is said in errors.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+import httpx
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from kiota_abstractions.base_request_configuration import RequestConfiguration
+from kiota_abstractions.native_response_handler import NativeResponseHandler
+from kiota_abstractions.request_information import RequestInformation
+from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
+from kiota_http.middleware.options import ResponseHandlerOption, RetryHandlerOption
+from msgraph.generated.models.subscription import Subscription as SubscriptionBody
+from msgraph.generated.users.item.calendars.item.calendar_view.calendar_view_request_builder import (
+    CalendarViewRequestBuilder,
+)
+from msgraph.generated.users.item.events.item.calendar.calendar_request_builder import CalendarRequestBuilder
+from msgraph.generated.users.item.events.item.event_item_request_builder import EventItemRequestBuilder
+from msgraph.graph_request_adapter import GraphRequestAdapter, options
+from msgraph.graph_service_client import GraphServiceClient
+from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # ships no py.typed
+
+from sync.errors import Malformed, Misconfigured, NotFound, Refused, Service, Transient, check
+from sync.model import Event, EventType, Span, Subscription
+from sync.notifications import build_client_state
+from sync.retry import short_waits
+from sync.roster import CHANGE_TYPES, resource_of
+
+TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+"""Seconds. Creating a subscription takes as long as the handshake, for which Graph waits ten."""
+
+PER_MAILBOX = 4
+"""Outlook serves so many requests of one app for one mailbox at a time. Source: Graph, "Throttling limits"."""
+
+_IMMUTABLE = ("Prefer", 'IdType="ImmutableId"')
+_UTC = ("Prefer", 'outlook.timezone="UTC"')
+
+
+class Transport:
+    """One client for the process's life: authentication, time-outs, short waits, errors by name.
+
+    *url* is Graph's with the version, without a trailing slash. The token goes to its host only, also when a nextLink
+    names another one.
+    """
+
+    def __init__(self, url: str, credential: AsyncTokenCredential, now: Callable[[], datetime]) -> None:
+        root = httpx.URL(url)
+        self._now = now
+        self._http = GraphClientFactory.create_with_default_middleware(
+            # Waits are retry.py's and the queue's; two layers would multiply them.
+            options={**options, RetryHandlerOption.get_key(): RetryHandlerOption(max_retries=0)},
+            client=httpx.AsyncClient(timeout=TIMEOUT, http2=root.scheme == "https", follow_redirects=False),
+        )
+        authentication = AzureIdentityAuthenticationProvider(
+            credential, scopes=[f"{root.scheme}://{root.netloc.decode()}/.default"], allowed_hosts=[root.host]
+        )
+        self._adapter = GraphRequestAdapter(authentication, client=self._http)
+        self._adapter.base_url = url
+        self.client = GraphServiceClient(request_adapter=self._adapter)
+
+    async def send(self, service: Service, request: RequestInformation) -> Any:
+        """The answer's JSON, None if it has none. Raises: what ``errors.check`` names, Misconfigured without token."""
+        async for attempt in short_waits():
+            with attempt:
+                return await self._send_once(service, request)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def _send_once(self, service: Service, request: RequestInformation) -> Any:
+        request.add_request_options([ResponseHandlerOption(NativeResponseHandler())])
+        try:
+            response: Any = await self._adapter.send_primitive_async(request, "bytes", {})
+        except httpx.HTTPError as error:
+            raise Transient(f"{service}: no answer ({type(error).__name__})") from error
+        except ClientAuthenticationError as error:
+            raise Misconfigured("no token for Graph: is the app's identity set up?") from error
+        except AzureError as error:
+            raise Transient(f"{service}: no token ({type(error).__name__})") from error
+        check(service, response.status_code, response.headers, response.content, self._now())
+        if not response.content:
+            return None
+        try:
+            return json.loads(response.content)
+        except ValueError:
+            raise Transient(f"{service}: an answer that is no JSON") from None
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+class GraphEvents:
+    """Events with our open extension; nothing of what they are about is asked for."""
+
+    def __init__(self, transport: Transport, extension_name: str, extension_property: str) -> None:
+        self._transport = transport
+        self._name = extension_name
+        self._property = extension_property
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def read(self, mailbox: str, event_id: str) -> Event | None:
+        """The event as it is now, None if Outlook says that this item is not there.
+
+        Source: Graph, "Get event" and "Get openTypeExtension".
+        """
+        builder = self._transport.client.users.by_user_id(mailbox).events.by_event_id(event_id)
+        parameters = EventItemRequestBuilder.EventItemRequestBuilderGetQueryParameters(
+            select=["id", "start", "end", "isAllDay", "isCancelled", "type"],
+            # Without the filter Outlook refuses to expand extensions.
+            expand=[f"extensions($filter=id eq '{_quoted(self._name)}')"],
+        )
+        request = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
+        try:
+            return parse_event(await self._send(mailbox, request), self._name, self._property)
+        except NotFound:
+            return None
+
+    async def stands(self, mailbox: str, event_id: str, span: Span | None) -> bool:
+        """Say whether an event that can still be read stands in a calendar: the one it names, over its own *span*.
+
+        Not documented is what a deleted event answers here, so both ways of saying no are understood.
+        Raises: Refused if it names a calendar but its span is not known.
+        """
+        user = self._transport.client.users.by_user_id(mailbox)
+        parameters = CalendarRequestBuilder.CalendarRequestBuilderGetQueryParameters(select=["id"])
+        request = user.events.by_event_id(event_id).calendar.to_get_request_information(
+            _configured(parameters, _IMMUTABLE)
+        )
+        try:
+            calendar = _text(await self._send(mailbox, request), "id")
+        except NotFound:
+            return False
+        if span is None:
+            raise Refused("graph: an event that cannot be read names a calendar")
+        view = user.calendars.by_calendar_id(calendar).calendar_view
+        request = view.to_get_request_information(
+            _configured(
+                CalendarViewRequestBuilder.CalendarViewRequestBuilderGetQueryParameters(
+                    start_date_time=_iso(span.start),
+                    end_date_time=_iso(max(span.end, span.start + timedelta(seconds=1))),
+                    select=["id", "seriesMasterId"],
+                ),
+                _IMMUTABLE,
+            )
+        )
+        while True:
+            page = await self._send(mailbox, request)
+            if any(event_id in (item.get("id"), item.get("seriesMasterId")) for item in _items(page)):
+                return True
+            if "@odata.nextLink" not in page:
+                return False
+            request = view.with_url(page["@odata.nextLink"]).to_get_request_information(_configured(None, _IMMUTABLE))
+
+    async def _send(self, mailbox: str, request: RequestInformation) -> Any:
+        async with self._turns.setdefault(mailbox, asyncio.Semaphore(PER_MAILBOX)):
+            return await self._transport.send("graph", request)
+
+
+class GraphSubscriptions:
+    """The app registration's subscriptions to the events of mailboxes."""
+
+    def __init__(self, transport: Transport, notification_url: str, client_state_key: str) -> None:
+        self._transport = transport
+        self._url = notification_url
+        self._key = client_state_key
+
+    async def list(self) -> Sequence[Subscription]:
+        """All of them, those of other deployments included; a page may be empty and still name a next one."""
+        builder = self._transport.client.subscriptions
+        found: list[Subscription] = []
+        request = builder.to_get_request_information()
+        while True:
+            page = await self._transport.send("subscriptions", request)
+            found += [parse_subscription(item) for item in _items(page)]
+            if "@odata.nextLink" not in page:
+                return found
+            request = builder.with_url(page["@odata.nextLink"]).to_get_request_information()
+
+    async def create(self, mailbox: str, expires: datetime) -> None:
+        """Subscribe to all changes of the default calendar, with immutable ids and lifecycle notifications.
+
+        Both URLs are validated before this returns. Source: Graph, "Create subscription", "Obtain immutable
+        identifiers for Outlook resources".
+        """
+        body = SubscriptionBody(
+            change_type=",".join(sorted(CHANGE_TYPES)),
+            notification_url=self._url,
+            lifecycle_notification_url=self._url,
+            resource=resource_of(mailbox),
+            expiration_date_time=expires,
+            client_state=build_client_state(self._key, mailbox),
+        )
+        builder = self._transport.client.subscriptions
+        await self._transport.send(
+            "subscriptions", builder.to_post_request_information(body, _configured(None, _IMMUTABLE))
+        )
+
+    async def renew(self, subscription_id: str, expires: datetime) -> None:
+        """Source: Graph, "Update subscription"; it also renews the authorization."""
+        builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
+        body = SubscriptionBody(expiration_date_time=expires)
+        await self._transport.send("subscriptions", builder.to_patch_request_information(body))
+
+
+def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event:
+    """Raises: Malformed if *raw* is no event with its times in UTC."""
+    extension = next((found for found in _items(raw, "extensions") if _is_named(found, extension_name)), None)
+    try:
+        return Event(
+            id=_text(raw, "id"),
+            span=Span.of(_utc(raw["start"]), _utc(raw["end"])),
+            type=EventType(raw.get("type") or EventType.SINGLE.value),
+            is_all_day=raw.get("isAllDay") is True,
+            is_cancelled=raw.get("isCancelled") is True,
+            has_extension=extension is not None,
+            booking_id=_guid(extension.get(extension_property)) if extension else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Malformed(f"graph: an event that cannot be read ({type(error).__name__})") from None
+
+
+def parse_subscription(raw: Any) -> Subscription:
+    """Raises: Malformed if *raw* is no subscription."""
+    try:
+        return Subscription(
+            id=_text(raw, "id"),
+            resource=_text(raw, "resource"),
+            change_types=frozenset(_text(raw, "changeType").replace(" ", "").lower().split(",")),
+            notification_url=raw.get("notificationUrl") or "",
+            lifecycle_url=raw.get("lifecycleNotificationUrl"),
+            expires=_aware(datetime.fromisoformat(raw["expirationDateTime"])),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Malformed(f"graph: a subscription that cannot be read ({type(error).__name__})") from None
+
+
+def _is_named(extension: Any, name: str) -> bool:
+    """Whether it is ours; its id carries one of two prefixes, so it is the name that counts."""
+    found = extension.get("extensionName") or str(extension.get("id", "")).partition("OpenTypeExtension.")[2]
+    return isinstance(found, str) and found.casefold() == name.casefold()
+
+
+def _utc(moment: dict[str, str]) -> datetime:
+    """A dateTimeTimeZone; the zone is UTC, because that was asked for."""
+    if moment["timeZone"] != "UTC":
+        raise ValueError("not in UTC")
+    return _aware(datetime.fromisoformat(moment["dateTime"]))
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _guid(value: Any) -> str | None:
+    try:
+        return str(UUID(value))
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _items(page: Any, name: str = "value") -> list[Any]:
+    items = page.get(name) or [] if isinstance(page, dict) else None
+    if not isinstance(items, list):
+        raise Malformed(f"graph: an answer without {name}")
+    return items
+
+
+def _text(raw: Any, name: str) -> str:
+    value = raw.get(name) if isinstance(raw, dict) else None
+    if not isinstance(value, str) or not value:
+        raise Malformed(f"graph: an answer without {name}")
+    return value
+
+
+def _configured(parameters: Any, *headers: tuple[str, str]) -> RequestConfiguration[Any]:
+    configuration: RequestConfiguration[Any] = RequestConfiguration(query_parameters=parameters)
+    for name, value in headers:
+        configuration.headers.add(name, value)
+    return configuration
+
+
+def _quoted(literal: str) -> str:
+    """For an OData string literal."""
+    return literal.replace("'", "''")
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

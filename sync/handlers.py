@@ -1,0 +1,217 @@
+"""Receive and process: gather → decide → apply, for one POST of Graph's or one message of the queue.
+
+What is said to the services stays in the edges, what is right stays in decide.py. Clients come in as protocols, time
+as an argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from sync.decide import choose_linked, decide, rival_id
+from sync.errors import InvalidId, MailboxUnavailable, Malformed, Misconfigured, Refused, Stale, Transient, Withdrawn
+from sync.model import Action, Booking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking, Span, Write
+from sync.notifications import (
+    CHANGES,
+    LIFECYCLE,
+    build_change_message,
+    build_lifecycle_message,
+    parse_change_message,
+    parse_notifications,
+)
+from sync.parking import Queues, park, put_back
+
+log = logging.getLogger(__name__)
+
+LOOKS = 5
+"""How often one change is looked at anew because its row changed meanwhile, before the queue brings it back."""
+
+
+class Events(Protocol):
+    async def read(self, mailbox: str, event_id: str) -> Event | None:
+        """Raises: MailboxUnavailable, Withdrawn, InvalidId, Transient, Refused."""
+
+    async def stands(self, mailbox: str, event_id: str, span: Span | None) -> bool:
+        """Say whether a readable event stands in one of the mailbox's calendars."""
+
+
+class Bookings(Protocol):
+    async def read(self, booking_id: str) -> Booking | None: ...
+
+    async def linked_to(self, event_id: str) -> Sequence[Booking]:
+        """The bookings that hold exactly *event_id*."""
+
+    async def write(self, action: Write) -> None:
+        """Raises: Stale if the row changed since it was read, Transient, Refused."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer in plain text."""
+
+    status: int
+    body: str = ""
+
+
+async def receive(body: bytes, keys: Sequence[str], queues: Queues) -> Reply:
+    """Put what a POST of Graph's says on the queues: 202 when all of it is stored, 503 if Graph is to come again.
+
+    Dropped items do not change the answer: an error would only make Graph repeat them, and tell a forger something.
+    """
+    try:
+        received = parse_notifications(body, keys)
+    except Malformed as error:
+        log.warning("notifications refused reason=%r", str(error))
+        return Reply(400, "not a collection of change notifications")
+    for reason, count in sorted(received.dropped.items()):
+        log.warning("notifications dropped count=%d reason=%r", count, reason)
+    try:
+        await asyncio.gather(
+            queues.send(CHANGES, [build_change_message(change) for change in received.changes]),
+            queues.send(LIFECYCLE, [build_lifecycle_message(item) for item in received.lifecycle]),
+        )
+    except Transient as error:
+        log.error("notifications not queued reason=%r", str(error))
+        return Reply(503)
+    log.info("notifications queued changes=%d lifecycle=%d", len(received.changes), len(received.lifecycle))
+    return Reply(202)
+
+
+async def process_change(text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues) -> None:
+    """Take one message of the queue to its end: done, put back for later, or parked for a person to see.
+
+    A mailbox that cannot be reached at all parks nothing and cancels nothing.
+    Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
+    """
+    try:
+        change = parse_change_message(text)
+    except Malformed as error:
+        await park(queues, CHANGES, text, error)
+        return
+    try:
+        action = await process(change)
+    except MailboxUnavailable as error:
+        log.warning("mailbox unavailable mailbox=%s event=%s reason=%r", change.mailbox, change.event_id, str(error))
+    except (Transient, Misconfigured) as error:
+        again = replace(change, attempt=change.attempt + 1)
+        await put_back(queues, CHANGES, build_change_message(again), again.attempt, error)
+    except (Refused, Malformed) as error:
+        await park(queues, CHANGES, text, error)
+    else:
+        log.log(
+            logging.WARNING if isinstance(action, Hold) else logging.INFO,
+            "processed action=%s booking=%s mailbox=%s event=%s reason=%r",
+            type(action).__name__,
+            getattr(action, "booking_id", None),
+            change.mailbox,
+            change.event_id,
+            getattr(action, "reason", ""),
+        )
+
+
+@dataclass
+class Processor:
+    """Brings the booking of one event in step with it, whatever happens to either in the meantime."""
+
+    events: Events
+    bookings: Bookings
+    now: Callable[[], datetime]
+
+    async def process(self, change: Change) -> Action:
+        """Look at both sides, decide, write what is needed; return what was done.
+
+        Raises: MailboxUnavailable, Transient (Stale if the row kept changing), Refused.
+        """
+        booking_id: str | None = None
+        for _ in range(LOOKS):
+            try:
+                action = await self._look(change, booking_id)
+                if isinstance(action, Ignore | Hold):
+                    return action
+                booking_id = action.booking_id
+                await self.bookings.write(action)
+            except Stale:
+                continue
+            # A deletion that was processed before this link was written has found nothing to cancel, so whoever links
+            # looks once more. All else is guarded by the etag of the row.
+            if links(action) and await self._event_now(change) is None:
+                continue
+            return action
+        raise Stale("the event or its booking kept changing while they were looked at")
+
+    async def _look(self, change: Change, booking_id: str | None) -> Action:
+        """Gather what the decision needs, and decide.
+
+        The event's state is read after the booking whose etag guards the write that follows from it; otherwise a slow
+        worker could write an older state over a newer one. Where the booking is known by its event only, the event is
+        read again if times are about to be written, or if nobody has told of its deletion.
+        Raises: Stale if the two reads do not fit together.
+        """
+        booking: Booking | Hold | None = None
+        if booking_id is not None:
+            booking = await self.bookings.read(booking_id)
+        elif change.deleted:
+            booking = await self._linked(change)
+
+        event = await self._event_now(change, known=booking is not None)
+        if event is None:
+            if booking is None:
+                booking = await self._linked(change)
+                if booking is not None and not change.deleted and await self._event_now(change) is not None:
+                    raise Stale("the event was out of sight for a moment")
+            if isinstance(booking, Hold):
+                return booking
+            return decide(change, None, booking, None, self.now())
+
+        if event.booking_id is None:
+            return decide(change, event, None, None, self.now())
+        event_is_newer = isinstance(booking, Booking) and booking.id == event.booking_id
+        if not isinstance(booking, Booking) or booking.id != event.booking_id:
+            booking = await self.bookings.read(event.booking_id)
+        rival = await self._rival(change, event, booking)
+        action = decide(change, event, booking, rival, self.now())
+        if isinstance(action, MoveBooking) and not event_is_newer:
+            event = await self._event_now(change)
+            if event is not None and event.booking_id != action.booking_id:
+                raise Stale("the event got another booking")
+            action = decide(change, event, booking, rival, self.now())
+        return action
+
+    async def _linked(self, change: Change) -> Booking | Hold | None:
+        return choose_linked(change, await self.bookings.linked_to(change.event_id))
+
+    async def _event_now(self, change: Change, known: bool = True) -> Event | None:
+        """The event, None if it is gone.
+
+        With immutable ids a deleted event may stay readable from Deleted Items. So after its deletion was notified, a
+        readable event has to stand in a calendar, too; this is only asked where a booking is *known* or named by it.
+        """
+        try:
+            event = await self.events.read(change.mailbox, change.event_id)
+        except Withdrawn:
+            if change.deleted and not await self.events.stands(change.mailbox, change.event_id, None):
+                return None
+            raise
+        if event is None or not change.deleted or not (known or event.has_extension):
+            return event
+        return event if await self.events.stands(change.mailbox, event.id, event.span) else None
+
+    async def _rival(self, change: Change, event: Event, booking: Booking | None) -> Event | None:
+        """The other event that the booking is linked to, None if there is none (any more)."""
+        other = rival_id(change, event, booking)
+        if other is None:
+            return None
+        try:
+            return await self.events.read(change.mailbox, other)
+        except InvalidId:
+            return None  # typed in by somebody: no event can have this id
+
+
+def links(action: Write) -> bool:
+    """Whether *action* makes its booking hold the event's id."""
+    return isinstance(action, LinkBooking) or (isinstance(action, MoveBooking) and action.event_id is not None)

@@ -1,0 +1,161 @@
+"""Our words as values: change, event, booking, span, subscription, and the actions a decision can ask for.
+
+What the services call these things on the wire stays in graph.py, dataverse.py and notifications.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+
+@dataclass(frozen=True)
+class Span:
+    """Start and end, aware, in UTC, at whole seconds."""
+
+    start: datetime
+    end: datetime
+
+    @classmethod
+    def of(cls, start: datetime, end: datetime) -> Span:
+        """Round both to the nearest second: Graph sends seven digits, Dataverse stores none.
+
+        Source: Dataverse, "Behavior and format of the date and time column", whose samples hold whole seconds.
+        """
+        return cls(_whole_seconds(start), _whole_seconds(end))
+
+    @property
+    def is_positive(self) -> bool:
+        return self.end > self.start
+
+    @property
+    def minutes(self) -> int:
+        """The duration column's unit."""
+        return round((self.end - self.start) / timedelta(minutes=1))
+
+
+def _whole_seconds(moment: datetime) -> datetime:
+    return (moment + timedelta(microseconds=500_000)).replace(microsecond=0)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What the queue carries: where to look. ``deleted`` is a hint that decides nothing by itself."""
+
+    mailbox: str
+    """The Entra object id of the mailbox's user, in lower case."""
+    event_id: str
+    """Immutable and case-sensitive."""
+    deleted: bool = False
+    attempt: int = 0
+    """How often the change was put back because a service could not be asked."""
+
+
+@dataclass(frozen=True)
+class LifecycleNotification:
+    """A lifecycle notification about one of our subscriptions; ``event`` is Graph's word for what happened."""
+
+    mailbox: str
+    subscription_id: str
+    event: str
+    attempt: int = 0
+
+
+class EventType(Enum):
+    SINGLE = "singleInstance"
+    OCCURRENCE = "occurrence"
+    EXCEPTION = "exception"
+    SERIES_MASTER = "seriesMaster"
+
+
+@dataclass(frozen=True)
+class Event:
+    """An Outlook event as it stands in the mailbox now."""
+
+    id: str
+    span: Span
+    type: EventType = EventType.SINGLE
+    is_all_day: bool = False
+    is_cancelled: bool = False
+    has_extension: bool = False
+    booking_id: str | None = None
+    """The GUID in our extension, in lower case; None where there is no readable one."""
+
+
+@dataclass(frozen=True)
+class Booking:
+    """A row of bookableresourcebooking, with what the decision needs of its status, resource and user."""
+
+    id: str
+    etag: str
+    span: Span
+    event_id: str | None
+    mailbox: str | None
+    """The Entra object id of the resource's user, in lower case; None for a resource that is no user."""
+    is_active: bool = True
+    is_canceled: bool = False
+    has_begun: bool = False
+    """Traveling, In Progress, On Break or Completed: work that calendars do not change any more."""
+
+
+@dataclass(frozen=True)
+class Ignore:
+    """Nothing to do, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Out of step, but not for a program to settle; ``reason`` tells a person."""
+
+    reason: str
+    booking_id: str | None = None
+
+
+@dataclass(frozen=True)
+class LinkBooking:
+    booking_id: str
+    etag: str
+    event_id: str
+
+
+@dataclass(frozen=True)
+class UnlinkBooking:
+    booking_id: str
+    etag: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CancelBooking:
+    booking_id: str
+    etag: str
+    unlink: bool
+    """Whether the row holds an event id to be cleared by the same write."""
+
+
+@dataclass(frozen=True)
+class MoveBooking:
+    booking_id: str
+    etag: str
+    span: Span
+    event_id: str | None = None
+    """Set where the same write links the booking as well."""
+
+
+Write = LinkBooking | UnlinkBooking | CancelBooking | MoveBooking
+Action = Ignore | Hold | Write
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """One of the app registration's Graph subscriptions."""
+
+    id: str
+    resource: str
+    change_types: frozenset[str]
+    notification_url: str
+    lifecycle_url: str | None
+    expires: datetime

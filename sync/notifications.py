@@ -1,0 +1,201 @@
+"""Graph's POST bodies → values, each item judged by itself; the clientState; the queue messages both ways.
+
+Nothing here sends or looks anything up. Source for all shapes: Graph, "Receive change notifications through webhooks"
+and "Reduce missing subscriptions and change notifications".
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from sync.errors import Forged, Malformed
+from sync.model import Change, LifecycleNotification
+
+CHANGES = "booking-changes"
+LIFECYCLE = "subscription-lifecycle"
+"""The queues; what cannot be processed ends in the one with ``-poison`` behind its name."""
+
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes; a notification takes about one thousand, and a POST holds a handful to some hundred."""
+
+_GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+_CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
+
+# `Users/{user}/Events/{event}` in basic notifications, `Users('{user}')/events('{event}')` in rich ones, either with
+# a leading slash and in any case; the user may be followed by `@{tenant}` or be a percent-encoded address.
+_RESOURCE = re.compile(
+    r"/?users(?:/([^/()']+)/|\('([^/()']+)'\)/)events(?:/(.+)|\('(.+)'\))", re.IGNORECASE | re.DOTALL
+)
+
+# Exchange ids are base64 of either alphabet. Anything else is refused rather than escaped.
+_EVENT_ID = re.compile(r"[A-Za-z0-9+/_=-]{1,1024}")
+_WORD = re.compile(r"[A-Za-z]{1,64}")
+
+
+@dataclass
+class Received:
+    """What one POST held: the good items, repeated ones collapsed, and how many were dropped for which reason."""
+
+    changes: list[Change] = field(default_factory=list)
+    lifecycle: list[LifecycleNotification] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
+    """Read a changeNotificationCollection; *keys* are the valid clientState keys, the current one first.
+
+    Change items of one event collapse to one change, which keeps the hint of a deletion among them.
+    Raises: Malformed if the body as a whole is no such collection.
+    """
+    if len(body) > MAX_BODY:
+        raise Malformed(f"a body of {len(body)} bytes")
+    try:
+        value = json.loads(body)["value"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Malformed("not a changeNotificationCollection") from None
+    if not isinstance(value, list):
+        raise Malformed("the collection's value is no list")
+    received = Received()
+    changes: dict[tuple[str, str], Change] = {}
+    lifecycle: dict[LifecycleNotification, None] = {}
+    for item in value:
+        try:
+            notification = _parse_item(item, keys)
+        except (Forged, Malformed) as error:
+            received.dropped[str(error)] += 1
+            continue
+        if isinstance(notification, LifecycleNotification):
+            lifecycle[notification] = None
+        else:
+            where = (notification.mailbox, notification.event_id)
+            if where not in changes or notification.deleted:
+                changes[where] = notification
+    received.changes.extend(changes.values())
+    received.lifecycle.extend(lifecycle)
+    return received
+
+
+def _parse_item(item: Any, keys: Sequence[str]) -> Change | LifecycleNotification:
+    if not isinstance(item, dict):
+        raise Malformed("an item that is no object")
+    mailbox = parse_client_state(item.get("clientState"), keys)
+    if item.get("lifecycleEvent") is not None:
+        return LifecycleNotification(
+            mailbox,
+            _match(_GUID, item.get("subscriptionId"), "subscriptionId").lower(),
+            _match(_WORD, item["lifecycleEvent"], "lifecycleEvent"),
+        )
+    change_type = item.get("changeType")
+    if not isinstance(change_type, str) or change_type.lower() not in _CHANGE_TYPES:
+        raise Malformed("changeType")
+    user, event_id = _parse_resource(item.get("resource"))
+    if re.fullmatch(_GUID, user) and user.lower() != mailbox:
+        raise Forged("clientState of another mailbox")
+    data = item.get("resourceData")
+    if isinstance(data, dict) and data.get("id") is not None:
+        event_id = data["id"]
+    return Change(mailbox, _match(_EVENT_ID, event_id, "event id"), change_type.lower() == "deleted")
+
+
+def _parse_resource(resource: Any) -> tuple[str, str]:
+    """The user (without a tenant) and the event id that a notification's path names, percent-decoded."""
+    path = _RESOURCE.fullmatch(resource) if isinstance(resource, str) else None
+    if path is None:
+        raise Malformed("resource")
+    user = unquote(path[1] or path[2])
+    return user.partition("@")[0], unquote(path[3] or path[4])
+
+
+def _match(pattern: str | re.Pattern[str], value: Any, name: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise Malformed(name)
+    return value
+
+
+def build_client_state(key: str, mailbox: str) -> str:
+    """``{mailbox}.{keyed hash of it}``: tells whose calendar a notification is about, and that we subscribed to it.
+
+    A lifecycle notification names no resource, so the mailbox has to be in what Graph sends back. 80 characters; Graph
+    allows 128.
+    """
+    mac = hmac.new(key.encode(), b"booking-sync clientState " + mailbox.encode(), hashlib.sha256).digest()
+    return f"{mailbox}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+def parse_client_state(value: Any, keys: Sequence[str]) -> str:
+    """The mailbox for which *value* was built with one of *keys*, compared in constant time.
+
+    Raises: Forged if there is none.
+    """
+    mailbox = value.partition(".")[0] if isinstance(value, str) else ""
+    if not re.fullmatch(_GUID, mailbox):
+        raise Forged("clientState missing or not ours")
+    given = value.encode(errors="replace")
+    # Each key is tried, so that the time taken does not tell which one fits.
+    if not any([hmac.compare_digest(given, build_client_state(key, mailbox).encode()) for key in keys]):  # noqa: C419
+        raise Forged("clientState missing or not ours")
+    return str(mailbox)
+
+
+# A top-level "id" or "dequeueCount" of a JSON message would overwrite the trigger's metadata in the host, so the
+# names here are none of those. Source: Azure Functions, queue trigger, message metadata.
+def build_change_message(change: Change) -> str:
+    message: dict[str, Any] = {"mailbox": change.mailbox, "event": change.event_id, "deleted": change.deleted}
+    return json.dumps(message | ({"attempt": change.attempt} if change.attempt else {}))
+
+
+def parse_change_message(text: str) -> Change:
+    """Raises: Malformed if the message is not one of ours."""
+    message = _parse_message(text)
+    mailbox = _match(_GUID, message.get("mailbox"), "mailbox").lower()
+    event_id = _match(_EVENT_ID, message.get("event"), "event")
+    deleted = message.get("deleted", False)
+    if not isinstance(deleted, bool):
+        raise Malformed("deleted")
+    return Change(mailbox, event_id, deleted, _attempt(message))
+
+
+def build_lifecycle_message(notification: LifecycleNotification) -> str:
+    message: dict[str, Any] = {
+        "mailbox": notification.mailbox,
+        "subscription": notification.subscription_id,
+        "lifecycle": notification.event,
+    }
+    return json.dumps(message | ({"attempt": notification.attempt} if notification.attempt else {}))
+
+
+def parse_lifecycle_message(text: str) -> LifecycleNotification:
+    """Raises: Malformed if the message is not one of ours."""
+    message = _parse_message(text)
+    return LifecycleNotification(
+        _match(_GUID, message.get("mailbox"), "mailbox").lower(),
+        _match(_GUID, message.get("subscription"), "subscription").lower(),
+        _match(_WORD, message.get("lifecycle"), "lifecycle"),
+        _attempt(message),
+    )
+
+
+def _parse_message(text: str) -> dict[str, Any]:
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Malformed("not JSON") from None
+    if not isinstance(message, dict):
+        raise Malformed("not a JSON object")
+    return message
+
+
+def _attempt(message: dict[str, Any]) -> int:
+    attempt = message.get("attempt", 0)
+    if type(attempt) is not int or attempt < 0:
+        raise Malformed("attempt")
+    return attempt

@@ -1,0 +1,38 @@
+"""Short waits inside one call, shared by both services; longer ones are the queue's.
+
+A service that asks for more than ``LONGEST_WAIT`` gets its wish: the error goes up with its ``retry_after``, and the
+change is put back on the queue, hidden for that long. No other layer below retries.
+"""
+
+from __future__ import annotations
+
+import random
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+from sync.errors import Stale, Transient
+
+ATTEMPTS = 3
+LONGEST_WAIT = 2.0
+"""Seconds before one more attempt; two such waits keep a call below the time a message may be hidden for."""
+
+
+def short_waits() -> AsyncRetrying:
+    """For one call that may be repeated without harm: a read, or a write that carries an etag."""
+    return AsyncRetrying(
+        retry=retry_if_exception(_is_worth_a_short_wait),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=_wait,
+        reraise=True,
+    )
+
+
+def _is_worth_a_short_wait(error: BaseException) -> bool:
+    return isinstance(error, Transient) and not isinstance(error, Stale) and (error.retry_after or 0) <= LONGEST_WAIT
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, Transient) and error.retry_after is not None:
+        return error.retry_after
+    return float(0.2 * 2**state.attempt_number * random.uniform(0.5, 1.0))  # noqa: S311  jitter needs no secrecy

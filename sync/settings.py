@@ -1,0 +1,147 @@
+"""A mapping (the environment) → settings; every missing or unreadable one is named at once, with its cure.
+
+Two parts, because a notification has to be acknowledged with the least of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+
+from sync.errors import Misconfigured
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def is_loopback(url: str) -> bool:
+    """Whether *url* is plain http to this machine: the one place where no encryption and no identity are asked for."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname in _LOOPBACK
+
+
+def _service_url(value: str) -> str:
+    value = value.strip().rstrip("/")
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if not parts.hostname or not (parts.scheme == "https" or is_loopback(value)):
+        raise ValueError("must be an https URL (plain http is for this machine only)")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user or password")
+    return value
+
+
+def _environment_url(value: str) -> str:
+    value = _service_url(value)
+    if urlsplit(value).path or urlsplit(value).query:
+        raise ValueError("must be the environment's URL alone, like https://contoso.crm4.dynamics.com")
+    return value
+
+
+def _notification_url(value: SecretStr) -> SecretStr:
+    return SecretStr(_service_url(value.get_secret_value()))
+
+
+def _key(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < 32:
+        raise ValueError(
+            "must be at least 32 characters; python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
+        )
+    return value
+
+
+def _column(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9]*_[a-z0-9_]+", value):
+        raise ValueError("must be the column's logical name, like contoso_outlookeventid")
+    return value
+
+
+def _extension_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", value):
+        raise ValueError("must be the open extension's name, like com.contoso.booking")
+    return value
+
+
+def _guid(value: str) -> str:
+    try:
+        return str(UUID(value.strip()))
+    except ValueError:
+        raise ValueError("must be a GUID") from None
+
+
+def _guids(value: Any) -> frozenset[str]:
+    texts = value.split(",") if isinstance(value, str) else value
+    return frozenset(_guid(text) for text in texts if text.strip())
+
+
+Guid = Annotated[str, AfterValidator(_guid)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
+
+
+class AcknowledgeSettings(BaseModel):
+    """What is needed to acknowledge a notification: storage, and the keys that clientStates are checked with."""
+
+    storage: str | None = Field(None, alias="AzureWebJobsStorage")
+    storage_account: str | None = Field(None, alias="AzureWebJobsStorage__accountName")
+    storage_queue_url: str | None = Field(None, alias="AzureWebJobsStorage__queueServiceUri")
+    storage_client_id: str | None = Field(None, alias="AzureWebJobsStorage__clientId")
+    client_state_key: Key = Field(alias="CLIENT_STATE_KEY")
+    previous_client_state_key: Key | None = Field(None, alias="CLIENT_STATE_KEY_PREVIOUS")
+
+    @model_validator(mode="after")
+    def _storage_is_named(self) -> AcknowledgeSettings:
+        if not (self.storage or self.storage_account or self.storage_queue_url):
+            raise ValueError("AzureWebJobsStorage, or AzureWebJobsStorage__accountName for an identity, is missing")
+        return self
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The valid clientState keys, the current one first."""
+        keys = (self.client_state_key, self.previous_client_state_key)
+        return tuple(key.get_secret_value() for key in keys if key is not None)
+
+
+class Settings(AcknowledgeSettings):
+    """All that the app is told."""
+
+    graph_url: Annotated[str, AfterValidator(_service_url)] = Field(
+        "https://graph.microsoft.com/v1.0", alias="GRAPH_URL"
+    )
+    dataverse_url: Annotated[str, AfterValidator(_environment_url)] = Field(alias="DATAVERSE_URL")
+    event_id_column: Annotated[str, AfterValidator(_column)] = Field(alias="EVENT_ID_COLUMN")
+    extension_name: Annotated[str, AfterValidator(_extension_name)] = Field(
+        "Com.Anttipajunen.BookingSyncOpenExtension", alias="EXTENSION_NAME"
+    )
+    extension_property: str = Field("bookingSyncGuid", alias="EXTENSION_PROPERTY")
+    notification_url: Annotated[SecretStr, AfterValidator(_notification_url)] = Field(alias="NOTIFICATION_URL")
+    canceled_status_id: Guid | None = Field(None, alias="CANCELED_STATUS_ID")
+    mailboxes: Annotated[frozenset[str], BeforeValidator(_guids)] = Field(frozenset(), alias="MAILBOXES")
+
+
+S = TypeVar("S", bound=AcknowledgeSettings)
+
+
+def parse_settings(kind: type[S], environment: Mapping[str, str]) -> S:
+    """Read *kind* from *environment*; a setting that is empty counts as missing.
+
+    Raises: Misconfigured, naming every setting that is missing or unreadable, and never a value.
+    """
+    try:
+        return kind.model_validate({name: value for name, value in environment.items() if value.strip()})
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc'])} {_complaint(problem)}".strip()
+            for problem in error.errors(include_input=False, include_url=False, include_context=False)
+        ]
+        raise Misconfigured("; ".join(problems)) from None
+
+
+def _complaint(problem: Any) -> str:
+    return "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")

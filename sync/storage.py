@@ -1,0 +1,82 @@
+"""Queue clients of the app's storage account: messages out, in the host's encoding.
+
+Incoming messages are the host's affair (queue triggers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.storage.queue import TextBase64EncodePolicy
+from azure.storage.queue.aio import QueueClient, QueueServiceClient
+
+from sync.errors import Transient
+
+SEND_TIMEOUT = 2.0
+"""Seconds for all messages of one call: Graph waits three for its answer."""
+
+CONCURRENCY = 32
+
+
+class StorageQueues:
+    """The queues of one storage account; a missing queue is created on first use."""
+
+    def __init__(self, service: QueueServiceClient) -> None:
+        self._service = service
+        self._clients: dict[str, QueueClient] = {}
+        self._turns = asyncio.Semaphore(CONCURRENCY)
+
+    @classmethod
+    def of_connection_string(cls, connection_string: str) -> StorageQueues:
+        return cls(QueueServiceClient.from_connection_string(connection_string, **_OPTIONS))
+
+    @classmethod
+    def of_identity(cls, url: str, credential: AsyncTokenCredential) -> StorageQueues:
+        return cls(QueueServiceClient(url, credential=credential, **_OPTIONS))
+
+    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0) -> None:
+        """Store all *messages*, hidden for so many seconds; they never expire.
+
+        Raises: Transient if one could not be stored in time; some of the others may be.
+        """
+        if not messages:
+            return
+        sending = asyncio.gather(
+            *(self._send(self._client(queue), message, round(hidden)) for message in messages), return_exceptions=True
+        )
+        try:
+            results = await asyncio.wait_for(sending, SEND_TIMEOUT)
+        except TimeoutError:
+            raise Transient(f"queue {queue}: no answer in time") from None
+        for error in results:
+            if isinstance(error, AzureError):
+                raise Transient(f"queue {queue}: {type(error).__name__}") from error
+            if isinstance(error, BaseException):
+                raise error
+
+    async def _send(self, client: QueueClient, message: str, hidden: int) -> None:
+        async with self._turns:
+            try:
+                await client.send_message(message, visibility_timeout=hidden, time_to_live=-1)
+            except ResourceNotFoundError:
+                with suppress(ResourceExistsError):  # somebody else was faster
+                    await client.create_queue()
+                await client.send_message(message, visibility_timeout=hidden, time_to_live=-1)
+
+    def _client(self, queue: str) -> QueueClient:
+        if queue not in self._clients:
+            # The host decodes base64 and moves anything else to the poison queue unseen.
+            self._clients[queue] = self._service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
+        return self._clients[queue]
+
+    async def close(self) -> None:
+        await self._service.close()
+
+
+# The library's own retries wait for 15 s and more, five times as long as Graph does.
+_OPTIONS: dict[str, Any] = {"retry_total": 0, "connection_timeout": 1, "read_timeout": 2}

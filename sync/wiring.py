@@ -1,0 +1,189 @@
+"""Builds the real thing once per process, lazily: settings, clients, the clock; one function for each trigger.
+
+Imported by function_app.py before anything is known, so it imports nothing heavy itself: the validation handshake
+needs nothing, an acknowledgement the queue client, and only what calls Graph imports its SDK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+
+    from sync.handlers import Processor
+    from sync.model import Action, Change, LifecycleNotification
+    from sync.settings import AcknowledgeSettings, Settings
+    from sync.storage import StorageQueues
+    from sync.subscribing import Keeper
+
+log = logging.getLogger(__name__)
+
+# Both write a line for each request, with its URL.
+for _noisy in ("azure", "httpx", "httpcore", "urllib3"):
+    logging.getLogger(_noisy).setLevel(logging.WARNING)
+
+
+class PlainText(TypedDict):
+    """The arguments of an HTTP response that echoes what a caller sent, and therefore is never taken for HTML."""
+
+    body: str
+    status_code: int
+    mimetype: str
+    headers: dict[str, str]
+
+
+async def notifications(query: Mapping[str, str], body: bytes) -> PlainText:
+    """Answer a POST of Graph's: the validation handshake, told by its query parameter, or notifications.
+
+    Source: Graph, "Receive change notifications through webhooks": the token comes back decoded, within ten seconds.
+    """
+    if "validationToken" in query:
+        return _plain_text(200, query["validationToken"])
+
+    from sync.errors import Misconfigured
+    from sync.handlers import receive
+
+    try:
+        settings, queues = _acknowledge_settings(), _queues()
+    except Misconfigured as error:
+        log.error("misconfigured: %s", error)
+        return _plain_text(503, "")  # Graph comes again for four hours, time enough to set it
+    reply = await receive(body, settings.keys, queues)
+    return _plain_text(reply.status, reply.body)
+
+
+def _plain_text(status: int, body: str) -> PlainText:
+    return PlainText(
+        body=body, status_code=status, mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"}
+    )
+
+
+async def process_change(message: bytes) -> None:
+    from sync.handlers import process_change
+
+    await process_change(_text(message), _process, _queues())
+
+
+async def process_lifecycle(message: bytes) -> None:
+    from sync.subscribing import process_lifecycle
+
+    await process_lifecycle(_text(message), _follow, _queues())
+
+
+async def renew_subscriptions() -> None:
+    await (await _parts()).keeper.keep()
+
+
+async def sweep() -> None:
+    log.info("sweep: nothing is swept yet; what notifications miss is found at the event's next change")
+
+
+async def close() -> None:
+    """Close all clients; the next call builds new ones. For tests and commands, a Functions process never ends."""
+    if _parts_of.cache_info().currsize:
+        await (await _parts()).close()
+    if _queues.cache_info().currsize:
+        await _queues().close()
+    for built in (_parts_of, _queues, _settings, _acknowledge_settings):
+        built.cache_clear()
+
+
+@dataclass
+class _Parts:
+    processor: Processor
+    keeper: Keeper
+    closing: Sequence[Any]
+
+    async def close(self) -> None:
+        for closable in self.closing:
+            done = closable.close()
+            if done is not None:
+                await done
+
+
+async def _process(change: Change) -> Action:
+    return await (await _parts()).processor.process(change)
+
+
+async def _follow(notification: LifecycleNotification) -> None:
+    await (await _parts()).keeper.follow(notification)
+
+
+async def _parts() -> _Parts:
+    return _parts_of(asyncio.get_running_loop())
+
+
+@cache
+def _parts_of(_loop: asyncio.AbstractEventLoop) -> _Parts:
+    """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
+    from sync import dataverse, graph
+    from sync.handlers import Processor
+    from sync.settings import is_loopback
+    from sync.subscribing import Keeper
+
+    settings = _settings()
+    to_graph = graph.Transport(settings.graph_url, _credential(is_loopback(settings.graph_url)), _now)
+    to_dataverse = dataverse.Transport(settings.dataverse_url, _credential(is_loopback(settings.dataverse_url)), _now)
+    bookings = dataverse.DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
+    notification_url = settings.notification_url.get_secret_value()
+
+    async def wanted() -> Sequence[str]:
+        mailboxes = await bookings.mailboxes()
+        return [mailbox for mailbox in mailboxes if not settings.mailboxes or mailbox in settings.mailboxes]
+
+    return _Parts(
+        Processor(graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property), bookings, _now),
+        Keeper(wanted, graph.GraphSubscriptions(to_graph, notification_url, settings.keys[0]), notification_url, _now),
+        (to_graph, to_dataverse),
+    )
+
+
+@cache
+def _queues() -> StorageQueues:
+    from sync.storage import StorageQueues
+
+    settings = _acknowledge_settings()
+    if settings.storage:
+        return StorageQueues.of_connection_string(settings.storage)
+    url = settings.storage_queue_url or f"https://{settings.storage_account}.queue.core.windows.net"
+    return StorageQueues.of_identity(url, _credential(False, settings.storage_client_id))
+
+
+@cache
+def _settings() -> Settings:
+    from sync.settings import Settings, parse_settings
+
+    return parse_settings(Settings, os.environ)
+
+
+@cache
+def _acknowledge_settings() -> AcknowledgeSettings:
+    from sync.settings import AcknowledgeSettings, parse_settings
+
+    return parse_settings(AcknowledgeSettings, os.environ)
+
+
+def _credential(is_loopback: bool, client_id: str | None = None) -> AsyncTokenCredential:
+    if is_loopback:
+        from sync.loopback import LoopbackCredential
+
+        return LoopbackCredential()
+    from azure.identity.aio import DefaultAzureCredential
+
+    return DefaultAzureCredential(managed_identity_client_id=client_id) if client_id else DefaultAzureCredential()
+
+
+def _text(message: bytes) -> str:
+    return message.decode("utf-8", "replace")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
