@@ -1,0 +1,169 @@
+"""Develop booking-sync: `python3 dev.py run`, `test` or `lint`; standard library only, so it needs no installation.
+
+It makes sure of the virtual environment `.venv` and of Azurite in `node_modules`, both exactly as locked, and hands
+over to them. What there is to run and test is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+LOCK = ROOT / "requirements-dev.lock"
+OLDEST_PYTHON = (3, 11)
+OLDEST_NODE = 20
+SPINNER = "-\\|/"
+CHECKED = ["sync", "sandbox", "function_app.py", "dev.py"]
+
+USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
+
+  run [--once]    bring everything up, show the guided tour, stay up; --once ends after the tour
+  test [...]      run the tests; arguments go to pytest
+  lint            ruff check, ruff format --check, mypy --strict
+  lock            refresh requirements.lock and requirements-dev.lock
+"""
+
+
+def main(arguments: list[str]) -> int:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
+    if command not in ("run", "test", "lint", "lock"):
+        print(USAGE, end="")
+        return 0 if command in ("help", "-h", "--help") else 2
+    check_python()
+    if command in ("run", "test"):
+        npm = check_node()
+        install_packages()
+        install_azurite(npm)
+        return hand_over(*(("sandbox", ["run", *rest]) if command == "run" else ("pytest", rest)))
+    install_packages()
+    return lint() if command == "lint" else lock()
+
+
+def check_python() -> None:
+    if sys.version_info < OLDEST_PYTHON:
+        wanted, found = (".".join(map(str, version[:2])) for version in (OLDEST_PYTHON, sys.version_info))
+        sys.exit(
+            f"Python {wanted} or newer is needed, this is {found}: call a newer one, https://www.python.org/downloads"
+        )
+
+
+def check_node() -> str:
+    """Where npm is; its Node is new enough."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    cure = f"install Node {OLDEST_NODE} or newer, https://nodejs.org"
+    if node is None or npm is None:
+        sys.exit(f"Node is needed for Azurite, the storage emulator, and there is no `node` and `npm`: {cure}")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.lstrip("v").partition(".")[0]) < OLDEST_NODE:
+        sys.exit(f"Node {version} is too old for Azurite, the storage emulator: {cure}")
+    return npm
+
+
+def install_packages() -> None:
+    """Build `.venv` anew if it is not the one that LOCK and this Python give."""
+    stamp, wanted = VENV / "installed", f"{sys.version}\n{sys.base_prefix}\n{fingerprint(LOCK)}"
+    if is_stamped(stamp, wanted):
+        return
+    step("Creating .venv", [sys.executable, "-m", "venv", "--clear", VENV])
+    # Not compiled: most of it, msgraph-sdk's 19,000 modules, is never imported, the rest is compiled when it is.
+    options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-compile", "--require-hashes"]
+    step("Installing Python packages into .venv", [PYTHON, "-m", "pip", "install", *options, "-r", LOCK])
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def install_azurite(npm: str) -> None:
+    stamp, wanted = ROOT / "node_modules" / ".installed", fingerprint(ROOT / "package-lock.json")
+    if is_stamped(stamp, wanted):
+        return
+    step("Installing Azurite into node_modules", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"])
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def fingerprint(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def is_stamped(stamp: Path, wanted: str) -> bool:
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
+
+
+def step(title: str, command: list[str | Path]) -> None:
+    """Run *command* out of sight with its time on the screen; what it printed is shown only if it fails."""
+    began, live = time.monotonic(), sys.stdout.isatty()
+    if not live:
+        print(f"{title} ...", flush=True)
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                seconds = time.monotonic() - began
+                if live:
+                    print(f"\r{SPINNER[int(seconds * 5) % 4]} {title} ... {seconds:.0f} s", end="", flush=True)
+                time.sleep(0.1)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        took = f"{time.monotonic() - began:.0f} s"
+        if process.returncode:
+            output.seek(0)
+            print(f"\n{output.read().decode(errors='replace')}", file=sys.stderr)
+            sys.exit(f"{title} failed after {took}; the command was: {' '.join(map(str, command))}")
+        print(f"\r+ {title} ({took})    " if live else f"{title}: done in {took}", flush=True)
+
+
+def lint() -> int:
+    checks = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "--strict", *CHECKED])
+    statuses = []
+    for check in checks:
+        print(f"$ {' '.join(check)}", flush=True)
+        statuses.append(subprocess.run([PYTHON, "-m", *check], cwd=ROOT, check=False).returncode)
+    return max(statuses)
+
+
+def lock() -> int:
+    """Resolve the newest versions that the requirements allow, for every platform and Python; no registry is named."""
+    step("Installing uv into .venv", [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"])
+    resolve: list[str | Path] = [
+        PYTHON,
+        "-m",
+        "uv",
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+        "--upgrade",
+        "--generate-hashes",
+    ]
+    resolve += ["--python-version", ".".join(map(str, OLDEST_PYTHON)), "--no-header", "--no-annotate"]
+    step("Resolving requirements-dev.lock", [*resolve, "requirements-dev.txt", "-o", LOCK.name])
+    step("Resolving requirements.lock", [*resolve, "-c", LOCK.name, "requirements.txt", "-o", "requirements.lock"])
+    return 0
+
+
+def hand_over(module: str, arguments: list[str]) -> int:
+    """Become *module* in `.venv`, so that signals and the exit status are its own; on Windows, wait for it instead."""
+    os.chdir(ROOT)
+    command = [str(PYTHON), "-m", module, *arguments]
+    sys.stdout.flush()
+    if os.name != "nt":
+        os.execv(PYTHON, command)  # noqa: S606
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child as well, which ends in its own way
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

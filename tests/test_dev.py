@@ -1,0 +1,149 @@
+"""dev.py's own decisions: what it asks for, what it installs when, and how it hands over."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dev
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What would have been run, in a folder where nothing is installed yet."""
+    taken: list[str] = []
+
+    def take(title: str, command: list[str | Path]) -> None:
+        taken.append(title)
+        (tmp_path / ".venv").mkdir(exist_ok=True)
+        (tmp_path / "node_modules").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(dev, "step", take)
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    monkeypatch.setattr(dev, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(dev, "LOCK", tmp_path / "requirements-dev.lock")
+    (tmp_path / "requirements-dev.lock").write_text("a==1\n")
+    (tmp_path / "package-lock.json").write_text("{}")
+    return taken
+
+
+def test_packages_are_installed_once_and_again_when_the_lock_changes(steps: list[str]) -> None:
+    dev.install_packages()
+    dev.install_packages()
+    assert steps == ["Creating .venv", "Installing Python packages into .venv"]
+    dev.LOCK.write_text("a==2\n")
+    dev.install_packages()
+    assert len(steps) == 4
+
+
+def test_another_python_gets_a_new_environment(steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    dev.install_packages()
+    monkeypatch.setattr(sys, "version", "3.99.0")
+    dev.install_packages()
+    assert len(steps) == 4
+
+
+def test_azurite_is_installed_once_and_again_when_its_lock_changes(steps: list[str]) -> None:
+    dev.install_azurite("npm")
+    dev.install_azurite("npm")
+    assert steps == ["Installing Azurite into node_modules"]
+    (dev.ROOT / "package-lock.json").write_text('{"other": 1}')
+    dev.install_azurite("npm")
+    assert len(steps) == 2
+
+
+def test_an_interrupted_installation_is_begun_again(steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(title: str, command: list[str | Path]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dev, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            dev.install_packages()
+    dev.install_packages()
+    assert len(steps) == 2
+
+
+def test_an_older_python_is_told_which_one_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+    with pytest.raises(SystemExit, match=r"Python 3\.11 or newer is needed, this is 3\.9"):
+        dev.check_python()
+
+
+def test_an_older_python_can_read_the_file_that_tells_it() -> None:
+    ast.parse(Path(dev.__file__).read_text("utf-8"), feature_version=(3, 7))
+
+
+def test_a_missing_node_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="install Node 20 or newer"):
+        dev.check_node()
+
+
+def test_an_old_node_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev, "OLDEST_NODE", 999)
+    with pytest.raises(SystemExit, match="too old for Azurite"):
+        dev.check_node()
+
+
+def test_a_step_that_works_shows_only_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+    dev.step("Greeting", [sys.executable, "-c", "print('hello')"])
+    assert re.fullmatch(r"Greeting \.\.\.\nGreeting: done in \d+ s\n", capsys.readouterr().out)
+
+
+def test_a_step_that_fails_shows_what_it_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="Greeting failed"):
+        dev.step("Greeting", [sys.executable, "-c", "print('no network'); raise SystemExit(1)"])
+    assert "no network" in capsys.readouterr().err
+
+
+def test_the_exit_status_is_handed_through() -> None:
+    code = "import dev, sys; dev.PYTHON = sys.executable; sys.exit(dev.hand_over('pytest', ['--no-such-option']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=dev.ROOT, capture_output=True, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(("arguments", "status"), [([], 0), (["--help"], 0), (["tset"], 2)])
+def test_without_a_known_command_the_commands_are_listed(
+    arguments: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dev.main(arguments) == status
+    assert "usage: python3 dev.py" in capsys.readouterr().out
+
+
+# -- the lock files
+
+
+def locked(name: str) -> dict[str, str]:
+    """Each requirement of a lock file with its hashes."""
+    text = (Path(dev.__file__).parent / name).read_text("utf-8").replace("\\\n", " ")
+    return dict(line.split(" ", 1) for line in text.splitlines() if line)
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_names_exact_versions_with_hashes_and_no_registry(name: str) -> None:
+    for requirement, rest in locked(name).items():
+        assert "==" in requirement
+        assert "--hash=sha256:" in rest
+        assert "://" not in requirement + rest
+
+
+def test_each_python_gets_its_line_of_azure_functions() -> None:
+    versions = [requirement for requirement in locked("requirements.lock") if requirement.startswith("azure-functions")]
+    assert [version.partition("==")[2].partition(".")[0] for version in versions] == ["1", "2"]
+
+
+def test_the_app_is_tested_with_the_versions_it_is_locked_to() -> None:
+    assert locked("requirements.lock").keys() <= locked("requirements-dev.lock").keys()
+
+
+def test_azurites_lock_names_no_registry() -> None:
+    packages = json.loads((Path(dev.__file__).parent / "package-lock.json").read_text("utf-8"))["packages"]
+    assert packages["node_modules/azurite"]["version"] == packages[""]["devDependencies"]["azurite"]
+    assert not [name for name, package in packages.items() if "resolved" in package]
