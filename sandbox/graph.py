@@ -1,7 +1,7 @@
 """The simulated Microsoft Graph v1.0 as an aiohttp application: routes, tokens, limits, and errors as Graph words them.
 
 What it answers about events stands in ``graph_events.py``; what a webhook is told in ``delivery.py``. Left out: delta,
-$batch, translateExchangeIds, notifications with resource data. Where Graph's documentation is silent: ``GraphSwitches``.
+$batch, translateExchangeIds, notifications with resource data. Where the documentation is silent: ``GraphSwitches``.
 """
 
 from __future__ import annotations
