@@ -71,7 +71,7 @@ class WebApi:
         path, _, query = request.raw_path.partition("?")
         segments = [unquote(part) for part in path.partition(ROOT)[2].split("/")]
         name, key = split_segment(segments[0])
-        body = await self._body(request)
+        body = await _body(request)
         match request.method, name, segments[1:]:
             case "GET", "WhoAmI", []:
                 return self._who_am_i(request)
@@ -128,7 +128,7 @@ class WebApi:
         page_size = min(prefer.page_size or self._switches.page_size, self._switches.page_size)
         page, start = find_page(query.skiptoken, found, page_size)
         # Together with odata.maxpagesize, $top is ignored ("Page results").
-        end = query.top if query.top is not None and prefer.page_size is None else len(found)
+        end = len(found) if query.top is None or prefer.page_size else min(query.top, len(found))
         rows = found[start : min(start + page_size, end)]
         body: dict[str, Any] = {"@odata.context": context(root_of(request), query, single=False)}
         if query.count:
@@ -313,13 +313,13 @@ class WebApi:
             row = self._tables.add_user(object_id=value)
         return Address(table, row.id if row else None, row, {name: value})
 
-    async def _body(self, request: web.Request) -> Any:
-        if request.method == "GET" or not request.can_read_body:
-            return None
-        try:
-            return json.loads(await request.read())
-        except ValueError:
-            raise bad_payload("", "A valid JSON body was expected.") from None
+
+async def _body(request: web.Request) -> Any:
+    content = await request.read()
+    try:
+        return json.loads(content) if content else None
+    except ValueError:
+        raise bad_payload("", "A valid JSON body was expected.") from None
 
 
 def _existing(address: Address) -> Row:

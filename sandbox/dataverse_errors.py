@@ -89,30 +89,30 @@ class ErrorAnswer:
         return replace(self, headers=others if value is None else {**others, "Retry-After": value})
 
 
-def error(status: int, code: str, message: str, *, retry_after: int | None = None) -> ErrorAnswer:
+def error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> ErrorAnswer:
     """Any error in Dataverse's shape, to be ordered as a fault."""
-    answer = ErrorAnswer(status, build_error(code, message), {"OData-Version": "4.0"})
-    return answer if retry_after is None else answer.retry_after(str(retry_after))
+    return ErrorAnswer(status, build_error(code, message), {"OData-Version": "4.0", **(headers or {})})
 
 
 # Source: "Service protection API limits".
+_LEFT = {"x-ms-ratelimit-burst-remaining-xrm-requests": "0", "x-ms-ratelimit-time-remaining-xrm-requests": "845.62"}
 THROTTLED_REQUESTS = error(
     429,
     "0x80072322",
     "Number of requests exceeded the limit of 6000 over time window of 300 seconds.",
-    retry_after=37,
+    {**_LEFT, "Retry-After": "37"},
 )
 THROTTLED_TIME = error(
     429,
     "0x80072321",
     "Combined execution time of incoming requests exceeded limit of 1,200,000 milliseconds over time window of 300 "
     "seconds. Decrease number of concurrent requests or reduce the duration of requests and try again later.",
-    retry_after=121,
+    {**_LEFT, "Retry-After": "121"},
 )
 THROTTLED_CONCURRENCY = error(
-    429, "0x80072326", "Number of concurrent requests exceeded the limit of 52.", retry_after=5
+    429, "0x80072326", "Number of concurrent requests exceeded the limit of 52.", {**_LEFT, "Retry-After": "5"}
 )
-UNAVAILABLE = error(503, "0x80044b01", "The service is temporarily unavailable.", retry_after=10)
+UNAVAILABLE = error(503, "0x80044b01", "The service is temporarily unavailable.", {"Retry-After": "10"})
 SQL_TIMEOUT = error(500, "0x80044151", "SQL timeout expired.")
 PLUGIN_REFUSED = error(400, "0x80040265", "A plug-in does not want this.")
 STALE = error(412, "0x80060882", "The version of the existing record doesn't match the RowVersion property provided.")

@@ -85,8 +85,4 @@ class Protection:
 
 
 def _refuse(answer: ErrorAnswer) -> web.Response:
-    remaining = {
-        "x-ms-ratelimit-burst-remaining-xrm-requests": "0",
-        "x-ms-ratelimit-time-remaining-xrm-requests": "845.62",
-    }
-    return build_json(answer.body, answer.status, headers={**answer.headers, **remaining})
+    return build_json(answer.body, answer.status, headers=dict(answer.headers))
