@@ -57,6 +57,8 @@ class _Outgoing:
     item: Item
     url: str
     raised_at: datetime
+    luck: random.Random
+    """Decides what becomes of this one, so that the same seed gives the same items whatever the timing is."""
 
     @property
     def is_change(self) -> bool:
@@ -93,7 +95,8 @@ class Delivery:
         self._mailboxes = mailboxes
         self._subscriptions = subscriptions
         self._clock = clock
-        self._rng = rng
+        self._rng = random.Random(rng.getrandbits(64))
+        self._mixer = random.Random(rng.getrandbits(64))  # its use depends on timing, nothing else may draw from it
         self._answer_within = answer_within
         self._retry_within = retry_within
         self._session: aiohttp.ClientSession
@@ -137,7 +140,7 @@ class Delivery:
         url = subscription.lifecycle_notification_url
         if url is not None:
             item = write_lifecycle(subscription, event, self._mailboxes.tenant_id)
-            self._dispatch(_Outgoing(subscription, item, url, self._clock.now()))
+            self._dispatch(self._outgoing(subscription, item, url))
 
     # From a change to an item in the outbox.
 
@@ -157,13 +160,17 @@ class Delivery:
 
     def _raise_change(self, subscription: Subscription, notice: Notice, change_type: ChangeType) -> None:
         item = write_change(subscription, notice, change_type, self._mailboxes.tenant_id, self._rng)
-        outgoing = _Outgoing(subscription, item, subscription.notification_url, self._clock.now())
+        url = subscription.notification_url
         if not self._subscriptions.is_authorized(subscription):
-            self._paused.append(outgoing)
+            self._paused.append(self._outgoing(subscription, item, url))
             return
         for _ in range(self._rng.randint(1, self.hostility.copies)):
             if self._rng.random() >= self.hostility.drop:
-                self._dispatch(outgoing)
+                self._dispatch(self._outgoing(subscription, item, url))
+
+    def _outgoing(self, subscription: Subscription, item: Item, url: str) -> _Outgoing:
+        luck = random.Random(self._rng.getrandbits(64))
+        return _Outgoing(subscription, item, url, self._clock.now(), luck)
 
     def _resume(self, subscription: Subscription) -> None:
         """Its authorization is back; what was paused for longer than Graph retries is lost."""
@@ -178,7 +185,7 @@ class Delivery:
 
     def _dispatch(self, outgoing: _Outgoing) -> None:
         state = self.endpoints.state(_host(outgoing.url)) if self.judges_endpoints else "ok"
-        delay = self._rng.uniform(*self.hostility.delay)
+        delay = outgoing.luck.uniform(*self.hostility.delay)
         if state == "drop" and outgoing.is_change:
             self._start(self._confess([outgoing], WINDOW.total_seconds()))
         else:
@@ -198,9 +205,9 @@ class Delivery:
         await self._wait(self.hostility.gather)
         waiting = self._outbox.pop(url)
         if self.hostility.reorder:
-            self._rng.shuffle(waiting)
+            self._mixer.shuffle(waiting)
         while waiting:
-            size = self._rng.randint(1, self.hostility.batch)
+            size = self._mixer.randint(1, self.hostility.batch)
             self._start(self._post(url, waiting[:size]))
             del waiting[:size]
 
@@ -247,19 +254,20 @@ class Delivery:
 
     def _pack(self, parcel: list[_Outgoing]) -> list[Item]:
         """The items of one POST, with whatever else a hostile world puts beside them."""
-        hostility, rng, tenant_id = self.hostility, self._rng, self._mailboxes.tenant_id
+        hostility, tenant_id = self.hostility, self._mailboxes.tenant_id
         items = []
         for outgoing in parcel:
-            items.append(disguise(outgoing.item, outgoing.subscription, hostility, rng))
-            if rng.random() < hostility.forged:
-                items.append(forge(outgoing.item, rng))
-            if rng.random() < hostility.unknown_items:
-                items.append(make_unknown(outgoing.item, tenant_id, rng))
+            luck = outgoing.luck
+            items.append(disguise(outgoing.item, outgoing.subscription, hostility, luck))
+            if luck.random() < hostility.forged:
+                items.append(forge(outgoing.item, luck))
+            if luck.random() < hostility.unknown_items:
+                items.append(make_unknown(outgoing.item, tenant_id, luck))
             takes_both = outgoing.url == outgoing.subscription.lifecycle_notification_url
-            if takes_both and outgoing.is_change and rng.random() < hostility.lifecycle:
+            if takes_both and outgoing.is_change and luck.random() < hostility.lifecycle:
                 items.append(write_lifecycle(outgoing.subscription, "reauthorizationRequired", tenant_id))
         if hostility.reorder:
-            rng.shuffle(items)
+            self._mixer.shuffle(items)
         return items
 
     async def _confess(self, parcel: list[_Outgoing], delay: float = 0.0) -> None:

@@ -20,7 +20,7 @@ class Handshake:
     """Asks a URL whether it wants notifications. Source: Graph, "Receive change notifications through webhooks"."""
 
     def __init__(self, rng: random.Random, within: float = WITHIN) -> None:
-        self._rng = rng
+        self._rng = random.Random(rng.getrandbits(64))  # its own: handshakes run when they run
         self._within = within
 
     async def __call__(self, url: str) -> None:
