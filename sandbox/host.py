@@ -17,7 +17,6 @@ import inspect
 import json
 import logging
 import os
-import signal
 import sys
 import time
 import uuid
@@ -35,6 +34,7 @@ from azure.functions.decorators.function_app import Function
 from azure.functions.timer import TimerRequest
 
 from sandbox.queues import GRACE, QueueListener, build_message, parse_options
+from sandbox.signals import StopSignal
 
 BODY_LIMIT = 210 * 1024**2
 """Bytes; "Azure Functions HTTP triggers and bindings", limits."""
@@ -366,14 +366,10 @@ class FunctionsHost:
 
 async def serve(folder: Path, port: int, key: str | None) -> None:
     """Host the app of *folder* until a signal says stop; the first line printed is ``{"url": …, "functions": […]}``."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):  # the last is Ctrl-Break, of Windows only
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: loop.call_soon_threadsafe(stopping.set))
+    stop = StopSignal()
     async with FunctionsHost(folder, port=port, key=key) as host:
         print(json.dumps({"url": host.url, "functions": [trigger.name for trigger in host.triggers]}), flush=True)
-        await stopping.wait()
+        await stop.wait()
 
 
 def main() -> int:
