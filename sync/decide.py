@@ -100,7 +100,7 @@ def _decide_present(event: Event, booking: Booking) -> Action:
         return Hold("the event lasts all day", booking.id)
     if not event.span.is_positive:
         return Hold("the event ends before it starts", booking.id)
-    if booking.is_canceled or booking.has_begun or not booking.is_active:
+    if not booking.is_open:
         if not linked:
             return LinkBooking(booking.id, booking.etag, event.id)
         return Ignore("the booking takes no changes of time any more")

@@ -32,7 +32,7 @@ from msgraph.graph_request_adapter import GraphRequestAdapter, options
 from msgraph.graph_service_client import GraphServiceClient
 from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # ships no py.typed
 
-from sync.errors import Malformed, Misconfigured, NotFound, Refused, Service, Transient, check
+from sync.errors import Malformed, Misconfigured, NotFound, Refused, Service, Stale, Transient, check
 from sync.model import Event, EventType, Span, Subscription
 from sync.notifications import build_client_state
 from sync.retry import short_waits
@@ -125,13 +125,16 @@ class GraphEvents:
         except NotFound:
             return None
 
-    async def stands(self, mailbox: str, event_id: str, span: Span | None) -> bool:
-        """Say whether an event that can still be read stands in a calendar: the one it names, over its own *span*.
+    async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
+        """Say whether an event that can still be read stands in a calendar, over its own span.
 
-        Not documented is what a deleted event answers here, so both ways of saying no are understood.
-        Raises: Refused if it names a calendar but its span is not known.
+        The default calendar is looked at first, then the one that the event names; what a deleted event answers there
+        is not documented, so both ways of saying no are understood. *event* is None if it cannot be read.
+        Raises: Stale if it changed while it was looked for, Refused if it cannot be read but names a calendar.
         """
         user = self._transport.client.users.by_user_id(mailbox)
+        if event is not None and await self._is_in(mailbox, user.calendar_view, event):
+            return True
         parameters = CalendarRequestBuilder.CalendarRequestBuilderGetQueryParameters(select=["id"])
         request = user.events.by_event_id(event_id).calendar.to_get_request_information(
             _configured(parameters, _IMMUTABLE)
@@ -140,14 +143,22 @@ class GraphEvents:
             calendar = _text(await self._send(mailbox, request), "id")
         except NotFound:
             return False
-        if span is None:
+        if event is None:
             raise Refused("graph: an event that cannot be read names a calendar")
-        view = user.calendars.by_calendar_id(calendar).calendar_view
+        if await self._is_in(mailbox, user.calendars.by_calendar_id(calendar).calendar_view, event):
+            return True
+        now = await self.read(mailbox, event_id)
+        if now is not None and now.etag != event.etag:
+            raise Stale("the event changed while it was looked for")
+        return False
+
+    async def _is_in(self, mailbox: str, view: Any, event: Event) -> bool:
+        """Whether the calendar *view* has the event, or an occurrence of it if it is a series."""
         request = view.to_get_request_information(
             _configured(
                 CalendarViewRequestBuilder.CalendarViewRequestBuilderGetQueryParameters(
-                    start_date_time=_iso(span.start),
-                    end_date_time=_iso(max(span.end, span.start + timedelta(seconds=1))),
+                    start_date_time=_iso(event.span.start),
+                    end_date_time=_iso(max(event.span.end, event.span.start + timedelta(seconds=1))),
                     select=["id", "seriesMasterId"],
                 ),
                 _IMMUTABLE,
@@ -155,7 +166,7 @@ class GraphEvents:
         )
         while True:
             page = await self._send(mailbox, request)
-            if any(event_id in (item.get("id"), item.get("seriesMasterId")) for item in _items(page)):
+            if any(event.id in (item.get("id"), item.get("seriesMasterId")) for item in _items(page)):
                 return True
             if "@odata.nextLink" not in page:
                 return False
@@ -218,6 +229,7 @@ def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event
     try:
         return Event(
             id=_text(raw, "id"),
+            etag=_text(raw, "@odata.etag"),
             span=Span.of(_utc(raw["start"]), _utc(raw["end"])),
             type=EventType(raw.get("type") or EventType.SINGLE.value),
             is_all_day=raw.get("isAllDay") is True,

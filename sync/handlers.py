@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sync.decide import choose_linked, decide, rival_id
 from sync.errors import InvalidId, MailboxUnavailable, Malformed, Misconfigured, Refused, Stale, Transient, Withdrawn
-from sync.model import Action, Booking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking, Span, Write
+from sync.model import Action, Booking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking, Write
 from sync.notifications import (
     CHANGES,
     LIFECYCLE,
@@ -36,8 +36,11 @@ class Events(Protocol):
     async def read(self, mailbox: str, event_id: str) -> Event | None:
         """Raises: MailboxUnavailable, Withdrawn, InvalidId, Transient, Refused."""
 
-    async def stands(self, mailbox: str, event_id: str, span: Span | None) -> bool:
-        """Say whether a readable event stands in one of the mailbox's calendars."""
+    async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
+        """Say whether *event* (None if it cannot be read) stands in one of the mailbox's calendars.
+
+        Raises: Stale if it changed while it was looked for.
+        """
 
 
 class Bookings(Protocol):
@@ -130,22 +133,22 @@ class Processor:
         booking_id: str | None = None
         for _ in range(LOOKS):
             try:
-                action = await self._look(change, booking_id)
+                action, event = await self._look(change, booking_id)
                 if isinstance(action, Ignore | Hold):
                     return action
                 booking_id = action.booking_id
                 await self.bookings.write(action)
+                # A deletion that was processed before this link was written has found nothing to cancel, so whoever
+                # links looks once more. All else is guarded by the etag of the row.
+                if not links(action) or await self.events.stands(change.mailbox, change.event_id, event):
+                    return action
             except Stale:
                 continue
-            # A deletion that was processed before this link was written has found nothing to cancel, so whoever links
-            # looks once more. All else is guarded by the etag of the row.
-            if links(action) and await self._event_now(change) is None:
-                continue
-            return action
+            change = replace(change, deleted=True)
         raise Stale("the event or its booking kept changing while they were looked at")
 
-    async def _look(self, change: Change, booking_id: str | None) -> Action:
-        """Gather what the decision needs, and decide.
+    async def _look(self, change: Change, booking_id: str | None) -> tuple[Action, Event | None]:
+        """Gather what the decision needs, and decide; the event is the one that the decision is based on.
 
         The event's state is read after the booking whose etag guards the write that follows from it; otherwise a slow
         worker could write an older state over a newer one. Where the booking is known by its event only, the event is
@@ -158,18 +161,18 @@ class Processor:
         elif change.deleted:
             booking = await self._linked(change)
 
-        event = await self._event_now(change, known=booking is not None)
+        event = await self._event_now(change, matters=booking is not None)
         if event is None:
             if booking is None:
                 booking = await self._linked(change)
                 if booking is not None and not change.deleted and await self._event_now(change) is not None:
                     raise Stale("the event was out of sight for a moment")
             if isinstance(booking, Hold):
-                return booking
-            return decide(change, None, booking, None, self.now())
+                return booking, None
+            return decide(change, None, booking, None, self.now()), None
 
         if event.booking_id is None:
-            return decide(change, event, None, None, self.now())
+            return decide(change, event, None, None, self.now()), event
         event_is_newer = isinstance(booking, Booking) and booking.id == event.booking_id
         if not isinstance(booking, Booking) or booking.id != event.booking_id:
             booking = await self.bookings.read(event.booking_id)
@@ -180,16 +183,24 @@ class Processor:
             if event is not None and event.booking_id != action.booking_id:
                 raise Stale("the event got another booking")
             action = decide(change, event, booking, rival, self.now())
-        return action
+        # A closed booking has nothing to cancel that would be found after the link, so it is looked for before.
+        is_closed = isinstance(booking, Booking) and not booking.is_open
+        if (
+            isinstance(action, LinkBooking)
+            and is_closed
+            and not await self.events.stands(change.mailbox, change.event_id, event)
+        ):
+            action = Ignore("the event was deleted, and its booking is closed")
+        return action, event
 
     async def _linked(self, change: Change) -> Booking | Hold | None:
         return choose_linked(change, await self.bookings.linked_to(change.event_id))
 
-    async def _event_now(self, change: Change, known: bool = True) -> Event | None:
+    async def _event_now(self, change: Change, matters: bool = True) -> Event | None:
         """The event, None if it is gone.
 
         With immutable ids a deleted event may stay readable from Deleted Items. So after its deletion was notified, a
-        readable event has to stand in a calendar, too; this is only asked where a booking is *known* or named by it.
+        readable event has to stand in a calendar, too; unless that does not *matter*, as no booking is in sight.
         """
         try:
             event = await self.events.read(change.mailbox, change.event_id)
@@ -197,9 +208,9 @@ class Processor:
             if change.deleted and not await self.events.stands(change.mailbox, change.event_id, None):
                 return None
             raise
-        if event is None or not change.deleted or not (known or event.has_extension):
+        if event is None or not change.deleted or not (matters or event.has_extension):
             return event
-        return event if await self.events.stands(change.mailbox, event.id, event.span) else None
+        return event if await self.events.stands(change.mailbox, change.event_id, event) else None
 
     async def _rival(self, change: Change, event: Event, booking: Booking | None) -> Event | None:
         """The other event that the booking is linked to, None if there is none (any more)."""

@@ -74,6 +74,8 @@ class Event:
     """An Outlook event as it stands in the mailbox now."""
 
     id: str
+    etag: str
+    """Changes with every save."""
     span: Span
     type: EventType = EventType.SINGLE
     is_all_day: bool = False
@@ -97,6 +99,11 @@ class Booking:
     is_canceled: bool = False
     has_begun: bool = False
     """Traveling, In Progress, On Break or Completed: work that calendars do not change any more."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its times may still be changed."""
+        return self.is_active and not self.is_canceled and not self.has_begun
 
 
 @dataclass(frozen=True)

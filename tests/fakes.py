@@ -1,0 +1,156 @@
+"""A calendar and bookings in memory, as strict about etags as the services, and remembering every write.
+
+Both sides let others act between any two of their steps: each awaits ``pause`` first, which tests use to interleave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from sync.errors import Stale, SyncError, Transient
+from sync.model import (
+    Booking,
+    CancelBooking,
+    Event,
+    LinkBooking,
+    MoveBooking,
+    Span,
+    UnlinkBooking,
+    Write,
+)
+
+ANNA = "11111111-1111-4111-8111-111111111111"
+BEN = "22222222-2222-4222-8222-222222222222"
+NOW = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
+
+
+def span(hour: float, hours: float = 1, day: int = 0) -> Span:
+    """From *hour* o'clock of NOW's day, or so many days later."""
+    start = NOW.replace(hour=0) + timedelta(days=day, hours=hour)
+    return Span(start, start + timedelta(hours=hours))
+
+
+async def _at_once() -> None:
+    return None
+
+
+@dataclass
+class Calendars:
+    """The events of all mailboxes. A deleted event stays readable where ``stays_readable`` says so."""
+
+    pause: Callable[[], Awaitable[None]] = _at_once
+    stays_readable: bool = False
+    events: dict[str, Event] = field(default_factory=dict)
+    owner: dict[str, str] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Older forms of ids."""
+    trouble: list[SyncError] = field(default_factory=list)
+    """Raised by the next reads, first to last."""
+    reads: list[str] = field(default_factory=list)
+
+    version: int = 0
+
+    def put(self, mailbox: str, event: Event) -> Event:
+        self.version += 1
+        self.events[event.id] = replace(event, etag=f'W/"{self.version}"')
+        self.owner[event.id] = mailbox
+        return self.events[event.id]
+
+    def change(self, event_id: str, **changes: object) -> None:
+        self.put(self.owner[event_id], replace(self.events[event_id], **changes))  # type: ignore[arg-type]
+
+    def delete(self, event_id: str) -> None:
+        self.deleted.add(event_id)
+
+    def restore(self, event_id: str) -> None:
+        self.deleted.discard(event_id)
+
+    def has(self, event_id: str) -> bool:
+        return event_id in self.events and event_id not in self.deleted
+
+    async def read(self, mailbox: str, event_id: str) -> Event | None:
+        await self.pause()
+        self.reads.append(event_id)
+        if self.trouble:
+            raise self.trouble.pop(0)
+        event_id = self.aliases.get(event_id, event_id)
+        if self.owner.get(event_id) != mailbox or (event_id in self.deleted and not self.stays_readable):
+            return None
+        return self.events[event_id]
+
+    async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
+        await self.pause()
+        self.reads.append(event_id)
+        if self.trouble:
+            raise self.trouble.pop(0)
+        return self.owner.get(event_id) == mailbox and event_id not in self.deleted
+
+
+@dataclass
+class Table:
+    """The bookings. ``written`` holds what the app wrote, in order; people change rows by ``edit``."""
+
+    pause: Callable[[], Awaitable[None]] = _at_once
+    rows: dict[str, Booking] = field(default_factory=dict)
+    written: list[Write] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    version: int = 0
+    answer_is_lost: bool = False
+    """The next write takes effect, but its answer never arrives."""
+
+    def put(self, booking: Booking) -> Booking:
+        self.version += 1
+        self.rows[booking.id] = replace(booking, etag=f'W/"{self.version}"')
+        return self.rows[booking.id]
+
+    def edit(self, booking_id: str, **changes: object) -> Booking:
+        return self.put(replace(self.rows[booking_id], **changes))  # type: ignore[arg-type]
+
+    async def read(self, booking_id: str) -> Booking | None:
+        await self.pause()
+        self.reads.append(booking_id)
+        return self.rows.get(booking_id)
+
+    async def linked_to(self, event_id: str) -> Sequence[Booking]:
+        await self.pause()
+        self.reads.append(event_id)
+        return [booking for booking in self.rows.values() if booking.event_id == event_id]
+
+    async def write(self, action: Write) -> None:
+        await self.pause()
+        row = self.rows.get(action.booking_id)
+        if row is None or row.etag != action.etag:
+            raise Stale("412")
+        match action:
+            case LinkBooking():
+                row = replace(row, event_id=action.event_id)
+            case UnlinkBooking():
+                row = replace(row, event_id=None)
+            case CancelBooking():
+                row = replace(row, is_canceled=True, event_id=None if action.unlink else row.event_id)
+            case MoveBooking():
+                row = replace(row, span=action.span, event_id=action.event_id or row.event_id)
+        self.put(row)
+        self.written.append(action)
+        if self.answer_is_lost:
+            self.answer_is_lost = False
+            raise Transient("no answer")
+
+
+@dataclass
+class QueuesInMemory:
+    """What was sent, as (queue, message, seconds hidden)."""
+
+    sent: list[tuple[str, str, float]] = field(default_factory=list)
+    refuses: bool = False
+
+    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0) -> None:
+        if self.refuses:
+            raise Transient("the queue refuses")
+        self.sent += [(queue, message, hidden) for message in messages]
+
+    def of(self, queue: str) -> list[str]:
+        return [message for name, message, _ in self.sent if name == queue]

@@ -1,0 +1,65 @@
+"""Runs coroutines against each other in every order of their steps.
+
+A step ends where a coroutine awaits ``Steps.pause``; which one goes on then is the choice that is enumerated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Iterator
+from typing import Any
+
+
+class Steps:
+    """Gives way to the others once per ``await steps.pause()``."""
+
+    async def pause(self) -> None:
+        await _GiveWay()
+
+
+class _GiveWay:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+class Schedule:
+    """Follows *choices*, then takes the first actor that is left; remembers how many could have gone on each time."""
+
+    def __init__(self, choices: list[int]) -> None:
+        self.choices = choices
+        self.taken: list[int] = []
+        self.width: list[int] = []
+
+    def run(self, actors: list[Coroutine[Any, Any, Any]]) -> list[BaseException | None]:
+        """Drive all *actors* to their ends; the error that each ended with, if any."""
+        errors: list[BaseException | None] = [None] * len(actors)
+        alive = list(range(len(actors)))
+        while alive:
+            place = len(self.taken)
+            choice = self.choices[place] if place < len(self.choices) else 0
+            self.taken.append(choice)
+            self.width.append(len(alive))
+            actor = alive[choice]
+            try:
+                actors[actor].send(None)
+            except StopIteration:
+                alive.remove(actor)
+            except Exception as error:
+                errors[actor] = error
+                alive.remove(actor)
+        return errors
+
+
+def all_schedules(scenario: Callable[[Schedule], None], at_most: int = 200_000) -> Iterator[Schedule]:
+    """Run *scenario*, which builds its world anew and runs the schedule it is given, in every order there is."""
+    choices: list[int] = []
+    for _ in range(at_most):
+        schedule = Schedule(choices)
+        scenario(schedule)
+        yield schedule
+        choices = schedule.taken
+        while choices and choices[-1] + 1 >= schedule.width[len(choices) - 1]:
+            choices = choices[:-1]
+        if not choices:
+            return
+        choices = [*choices[:-1], choices[-1] + 1]
+    raise AssertionError(f"more than {at_most} orders")

@@ -1,0 +1,174 @@
+"""Every row of the decision table is a case here, told as a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sync.decide import choose_linked, decide, rival_id
+from sync.model import (
+    Booking,
+    CancelBooking,
+    Change,
+    Event,
+    EventType,
+    Hold,
+    Ignore,
+    LinkBooking,
+    MoveBooking,
+    Span,
+    UnlinkBooking,
+)
+from tests.fakes import ANNA, BEN, NOW, span
+
+GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
+CHANGE = Change(ANNA, "E1")
+EVENT = Event("E1", "", span(9), has_extension=True, booking_id=GUID)
+BOOKING = Booking(GUID, 'W/"7"', span(9), "E1", ANNA)
+
+MOVED = replace(EVENT, span=span(13))
+CANCELLED = replace(EVENT, is_cancelled=True)
+OTHERS = replace(EVENT, id="E2")
+UNLINKED = replace(BOOKING, event_id=None)
+LINKED_TO_E2 = replace(BOOKING, event_id="E2")
+REASSIGNED = replace(BOOKING, mailbox=BEN)
+OF_NO_USER = replace(BOOKING, mailbox=None)
+INACTIVE = replace(BOOKING, is_active=False)
+CANCELED = replace(BOOKING, is_canceled=True)
+BEGUN = replace(BOOKING, has_begun=True)
+OVER = replace(BOOKING, span=Span(span(4).start, NOW))
+ENDS_SOON = replace(BOOKING, span=Span(span(4).start, span(6, 0.01).end))
+
+CANCEL = CancelBooking(GUID, 'W/"7"', unlink=True)
+LINK = LinkBooking(GUID, 'W/"7"', "E1")
+MOVE = MoveBooking(GUID, 'W/"7"', span(13))
+
+
+def unlink(reason: str) -> UnlinkBooking:
+    return UnlinkBooking(GUID, 'W/"7"', reason)
+
+
+GONE = [
+    pytest.param(None, None, Ignore, id="a deleted event without a booking was born in Outlook"),
+    pytest.param(None, UNLINKED, Ignore, id="a deleted event does not cancel a booking that is not linked to it"),
+    pytest.param(None, LINKED_TO_E2, Ignore, id="a deleted copy does not cancel the original's booking"),
+    pytest.param(None, REASSIGNED, Ignore, id="a deleted event does not cancel a booking that was reassigned"),
+    pytest.param(None, OF_NO_USER, Ignore, id="a deleted event does not cancel a booking of a crew or room"),
+    pytest.param(None, INACTIVE, Ignore, id="an inactive booking is not ours to change"),
+    pytest.param(None, CANCELED, unlink("the booking is canceled already"), id="a canceled booking forgets its event"),
+    pytest.param(None, replace(CANCELED, event_id=None), Ignore, id="a canceled booking without event stays"),
+    pytest.param(None, BEGUN, unlink("the booking's work has begun"), id="work that has begun is not canceled"),
+    pytest.param(None, OVER, unlink("the booking is over"), id="a booking that is over is not canceled"),
+    pytest.param(None, ENDS_SOON, CANCEL, id="a booking that is not yet over is canceled"),
+    pytest.param(None, BOOKING, CANCEL, id="a deleted event cancels its booking and is forgotten by it"),
+]
+
+CANCELLED_BY_ORGANIZER = [
+    pytest.param(CANCELLED, None, Ignore, id="a cancelled event's booking may not exist"),
+    pytest.param(CANCELLED, REASSIGNED, Ignore, id="a cancelled event does not cancel a reassigned booking"),
+    pytest.param(CANCELLED, INACTIVE, Ignore, id="a cancelled event does not change an inactive booking"),
+    pytest.param(CANCELLED, CANCELED, unlink("the booking is canceled already"), id="a cancelled event is forgotten"),
+    pytest.param(CANCELLED, replace(CANCELED, event_id=None), Ignore, id="a cancelled event is forgotten once"),
+    pytest.param(CANCELLED, BEGUN, unlink("the booking's work has begun"), id="begun work survives the organizer"),
+    pytest.param(CANCELLED, OVER, unlink("the booking is over"), id="past work survives the organizer"),
+    pytest.param(CANCELLED, BOOKING, CANCEL, id="an event cancelled by its organizer cancels its booking"),
+    pytest.param(
+        CANCELLED,
+        UNLINKED,
+        replace(CANCEL, unlink=False),
+        id="a write clears no event id where there is none",
+    ),
+]
+
+PRESENT = [
+    pytest.param(Event("E1", "", span(9)), None, Ignore, id="an event without our extension was born in Outlook"),
+    pytest.param(Event("E1", "", span(9)), BOOKING, Ignore, id="an event that lost our extension is left alone"),
+    pytest.param(
+        Event("E1", "", span(9), has_extension=True), None, Ignore, id="an extension without a GUID says nothing"
+    ),
+    pytest.param(EVENT, None, Ignore, id="an event whose booking does not exist is left alone"),
+    pytest.param(MOVED, REASSIGNED, Ignore, id="a reassigned booking does not follow the old event"),
+    pytest.param(MOVED, OF_NO_USER, Ignore, id="a booking of a crew or room does not follow"),
+    *(
+        pytest.param(replace(MOVED, type=kind), BOOKING, Hold, id=f"an event of a series is held ({kind.value})")
+        for kind in EventType
+        if kind is not EventType.SINGLE
+    ),
+    pytest.param(replace(MOVED, is_all_day=True), BOOKING, Hold, id="an all-day event is held"),
+    pytest.param(replace(EVENT, span=span(9, 0)), BOOKING, Hold, id="an event of no length is held"),
+    pytest.param(replace(EVENT, span=span(9, -1)), BOOKING, Hold, id="an event that ends before it starts is held"),
+    pytest.param(replace(EVENT, is_all_day=True), UNLINKED, Hold, id="a held event is not linked either"),
+    pytest.param(MOVED, CANCELED, Ignore, id="a canceled booking does not follow"),
+    pytest.param(MOVED, INACTIVE, Ignore, id="an inactive booking does not follow"),
+    pytest.param(MOVED, BEGUN, Ignore, id="a booking whose work has begun does not follow"),
+    pytest.param(MOVED, replace(CANCELED, event_id=None), LINK, id="a canceled booking is linked, not moved"),
+    pytest.param(MOVED, replace(INACTIVE, event_id=None), LINK, id="an inactive booking is linked, not moved"),
+    pytest.param(MOVED, replace(BEGUN, event_id=None), LINK, id="a booking whose work has begun is linked, not moved"),
+    pytest.param(EVENT, UNLINKED, LINK, id="a new booking learns its event's id and nothing else"),
+    pytest.param(EVENT, LINKED_TO_E2, LINK, id="a booking whose event is gone is linked to its successor"),
+    pytest.param(EVENT, BOOKING, Ignore, id="a booking in step is not written"),
+    pytest.param(MOVED, BOOKING, MOVE, id="a booking follows its event"),
+    pytest.param(MOVED, OVER, MOVE, id="a booking of yesterday follows its event, too"),
+    pytest.param(MOVED, UNLINKED, replace(MOVE, event_id="E1"), id="one write moves and links"),
+]
+
+
+@pytest.mark.parametrize(("event", "booking", "expected"), [*GONE, *CANCELLED_BY_ORGANIZER, *PRESENT])
+def test_the_decision_table(event: Event | None, booking: Booking | None, expected: object) -> None:
+    action = decide(CHANGE, event, booking, None, NOW)
+
+    assert isinstance(action, expected) if isinstance(expected, type) else action == expected
+
+
+@pytest.mark.parametrize("event", [EVENT, MOVED, CANCELLED, replace(MOVED, is_all_day=True)])
+def test_a_copy_changes_nothing_while_the_original_exists(event: Event) -> None:
+    assert isinstance(decide(CHANGE, event, LINKED_TO_E2, OTHERS, NOW), Ignore)
+
+
+@pytest.mark.parametrize(("event", "expected"), [(EVENT, LINK), (MOVED, replace(MOVE, event_id="E1"))])
+def test_an_older_form_of_the_same_id_is_no_other_event(event: Event, expected: object) -> None:
+    """The booking holds a plain id; reading it with immutable ids gives this very event."""
+    booking = replace(BOOKING, event_id="PLAIN")
+
+    assert rival_id(CHANGE, event, booking) == "PLAIN"
+    assert decide(CHANGE, event, booking, event, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "booking"),
+    [
+        pytest.param(EVENT, BOOKING, id="linked to this one"),
+        pytest.param(EVENT, UNLINKED, id="linked to none"),
+        pytest.param(EVENT, None, id="no booking"),
+        pytest.param(None, LINKED_TO_E2, id="this one is gone"),
+        pytest.param(EVENT, replace(LINKED_TO_E2, mailbox=BEN), id="reassigned"),
+    ],
+)
+def test_the_other_event_is_read_only_where_it_decides(event: Event | None, booking: Booking | None) -> None:
+    assert rival_id(CHANGE, event, booking) is None
+
+
+def test_the_hint_of_a_deletion_decides_nothing() -> None:
+    hinted = replace(CHANGE, deleted=True)
+
+    for event, booking in [(EVENT, BOOKING), (MOVED, BOOKING), (None, BOOKING), (None, None), (EVENT, UNLINKED)]:
+        assert decide(hinted, event, booking, None, NOW) == decide(CHANGE, event, booking, None, NOW)
+
+
+class TestBookingsThatHoldOneEventsId:
+    def test_one_is_the_one(self) -> None:
+        assert choose_linked(CHANGE, [BOOKING]) == BOOKING
+
+    def test_none_is_none(self) -> None:
+        assert choose_linked(CHANGE, []) is None
+
+    def test_the_mailbox_tells_two_apart(self) -> None:
+        assert choose_linked(CHANGE, [replace(REASSIGNED, id="other"), BOOKING]) == BOOKING
+
+    def test_a_reassigned_one_is_still_found(self) -> None:
+        assert choose_linked(CHANGE, [REASSIGNED]) == REASSIGNED
+
+    def test_two_of_one_mailbox_are_for_a_person_to_settle(self) -> None:
+        """A booking copied in Dynamics takes the event's id along; which of them the event stands for is unknown."""
+        assert isinstance(choose_linked(CHANGE, [BOOKING, replace(BOOKING, id="other")]), Hold)

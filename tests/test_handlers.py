@@ -1,0 +1,338 @@
+"""What becomes of a POST and of a queue message: queued, done, put back or parked; and the order of reads."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+
+from sync.errors import (
+    InvalidId,
+    MailboxUnavailable,
+    Malformed,
+    Misconfigured,
+    Refused,
+    Stale,
+    SyncError,
+    Transient,
+    Withdrawn,
+)
+from sync.handlers import LOOKS, Processor, process_change, receive
+from sync.model import Action, Booking, CancelBooking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking
+from sync.notifications import build_change_message, build_client_state, parse_change_message
+from tests.fakes import ANNA, NOW, Calendars, QueuesInMemory, Table, span
+
+GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
+KEY = "k" * 40
+EVENT = Event("E1", "", span(9), has_extension=True, booking_id=GUID)
+BOOKING = Booking(GUID, "", span(9), "E1", ANNA)
+UPDATED = Change(ANNA, "E1")
+DELETED = Change(ANNA, "E1", deleted=True)
+
+
+class TestProcess:
+    """The reads and writes of one change; the decisions themselves are test_decide.py's."""
+
+    @pytest.fixture
+    def calendars(self) -> Calendars:
+        calendars = Calendars()
+        calendars.put(ANNA, EVENT)
+        return calendars
+
+    @pytest.fixture
+    def bookings(self) -> Table:
+        bookings = Table()
+        bookings.put(BOOKING)
+        return bookings
+
+    async def process(self, calendars: Calendars, bookings: Table, change: Change = UPDATED) -> Action:
+        return await Processor(calendars, bookings, lambda: NOW).process(change)
+
+    async def test_an_ordinary_meeting_costs_one_read(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.put(ANNA, Event("E9", "", span(9)))
+        assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E9")), Ignore)
+        assert (calendars.reads, bookings.reads) == (["E9"], [])
+
+    async def test_a_pair_in_step_costs_one_read_each(self, calendars: Calendars, bookings: Table) -> None:
+        assert isinstance(await self.process(calendars, bookings), Ignore)
+        assert (calendars.reads, bookings.reads, bookings.written) == (["E1"], [GUID], [])
+
+    async def test_a_moved_event_is_read_again_after_its_booking(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.change("E1", span=span(12))
+        assert isinstance(await self.process(calendars, bookings), MoveBooking)
+        assert (calendars.reads, bookings.reads) == (["E1", "E1"], [GUID])
+        assert bookings.rows[GUID].span == span(12)
+
+    async def test_a_deletion_costs_one_read_each_and_one_write(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+        assert (calendars.reads, bookings.reads, len(bookings.written)) == (["E1"], ["E1"], 1)
+        assert bookings.rows[GUID].is_canceled
+        assert bookings.rows[GUID].event_id is None
+
+    async def test_a_404_that_nobody_announced_is_asked_for_twice(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings), CancelBooking)
+        assert calendars.reads == ["E1", "E1"]
+
+    async def test_an_event_out_of_sight_for_a_moment_cancels_nothing(self, bookings: Table) -> None:
+        class Blinking(Calendars):
+            async def read(self, mailbox: str, event_id: str) -> Event | None:
+                event = await super().read(mailbox, event_id)
+                return event if len(self.reads) > 1 else None
+
+        calendars = Blinking()
+        calendars.put(ANNA, EVENT)
+        assert isinstance(await self.process(calendars, bookings), Ignore)
+        assert bookings.written == []
+
+    async def test_a_new_booking_learns_its_events_id_by_one_write(self, calendars: Calendars, bookings: Table) -> None:
+        bookings.edit(GUID, event_id=None)
+        assert isinstance(await self.process(calendars, bookings), LinkBooking)
+        assert (len(bookings.written), bookings.rows[GUID].event_id) == (1, "E1")
+
+    async def test_a_deleted_event_that_stays_readable_is_gone(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.stays_readable = True
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+
+    async def test_an_event_moved_to_another_calendar_is_not_gone(self, calendars: Calendars, bookings: Table) -> None:
+        """It raises `deleted` and `created` and keeps its immutable id."""
+        assert isinstance(await self.process(calendars, bookings, DELETED), Ignore)
+        assert bookings.written == []
+
+    async def test_an_ordinary_meeting_from_deleted_items_is_not_looked_for(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        calendars.put(ANNA, Event("E9", "", span(9)))
+        calendars.stays_readable = True
+        calendars.delete("E9")
+        assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E9", deleted=True)), Ignore)
+        assert calendars.reads == ["E9"]
+
+    async def test_late_news_of_a_deleted_event_do_not_link_its_canceled_booking_again(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        calendars.stays_readable = True
+        calendars.delete("E1")
+        await self.process(calendars, bookings, DELETED)
+        assert isinstance(await self.process(calendars, bookings, UPDATED), Ignore)
+        assert len(bookings.written) == 1
+
+    async def test_an_item_that_is_neither_readable_nor_in_a_calendar_is_gone(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        calendars.delete("E1")
+        calendars.trouble = [Withdrawn("403 ErrorCannotDeleteObject")]
+        assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+
+    async def test_an_unreadable_item_alone_cancels_nothing(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.delete("E1")
+        calendars.trouble = [Withdrawn("403 ErrorCannotDeleteObject")]
+        with pytest.raises(Withdrawn):
+            await self.process(calendars, bookings, UPDATED)
+        assert bookings.written == []
+
+    @pytest.mark.parametrize("change", [UPDATED, DELETED])
+    @pytest.mark.parametrize("trouble", [MailboxUnavailable("404"), Transient("503"), Refused("400"), Malformed("?")])
+    async def test_no_trouble_with_a_mailbox_cancels_anything(
+        self, calendars: Calendars, bookings: Table, change: Change, trouble: SyncError
+    ) -> None:
+        calendars.trouble = [trouble]
+        with pytest.raises(type(trouble)):
+            await self.process(calendars, bookings, change)
+        assert bookings.written == []
+
+    async def test_a_copy_of_the_event_changes_nothing(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.put(ANNA, replace(EVENT, id="E2", span=span(15)))
+        assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E2")), Ignore)
+        assert bookings.rows[GUID].span == span(9)
+
+    async def test_a_plain_id_of_an_adopted_deployment_is_replaced(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.aliases["PLAIN"] = "E1"
+        bookings.edit(GUID, event_id="PLAIN")
+        assert isinstance(await self.process(calendars, bookings), LinkBooking)
+        assert bookings.rows[GUID].event_id == "E1"
+
+    async def test_an_event_id_that_was_typed_in_is_replaced(self, calendars: Calendars, bookings: Table) -> None:
+        class Strict(Calendars):
+            async def read(self, mailbox: str, event_id: str) -> Event | None:
+                if event_id == "see Outlook!":
+                    raise InvalidId("400 ErrorInvalidIdMalformed")
+                return await super().read(mailbox, event_id)
+
+        strict = Strict(events=calendars.events, owner=calendars.owner)
+        bookings.edit(GUID, event_id="see Outlook!")
+        assert isinstance(await self.process(strict, bookings), LinkBooking)
+
+    async def test_two_bookings_with_one_event_id_are_held(self, calendars: Calendars, bookings: Table) -> None:
+        bookings.put(replace(BOOKING, id="e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10"))
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, DELETED), Hold)
+        assert bookings.written == []
+
+    async def test_a_lost_answer_is_found_to_have_been_our_own_write(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        calendars.change("E1", span=span(12))
+        bookings.answer_is_lost = True
+        with pytest.raises(Transient):
+            await self.process(calendars, bookings)
+        assert isinstance(await self.process(calendars, bookings), Ignore)
+        assert len(bookings.written) == 1
+
+    async def test_a_row_that_never_keeps_still_goes_back_to_the_queue(self, calendars: Calendars) -> None:
+        class Restless(Table):
+            async def read(self, booking_id: str) -> Booking | None:
+                row = await super().read(booking_id)
+                self.edit(booking_id)
+                return row
+
+        bookings = Restless()
+        bookings.put(BOOKING)
+        calendars.change("E1", span=span(12))
+        with pytest.raises(Stale):
+            await self.process(calendars, bookings)
+        assert bookings.reads == [GUID] * LOOKS
+
+    async def test_a_booking_deleted_meanwhile_is_let_go(self, calendars: Calendars) -> None:
+        class Vanishing(Table):
+            async def read(self, booking_id: str) -> Booking | None:
+                return self.rows.pop(booking_id, None)
+
+        bookings = Vanishing()
+        bookings.put(BOOKING)
+        calendars.change("E1", span=span(12))
+        assert isinstance(await self.process(calendars, bookings), Ignore)
+
+
+class TestQueueMessages:
+    @pytest.fixture
+    def queues(self) -> QueuesInMemory:
+        return QueuesInMemory()
+
+    async def run(self, queues: QueuesInMemory, outcome: Action | SyncError, text: str | None = None) -> None:
+        async def process(change: Change) -> Action:
+            if isinstance(outcome, SyncError):
+                raise outcome
+            return outcome
+
+        await process_change(build_change_message(UPDATED) if text is None else text, process, queues)
+
+    async def test_a_processed_change_leaves_nothing_behind(self, queues: QueuesInMemory) -> None:
+        await self.run(queues, Ignore("in step"))
+        assert queues.sent == []
+
+    async def test_a_change_waits_as_long_as_the_service_asks(self, queues: QueuesInMemory) -> None:
+        await self.run(queues, Transient("429", retry_after=300))
+        [(queue, message, hidden)] = queues.sent
+        assert queue == "booking-changes"
+        assert parse_change_message(message) == replace(UPDATED, attempt=1)
+        assert 300 <= hidden <= 360
+
+    async def test_an_outage_puts_changes_back_and_loses_their_hint_never(self, queues: QueuesInMemory) -> None:
+        await self.run(queues, Transient("no answer"), build_change_message(replace(DELETED, attempt=3)))
+        [(_, message, _)] = queues.sent
+        assert parse_change_message(message) == replace(DELETED, attempt=4)
+
+    async def test_a_change_waits_while_a_setting_is_wrong(self, queues: QueuesInMemory) -> None:
+        await self.run(queues, Misconfigured("EVENT_ID_COLUMN"))
+        assert [queue for queue, _, _ in queues.sent] == ["booking-changes"]
+
+    async def test_a_change_that_cannot_be_done_for_a_day_is_parked(self, queues: QueuesInMemory) -> None:
+        await self.run(queues, Transient("503"), build_change_message(replace(UPDATED, attempt=30)))
+        [(queue, _, _)] = queues.sent
+        assert queue == "booking-changes-poison"
+
+    @pytest.mark.parametrize("error", [Refused("dataverse 403 0x80040220"), Malformed("graph: an answer without id")])
+    async def test_what_another_try_cannot_mend_is_parked_at_once_with_its_reason(
+        self, queues: QueuesInMemory, error: SyncError
+    ) -> None:
+        await self.run(queues, error)
+        [(queue, message, _)] = queues.sent
+        assert queue == "booking-changes-poison"
+        parked = json.loads(message)
+        assert parked["reason"] == str(error)
+        assert parse_change_message(parked["message"]) == UPDATED
+
+    @pytest.mark.parametrize(
+        "text", ["", "no json", "[]", "{}", '{"mailbox": 1}', '{"event": "E1"}', "\x00", "9" * 5000]
+    )
+    async def test_a_malformed_message_is_parked_at_once_with_its_reason(
+        self, queues: QueuesInMemory, text: str
+    ) -> None:
+        await self.run(queues, Ignore("never reached"), text)
+        [(queue, message, _)] = queues.sent
+        assert queue == "booking-changes-poison"
+        assert json.loads(message)["error"] == "Malformed"
+        assert json.loads(message)["message"] == text
+
+    async def test_a_parked_message_of_any_size_fits_into_the_queue(self, queues: QueuesInMemory) -> None:
+        """64 KiB after base64; a quote or a control character takes up to six bytes in JSON."""
+        await self.run(queues, Ignore("never reached"), "\x00" * 64_000)
+        [(_, message, _)] = queues.sent
+        assert len(message.encode()) < 48 * 1024
+
+    async def test_an_unavailable_mailbox_parks_nothing(
+        self, queues: QueuesInMemory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await self.run(queues, MailboxUnavailable("graph 404 MailboxNotEnabledForRESTAPI"))
+        assert queues.sent == []
+        assert "MailboxNotEnabledForRESTAPI" in caplog.text
+
+    async def test_if_the_queue_refuses_the_host_brings_the_message_back(self, queues: QueuesInMemory) -> None:
+        queues.refuses = True
+        with pytest.raises(Transient):
+            await self.run(queues, Transient("503"))
+
+    async def test_a_hold_is_logged_as_a_warning_with_its_reason(
+        self, queues: QueuesInMemory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await self.run(queues, Hold("the event lasts all day", GUID))
+        assert [(record.levelno, GUID in record.getMessage()) for record in caplog.records] == [(logging.WARNING, True)]
+
+
+class TestReceive:
+    BODY = json.dumps(
+        {
+            "value": [
+                {
+                    "subscriptionId": "c6126aa3-0ed8-412f-a988-71e6cee627c4",
+                    "changeType": "updated",
+                    "resource": f"Users/{ANNA}/Events/E1=",
+                    "resourceData": {"id": "E1="},
+                    "clientState": build_client_state(KEY, ANNA),
+                },
+                {
+                    "subscriptionId": "c6126aa3-0ed8-412f-a988-71e6cee627c4",
+                    "lifecycleEvent": "missed",
+                    "clientState": build_client_state(KEY, ANNA),
+                },
+                {"changeType": "updated", "resource": f"Users/{ANNA}/Events/E2=", "clientState": "stolen"},
+            ]
+        }
+    ).encode()
+
+    async def test_202_means_that_changes_and_lifecycle_notifications_are_queued(self) -> None:
+        queues = QueuesInMemory()
+        assert (await receive(self.BODY, [KEY], queues)).status == 202
+        assert sorted(queue for queue, _, _ in queues.sent) == ["booking-changes", "subscription-lifecycle"]
+
+    async def test_503_if_the_queue_refuses(self) -> None:
+        assert (await receive(self.BODY, [KEY], QueuesInMemory(refuses=True))).status == 503
+
+    async def test_nothing_good_in_a_post_is_still_acknowledged(self) -> None:
+        queues = QueuesInMemory()
+        assert (await receive(b'{"value": [{}, 7, null]}', [KEY], queues)).status == 202
+        assert queues.sent == []
+
+    async def test_400_for_what_is_no_collection(self) -> None:
+        assert (await receive(b"[]", [KEY], QueuesInMemory())).status == 400
+
+    async def test_what_was_dropped_is_counted_without_secrets(self, caplog: pytest.LogCaptureFixture) -> None:
+        await receive(self.BODY, [KEY], QueuesInMemory())
+        assert "dropped count=1" in caplog.text
+        assert "stolen" not in caplog.text
+        assert build_client_state(KEY, ANNA) not in caplog.text

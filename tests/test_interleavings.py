@@ -1,0 +1,232 @@
+"""Two workers and the people around them, in every order of their reads and writes.
+
+The newest state of the event wins, and no edit made in Dynamics between our read and our write is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from sync.handlers import Processor
+from sync.model import Booking, Change, Event, Ignore, MoveBooking, Span
+from tests.fakes import ANNA, BEN, NOW, Calendars, Table, span
+from tests.interleaving import Schedule, Steps, all_schedules
+
+GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
+UPDATED = Change(ANNA, "E1")
+DELETED = Change(ANNA, "E1", deleted=True)
+
+
+@dataclass
+class World:
+    """One event and its booking, linked or not yet."""
+
+    linked: bool = True
+    stays_readable: bool = False
+    steps: Steps = field(default_factory=Steps)
+
+    def __post_init__(self) -> None:
+        self.calendars = Calendars(self.steps.pause, self.stays_readable)
+        self.bookings = Table(self.steps.pause)
+        self.calendars.put(ANNA, Event("E1", "", span(9), has_extension=True, booking_id=GUID))
+        self.bookings.put(Booking(GUID, "", span(9), "E1" if self.linked else None, ANNA))
+        self.spans = [span(9)]
+
+    @property
+    def booking(self) -> Booking:
+        return self.bookings.rows[GUID]
+
+    async def worker(self, change: Change) -> None:
+        await Processor(self.calendars, self.bookings, lambda: NOW).process(change)
+
+    async def moves_to(self, *spans: Span) -> None:
+        for new in spans:
+            await self.steps.pause()
+            self.calendars.change("E1", span=new)
+            self.spans.append(new)
+
+    async def deletes(self) -> None:
+        await self.steps.pause()
+        self.calendars.delete("E1")
+
+    async def edits(self, **changes: object) -> None:
+        await self.steps.pause()
+        self.bookings.edit(GUID, **changes)
+
+    def settle(self, change: Change = UPDATED) -> None:
+        """The notifications of the last changes are processed, alone and to the end."""
+        for _ in range(2):
+            assert Schedule([]).run([self.worker(change)]) == [None]
+
+
+Actors = Callable[[World], list[Coroutine[Any, Any, Any]]]
+
+
+def run_all(world: Callable[[], World], actors: Actors, check: Callable[[World], None]) -> int:
+    """Run *actors* in every order, *check* the world after each; how many orders there were."""
+
+    def scenario(schedule: Schedule) -> None:
+        here = world()
+        errors = schedule.run(actors(here))
+        assert not any(errors), errors
+        check(here)
+
+    return sum(1 for _ in all_schedules(scenario))
+
+
+def assert_no_older_state_was_written(world: World) -> None:
+    """P3: what is written to the booking never goes back in the event's history."""
+    written = [world.spans.index(write.span) for write in world.bookings.written if isinstance(write, MoveBooking)]
+    assert written == sorted(written)
+
+
+@pytest.mark.parametrize(
+    ("linked", "moves"),
+    [
+        pytest.param(True, [span(12), span(15)], id="linked"),
+        pytest.param(False, [span(15)], id="first contact"),
+        pytest.param(False, [span(12), span(15)], id="first contact, moved twice", marks=pytest.mark.slow),
+    ],
+)
+def test_two_deliveries_of_one_event_that_moves_on_meanwhile(linked: bool, moves: list[Span]) -> None:
+    def check(world: World) -> None:
+        assert_no_older_state_was_written(world)
+        world.settle()
+        assert world.booking.span == span(15)
+        assert world.booking.event_id == "E1"
+
+    orders = run_all(
+        lambda: World(linked),
+        lambda world: [world.worker(UPDATED), world.worker(UPDATED), world.moves_to(*moves)],
+        check,
+    )
+    assert orders > 500
+
+
+@pytest.mark.parametrize("stays_readable", [True, False])
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_deletion_overtakes_the_link_of_a_new_booking(linked: bool, stays_readable: bool) -> None:
+    """Whoever links late must not leave a booking behind whose event is gone: its deletion was processed already."""
+
+    def scenario(schedule: Schedule) -> None:
+        world = World(linked, stays_readable)
+        deleted = False
+
+        async def deletion() -> None:
+            nonlocal deleted
+            await world.deletes()
+            deleted = True
+            await world.worker(DELETED)
+
+        assert not any(schedule.run([world.worker(UPDATED), deletion()]))
+        assert deleted
+        assert world.booking.is_canceled or not (linked or world.bookings.written)
+        assert world.booking.event_id is None
+
+    assert sum(1 for _ in all_schedules(scenario)) > 20
+
+
+def test_a_dispatcher_moves_the_booking_between_our_read_and_our_write() -> None:
+    """The edit is not lost unseen: what is written over it was decided with it in sight."""
+
+    def scenario(schedule: Schedule) -> None:
+        world = World()
+        edited: list[Booking] = []
+
+        async def dispatcher() -> None:
+            await world.steps.pause()
+            edited.append(world.bookings.edit(GUID, span=span(20)))
+
+        assert not any(schedule.run([world.worker(UPDATED), world.moves_to(span(12)), dispatcher()]))
+        assert_no_older_state_was_written(world)
+        if world.booking.span != span(20):
+            assert world.bookings.written[-1].etag == edited[0].etag
+
+    assert sum(1 for _ in all_schedules(scenario)) > 20
+
+
+@pytest.mark.parametrize(
+    ("edit", "what"),
+    [
+        ({"is_canceled": True}, "cancels"),
+        ({"mailbox": BEN}, "reassigns"),
+        ({"has_begun": True}, "starts"),
+        ({"is_active": False}, "deactivates"),
+    ],
+)
+@pytest.mark.parametrize("change", [UPDATED, DELETED])
+def test_nothing_is_written_over_what_a_dispatcher_has_done(edit: dict[str, Any], what: str, change: Change) -> None:
+    """Once somebody cancels, reassigns or starts the booking, neither its times nor its status are written."""
+
+    def scenario(schedule: Schedule) -> None:
+        world = World()
+        if change.deleted:
+            world.calendars.delete("E1")
+        else:
+            world.calendars.change("E1", span=span(12))
+        before: list[Booking] = []
+
+        async def dispatcher() -> None:
+            await world.steps.pause()
+            before.append(world.bookings.edit(GUID, **edit))
+
+        assert not any(schedule.run([world.worker(change), dispatcher()]))
+        after = world.booking
+        assert (after.span, after.is_canceled) == (before[0].span, before[0].is_canceled), what
+
+    assert sum(1 for _ in all_schedules(scenario)) > 4
+
+
+def test_two_deliveries_of_a_deletion_cancel_once() -> None:
+    def scenario(schedule: Schedule) -> None:
+        world = World()
+        world.calendars.delete("E1")
+        assert not any(schedule.run([world.worker(DELETED), world.worker(UPDATED)]))
+        assert world.booking.is_canceled
+        assert len(world.bookings.written) == 1
+
+    assert sum(1 for _ in all_schedules(scenario)) > 50
+
+
+def test_an_undone_deletion_does_not_leave_the_booking_out_of_step() -> None:
+    """The event is deleted and restored while a late notification about it is being processed."""
+
+    def scenario(schedule: Schedule) -> None:
+        world = World()
+
+        async def changes_their_mind() -> None:
+            await world.deletes()
+            await world.steps.pause()
+            world.calendars.restore("E1")
+
+        assert not any(schedule.run([world.worker(UPDATED), changes_their_mind()]))
+        world.settle()
+        assert world.booking.event_id == "E1"
+
+    assert sum(1 for _ in all_schedules(scenario)) > 10
+
+
+def test_a_copy_and_its_original_moved_at_once() -> None:
+    """The booking stays with the event it is linked to."""
+
+    def scenario(schedule: Schedule) -> None:
+        world = World()
+        world.calendars.put(ANNA, replace(world.calendars.events["E1"], id="E2", span=span(20)))
+        world.calendars.change("E1", span=span(12))
+        copy = Change(ANNA, "E2")
+        assert not any(schedule.run([world.worker(UPDATED), world.worker(copy)]))
+        assert (world.booking.span, world.booking.event_id) == (span(12), "E1")
+
+    assert sum(1 for _ in all_schedules(scenario)) > 20
+
+
+def test_processing_in_step_writes_nothing() -> None:
+    world = World()
+    actors = [world.worker(UPDATED), world.worker(DELETED), world.worker(UPDATED)]
+    assert not any(Schedule([]).run(actors))
+    assert world.bookings.written == []
+    assert isinstance(Ignore("in step"), Ignore)
