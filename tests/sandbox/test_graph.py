@@ -257,9 +257,7 @@ async def test_only_the_organizer_cancels(world, event):
 # Open extensions.
 
 
-@pytest.mark.parametrize(
-    "prefix", ["Microsoft.OutlookServices.OpenTypeExtension.", "microsoft.graph.openTypeExtension."]
-)
+@pytest.mark.parametrize("prefix", PREFIXES)
 async def test_an_extension_comes_with_either_prefix_and_is_asked_for_by_any_name(world, event, prefix):
     world.switches.extension_prefix = prefix
     for name in (EXTENSION, prefix + EXTENSION):
