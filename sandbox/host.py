@@ -17,6 +17,7 @@ import inspect
 import json
 import logging
 import os
+import socket
 import sys
 import time
 import uuid
@@ -144,6 +145,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise HostError(f"{path.name} must be a JSON object")
     return content
+
+
+def free_port() -> int:
+    """A port that nobody listens on now, for settings that must name it before the host does: NOTIFICATION_URL."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 class FunctionsHost:

@@ -18,7 +18,7 @@ import pytest
 from azure.storage.queue import QueueClient, TextBase64EncodePolicy
 
 from sandbox.child import Child
-from sandbox.host import FunctionsHost, HostError, load_app, read_host_json
+from sandbox.host import FunctionsHost, HostError, free_port, load_app, read_host_json
 from sandbox.queues import parse_options, parse_time_span
 
 APP = """
@@ -390,7 +390,13 @@ def test_queue_options_that_stop_the_real_host_are_refused(section: dict[str, An
         parse_options(section)
 
 
-# -- as a process
+# -- where it listens
+
+
+async def test_a_port_that_was_named_before_is_taken(tmp_path: Path) -> None:
+    port = free_port()
+    async with FunctionsHost(tmp_path, app=func.FunctionApp(), port=port) as host:
+        assert host.url == f"http://127.0.0.1:{port}"
 
 
 async def test_as_a_process_it_names_its_url_first_and_ends_on_a_signal(folder: Path, settings: dict[str, str]) -> None:
