@@ -200,7 +200,7 @@ def _kept_by_the_platform() -> list[Column]:
 
 def _owned() -> list[Column]:
     return [
-        Column("statecode", "choice", choices=STATE),
+        Column("statecode", "choice", choices=STATE, required=True),
         Column("statuscode", "choice", choices=STATUS_REASON),
         Column("ownerid", "lookup", navigation="ownerid", target="systemuser", required=True),
         *_kept_by_the_platform(),

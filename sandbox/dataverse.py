@@ -162,17 +162,19 @@ class WebApi:
     # -- writing
 
     def _post(self, request: web.Request, table: Table, raw_query: str, body: Any) -> web.Response:
-        return self._create(request, Address(table, None, None, {}), raw_query, body)
+        query = parse_query(raw_query, table, self._tables, single=True)
+        return self._create(request, Address(table, None, None, {}), query, body)
 
     def _patch(self, request: web.Request, address: Address, raw_query: str, body: Any) -> web.Response:
         """Update, or create where nothing is: a PATCH is an upsert unless If-Match says otherwise."""
+        query = parse_query(raw_query, address.table, self._tables, single=True)
         self._meets_conditions(request, address)
         if address.row is None:
-            return self._create(request, address, raw_query, body)
+            return self._create(request, address, query, body)
         self._update(address.row, self._payload(body, address.table))
-        return self._written(request, address.row, raw_query, 200)
+        return self._written(request, address.row, query, 200)
 
-    def _create(self, request: web.Request, address: Address, raw_query: str, body: Any) -> web.Response:
+    def _create(self, request: web.Request, address: Address, query: Query, body: Any) -> web.Response:
         self._needs("Create", address.table)
         values = self._payload(body, address.table) | address.key_values
         id = address.id or (body.get(address.table.key) if isinstance(body, dict) else None)
@@ -180,6 +182,7 @@ class WebApi:
         values.pop("statecode", None)
         values.pop("statuscode", None)
         self._plugin_may_refuse(address.table, id)
+        self._recalculate(values)
         row = self._tables.create(
             address.table.name,
             values,
@@ -188,7 +191,7 @@ class WebApi:
             needs_required=self._switches.upsert_needs_required or request.method == "POST",
         )
         self._plugin_touches(row)
-        return self._written(request, row, raw_query, 201)
+        return self._written(request, row, query, 201)
 
     def _delete(self, request: web.Request, address: Address) -> web.Response:
         self._needs("Delete", address.table)
@@ -231,18 +234,21 @@ class WebApi:
     def _update(self, row: Row, values: dict[str, Any]) -> None:
         self._needs("Write", row.table)
         self._plugin_may_refuse(row.table, row.id)
-        if self._switches.recalculates_duration and values.keys() & {"starttime", "endtime"}:
-            start, end = (values.get(name, row[name]) for name in ("starttime", "endtime"))
-            values["duration"] = max(0, minutes(start, end))
+        self._recalculate(values, row)
         self._tables.update(row, values, by=self._tables.app_user.id)
         self._plugin_touches(row)
 
-    def _written(self, request: web.Request, row: Row, raw_query: str, status: int) -> web.Response:
+    def _recalculate(self, values: dict[str, Any], row: Row | None = None) -> None:
+        if self._switches.recalculates_duration and values.keys() & {"starttime", "endtime"}:
+            start, end = (values.get(name, row and row[name]) for name in ("starttime", "endtime"))
+            if start and end:
+                values["duration"] = max(0, minutes(start, end))
+
+    def _written(self, request: web.Request, row: Row, query: Query, status: int) -> web.Response:
         prefer = parse_preferences(request)
         if not prefer.representation:
             return build_empty(headers={"OData-EntityId": url_of(request, row)})
         # $expand is ignored in the answer to a write.
-        query = parse_query(raw_query, row.table, self._tables, single=True)
         return self._row(request, row, Query(row.table, query.select), prefer, status)
 
     def _payload(self, body: Any, table: Table) -> dict[str, Any]:

@@ -315,6 +315,12 @@ async def test_a_payload_that_does_not_fit_is_refused_and_writes_nothing(dataver
     assert dataverse.booking.etag == etag
 
 
+async def test_a_write_with_an_unreadable_query_writes_nothing(dataverse):
+    etag = dataverse.booking.etag
+    assert (await dataverse.refusal("PATCH", f"{dataverse.address}?$select=nothing", None, MOVE))[0] == 400
+    assert dataverse.booking.etag == etag
+
+
 async def test_read_only_columns_are_ignored_silently(dataverse):
     body = {
         "name": "New",

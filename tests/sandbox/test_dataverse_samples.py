@@ -1,4 +1,4 @@
-"""The sample exchanges that came with the task, if they lie beside the checkout, replayed against the simulator."""
+"""Sample exchanges, if some lie beside the checkout, replayed: the simulator answers with the same status and shape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +31,11 @@ NAMES = sorted(
     if path.stem not in OUT_OF_SCOPE and not path.stem.startswith("webhook-")
 )
 
-EVENT_ID = (
-    "AAkALgAAAAAAHYQDEapmEc2byACqAC-EWg0ARIgP_58waM-Dx3A5idNoDCDBwb2Dc4_dsdc6lC1MXlPq2Ymk_yE9fz1WuvL4NUyv-"
-    "D8FnyVVdBZdzst6iAxQa2H="
-)
-TWIN_ID = (
-    "AAkALgAAAAAAHYQDEapmEc2byACqAC-EWg0AHLKuVngbEU3yv4iEDu7ow2VW{}edDWpWRuX51utu5Uz7f-j_t67s6-cpVi9nm0na-"
-    "uJrBYNHGidNRifaH2EHuuWfD="
-)
-STATUSES = [
-    ("0bef5d3c-fefb-490a-ac96-2bb3811e51bb", "Scheduled", 2, 690970000),
-    ("0d31446d-4a50-4a00-a156-832d9a4dd635", "Traveling", 2, 690970001),
-    ("1579da69-aaa4-4239-acf8-ae3f09da65a7", "In Progress", 2, 690970003),
-    ("3d276a0e-b902-4108-adb3-453a7e0f3078", "On Break", 2, 690970002),
-    ("f68945df-34a5-400c-ac32-5d2074a93457", "Completed", 2, 690970004),
-    ("cdeec2c9-2352-4509-a285-7c07d92a2be4", "Canceled", 3, 690970005),
-    ("2b6f0cc9-04e9-4d5d-a3a1-5f0f8b6f9d21", "Customer Canceled", 3, 690970005),
-    ("5b6f0cc9-14e9-4d5d-a3a1-5f0f8b6f9d22", "Hard", 2, None),
-]
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """The rows that a sample answers with."""
+    body = json.loads((SAMPLES / f"{name}.json").read_text("utf-8"))["response"]["body"]
+    return body.get("value", [body])
 
 
 @dataclass
@@ -65,24 +52,21 @@ def build_world(clock: Clock) -> World:
     rng = random.Random(3)
     tables = Tables(clock, rng, seed_statuses=False)
     tables.add_column("bookableresourcebooking", Column("contoso_outlookeventkey", max_length=64))
-    for id, name, status, field_service in STATUSES:
-        tables.add_status(name, status, field_service, id=id)
-    user = tables.add_user(
-        id="4f3a2b1c-0d9e-4c8b-a7f6-1e2d3c4b5a69",
-        object_id="7c1d9e52-3b64-4f0a-9d28-6a5b4c3d2e1f",
-        name="Nina Nordlund",
+    for status in rows_of("bookingstatuses-list"):
+        id, name, kind = status["bookingstatusid"], status["name"], status["status"]
+        tables.add_status(name, kind, status["msdyn_fieldservicestatus"], id=id)
+    (user,) = rows_of("systemuser-by-object-id")
+    nina = tables.add_user(
+        id=user["systemuserid"], object_id=user["azureactivedirectoryobjectid"], name="Nina Nordlund"
     )
-    resource = tables.add_resource(user, id="b8c0f1d2-5a6e-ee11-9ae7-000d3adc1a01")
-    booking = None
-    for id, day, event_id in (
-        ("c5d7e9fa-6b1c-ef11-9f89-000d3adc2b02", 2, EVENT_ID),
-        ("d1e2f3a4-6b1c-ef11-9f89-000d3adc2b03", 3, None),
-        ("e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10", 4, TWIN_ID.format("")),
-        ("e0a1b2c3-6b1c-4f11-9f89-000d3adc2b11", 5, TWIN_ID.format("").replace("VWedD", "VWEdD")),
-    ):
-        start, end = (datetime(2026, 3, day, hour, tzinfo=UTC) for hour in (8, 10))
-        row = tables.add_booking(resource, start, end, tables.status("Scheduled"), event_id, id=id)
-        booking = booking or row
+    resource = tables.add_resource(nina, id=rows_of("bookableresource-by-user")[0]["bookableresourceid"])
+    sampled = [*rows_of("booking-get-expand"), *rows_of("list-page-1"), *rows_of("booking-list-case-collision")]
+    for id, row in {row["bookableresourcebookingid"]: row for row in reversed(sampled)}.items():
+        start, end = (datetime.fromisoformat(row[name]) for name in ("starttime", "endtime"))
+        tables.add_booking(resource, start, end, tables.status("Scheduled"), row.get("contoso_outlookeventid"), id=id)
+    # One row more than a page of the paged sample.
+    tables.add_booking(resource, start, end, tables.status("Scheduled"))
+    booking = tables.get("bookableresourcebooking", rows_of("booking-get-expand")[0]["bookableresourcebookingid"])
     assert booking is not None
     return World(tables, DataverseSwitches(), Faults(rng), booking)
 
@@ -120,8 +104,9 @@ def may_not_write(world: World) -> None:
 
 def has_twin_by_key(world: World) -> None:
     world.tables.add_key("bookableresourcebooking", "Outlook Event Key", "contoso_outlookeventkey")
-    key = "b50e25feffb2dfdad262d7a1a2770f297056f0ea36ada10cb8d44eb6f356afe2"
-    world.tables.update(world.tables.bookings()[1], {"contoso_outlookeventkey": key})
+    request = json.loads((SAMPLES / "error-412-alternate-key.json").read_text("utf-8"))["request"]
+    other = next(row for row in world.tables.bookings() if row is not world.booking)
+    world.tables.update(other, request["body"])
 
 
 ARRANGE: dict[str, Callable[[World], object]] = {

@@ -29,6 +29,7 @@ async def test_duration_is_kept_or_recalculated(dataverse, recalculates, minutes
     dataverse.switches.recalculates_duration = recalculates
     await dataverse.send("PATCH", dataverse.address, {"If-Match": "*"}, {"endtime": "2026-03-02T10:30:00Z"})
     assert dataverse.booking["duration"] == minutes
+    assert await dataverse.refusal("PATCH", dataverse.address, None, {"starttime": None}) == (400, "0x80040203")
 
 
 async def test_without_optimistic_concurrency_an_etag_is_refused(dataverse):
