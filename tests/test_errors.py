@@ -1,0 +1,270 @@
+"""The table from (status, code) to what happens next, row by row."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync.errors import (
+    Duplicate,
+    InvalidId,
+    MailboxUnavailable,
+    Malformed,
+    Misconfigured,
+    NotFound,
+    Refused,
+    Service,
+    Stale,
+    SyncError,
+    Transient,
+    UnknownColumn,
+    Withdrawn,
+    check,
+    parse_retry_after,
+)
+from tests.fakes import NOW
+
+
+def body(code: str | None, message: str = "The text of the service.") -> bytes:
+    return json.dumps({"error": {"code": code, "message": message}}).encode()
+
+
+HTML = b"<html><body><h1>Bad Gateway</h1></body></html>"
+
+
+def raised(service: Service, status: int, content: bytes, headers: dict[str, str] | None = None) -> SyncError:
+    with pytest.raises(SyncError) as info:
+        check(service, status, headers or {}, content, NOW)
+    return info.value
+
+
+EVENTS = [
+    pytest.param(404, "ErrorItemNotFound", NotFound, id="an item that is not in the store is gone"),
+    pytest.param(404, "MailboxNotEnabledForRESTAPI", MailboxUnavailable, id="an inactive mailbox has lost no event"),
+    pytest.param(404, "ResourceNotFound", MailboxUnavailable, id="a user who is not found has lost no event"),
+    pytest.param(404, "ErrorInvalidUser", MailboxUnavailable, id="a user without licence has lost no event"),
+    pytest.param(404, "SomethingNew", Refused, id="no other 404 says that an event is gone"),
+    pytest.param(404, "", Refused, id="a 404 without code does not say that an event is gone"),
+    pytest.param(404, "erroritemnotfound", Refused, id="codes are compared as they are"),
+    pytest.param(400, "ErrorInvalidIdMalformed", InvalidId, id="a damaged id belongs to no item"),
+    pytest.param(400, "ErrorOccurrenceCrossingBoundary", Refused, id="any other bad request stays one"),
+    pytest.param(400, "ErrorItemNotFound", Refused, id="a code means something with its status only"),
+    pytest.param(401, "InvalidAuthenticationToken", Transient, id="a token may just have ended"),
+    pytest.param(403, "ErrorAccessDenied", MailboxUnavailable, id="a mailbox beyond the policy is out of reach"),
+    pytest.param(403, "ErrorCannotDeleteObject", Withdrawn, id="an item neither readable nor deletable is withdrawn"),
+    pytest.param(403, "", Refused, id="any other 403 is for a person"),
+    pytest.param(410, "syncStateNotFound", Refused, id="an old delta token is refused"),
+    pytest.param(412, "ErrorIrresolvableConflict", Refused, id="a conflict in Outlook is not a changed row"),
+    pytest.param(429, "ApplicationThrottled", Transient, id="a throttled mailbox recovers"),
+    pytest.param(429, "TooManyRequests", Transient, id="a throttled app recovers"),
+    pytest.param(500, "ErrorInternalServerError", Transient, id="a server's error passes"),
+    pytest.param(503, "ErrorMailboxMoveInProgress", Transient, id="a moving mailbox arrives"),
+    pytest.param(503, "UnknownError", Transient, id="an unknown error passes"),
+    pytest.param(504, "", Transient, id="a gateway's time-out passes"),
+]
+
+SUBSCRIPTIONS = [
+    pytest.param(400, "ValidationError", Refused, id="a handshake that failed is for a person"),
+    pytest.param(400, "InvalidRequest", Refused, id="a handshake that timed out is for a person"),
+    pytest.param(400, "ExtensionError", Refused, id="an expiration too far ahead is refused"),
+    pytest.param(401, "InvalidAuthenticationToken", Transient, id="a token may just have ended"),
+    pytest.param(403, "ExtensionError", MailboxUnavailable, id="a forbidden mailbox is out of reach"),
+    pytest.param(404, "ExtensionError", MailboxUnavailable, id="a mailbox that Exchange does not know is out of reach"),
+    pytest.param(404, "ResourceNotFound", NotFound, id="an unknown or expired subscription is gone"),
+    pytest.param(404, "", NotFound, id="a subscription is gone whatever the code"),
+    pytest.param(409, "ObjectIdentifierInUse", Duplicate, id="a subscription that exists already is a duplicate"),
+    pytest.param(409, "", Duplicate, id="a duplicate is one whatever the code"),
+    pytest.param(429, "TooManyRequests", Transient, id="too many subscriptions at once can wait"),
+    pytest.param(503, "ExtensionError", Transient, id="stale mailbox information gets fresh"),
+]
+
+BOOKINGS = [
+    pytest.param(404, "0x80040217", NotFound, id="a row that does not exist is not there"),
+    pytest.param(404, "", NotFound, id="a row is not there if the code is empty as in older articles"),
+    pytest.param(404, "0x80060888", Refused, id="an unknown table is no missing row"),
+    pytest.param(412, "0x80060882", Stale, id="a row of another version was changed"),
+    pytest.param(412, "", Stale, id="a row was changed if the code is empty as in older articles"),
+    pytest.param(412, "0x80040237", Refused, id="a record that exists already is not a changed row"),
+    pytest.param(412, "0x80060892", Refused, id="a violated key is not a changed row"),
+    pytest.param(412, "0x80040333", Refused, id="a duplicate rule is not a changed row"),
+    pytest.param(400, "0x80060883", Refused, id="a version not provided is ours to mend"),
+    pytest.param(400, "0x8006088D", Refused, id="a table without optimistic concurrency is a person's to mend"),
+    pytest.param(400, "0x80060888", UnknownColumn, id="a property that is not found is an unknown column"),
+    pytest.param(400, "0x80048d19", Refused, id="a payload of wrong types is refused"),
+    pytest.param(400, "0x80040203", Refused, id="an invalid argument is refused"),
+    pytest.param(400, "0x80048408", Refused, id="a status that does not fit its state is refused"),
+    pytest.param(400, "0x80040265", Refused, id="a plug-in's refusal is a refusal"),
+    pytest.param(401, "", Transient, id="a token may just have ended"),
+    pytest.param(403, "0x80040220", Refused, id="a missing privilege is a person's to give"),
+    pytest.param(403, "0x80072560", Refused, id="an app that is no user is a person's to add"),
+    pytest.param(405, "", Refused, id="a method that is not allowed is refused"),
+    pytest.param(413, "", Refused, id="a payload too large is refused"),
+    pytest.param(429, "0x80072322", Transient, id="too many requests can wait"),
+    pytest.param(429, "0x80072321", Transient, id="too much execution time can wait"),
+    pytest.param(429, "0x80072326", Transient, id="too many requests at a time can wait"),
+    pytest.param(500, "0x80044151", Transient, id="an SQL time-out passes"),
+    pytest.param(503, "0x80044151", Transient, id="an SQL time-out passes with any status of the hundreds"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "error"), EVENTS)
+def test_of_events(status, code, error):
+    assert type(raised("graph", status, body(code))) is error
+
+
+@pytest.mark.parametrize(("status", "code", "error"), SUBSCRIPTIONS)
+def test_of_subscriptions(status, code, error):
+    assert type(raised("subscriptions", status, body(code))) is error
+
+
+@pytest.mark.parametrize(("status", "code", "error"), BOOKINGS)
+def test_of_bookings(status, code, error):
+    assert type(raised("dataverse", status, body(code))) is error
+
+
+SERVICES: list[Service] = ["graph", "subscriptions", "dataverse"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_a_success_raises_nothing(service, status):
+    check(service, status, {}, body("ErrorItemNotFound"), NOW)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("status", [401, 408, 429, 500, 501, 502, 503, 504, 509, 599])
+@pytest.mark.parametrize("content", [b"", HTML, body("")], ids=["no body", "HTML", "an empty code"])
+def test_a_gateways_error_passes(service, status, content):
+    assert type(raised(service, status, content)) is Transient
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"null",
+        b"[]",
+        b"7",
+        b'"error"',
+        b'{"error": "text"}',
+        b'{"error": []}',
+        b'{"error": {"code": 7}}',
+        b'{"error": {"code": {}}}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"9" * 100_000,
+    ],
+    ids=lambda content: repr(content[:30]),
+)
+def test_an_error_of_any_body_is_an_error(service, content):
+    assert type(raised(service, 400, content)) is Refused
+
+
+def test_only_what_may_be_tried_again_is_transient():
+    assert issubclass(Stale, Transient)
+    for error in (Refused, Malformed, Misconfigured, NotFound, Duplicate, InvalidId, MailboxUnavailable, Withdrawn):
+        assert not issubclass(error, Transient)
+
+
+# What the text tells.
+
+SECRETS = "Board meeting of anna@contoso.example"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 412, 429, 503])
+def test_the_text_repeats_no_message_of_the_service(service, status):
+    inner = {"message": SECRETS, "date": "2026-03-02T06:00:00", "request-id": SECRETS}
+    content = {"error": {"code": "SomeCode", "message": SECRETS, "innerError": inner, "innererror": inner}}
+    headers = {"Retry-After": "7", "request-id": "r-1", "Location": SECRETS, "x-ms-ags-diagnostic": SECRETS}
+    assert str(raised(service, status, json.dumps(content).encode(), headers)) == f"{service} {status} SomeCode r-1"
+
+
+def test_the_text_of_an_html_answer_is_the_status():
+    assert str(raised("dataverse", 502, HTML)) == "dataverse 502"
+
+
+@pytest.mark.parametrize(
+    ("headers", "tail"),
+    [
+        ({"request-id": "0c2d4ac4-9f2e-4b5a-9d3c-0e3b4a5f6a7b"}, " 0c2d4ac4-9f2e-4b5a-9d3c-0e3b4a5f6a7b"),
+        ({"x-ms-service-request-id": "0c2d4ac4"}, " 0c2d4ac4"),
+        ({"request-id": "<script>\n\ttoken=1"}, " scripttoken1"),
+        ({"request-id": "a" * 1000}, " " + "a" * 36),
+    ],
+    ids=["Graph's", "Dataverse's", "an odd one, cleaned", "an endless one, cut"],
+)
+def test_the_text_ends_with_the_request_id(headers, tail):
+    assert str(raised("graph", 404, body("ErrorItemNotFound"), headers)) == f"graph 404 ErrorItemNotFound{tail}"
+
+
+def test_a_code_is_cleaned_and_cut():
+    text = str(raised("graph", 400, body("Some\nCode " + "x" * 1000)))
+    assert text == "graph 400 SomeCode" + "x" * 56
+
+
+@pytest.mark.parametrize(
+    ("service", "status", "code", "cure"),
+    [
+        ("dataverse", 403, "0x80072560", "application user"),
+        ("dataverse", 403, "0x80040220", "privilege"),
+        ("dataverse", 400, "0x80060888", "EVENT_ID_COLUMN"),
+        ("dataverse", 400, "0x8006088d", "optimistic concurrency"),
+        ("graph", 403, "ErrorAccessDenied", "access policy"),
+        ("graph", 401, "InvalidAuthenticationToken", "identity"),
+    ],
+)
+def test_what_a_person_can_mend_comes_with_its_cure(service, status, code, cure):
+    assert cure in str(raised(service, status, body(code)))
+
+
+# How long to wait.
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        pytest.param("7", 7.0, id="whole seconds"),
+        pytest.param("2.128", 2.128, id="fractions of seconds, as Graph documents them"),
+        pytest.param("0", 0.0, id="no wait at all"),
+        pytest.param(" 7 ", 7.0, id="blanks around"),
+        pytest.param("-3", 0.0, id="a time that is over"),
+        pytest.param("Mon, 02 Mar 2026 06:00:30 GMT", 30.0, id="a date"),
+        pytest.param("Monday, 02-Mar-26 06:00:30 GMT", 30.0, id="a date in the spelling of RFC 850"),
+        pytest.param("Mon, 02 Mar 2026 05:59:00 GMT", 0.0, id="a date that is over"),
+        pytest.param(None, None, id="nothing"),
+        pytest.param("", None, id="an empty value"),
+        pytest.param("soon", None, id="a word"),
+        pytest.param("nan", None, id="not a number"),
+        pytest.param("inf", None, id="for ever"),
+        pytest.param("-inf", None, id="since ever"),
+        pytest.param("1e999", None, id="a number beyond all"),
+        pytest.param("7, 7", None, id="two values"),
+        pytest.param("Mon, 99 Mar 2026 06:00:30 GMT", None, id="a day that does not exist"),
+        pytest.param("Mon, 02 Mar 2026 06:00:30", None, id="a date without zone"),
+    ],
+)
+def test_retry_after_may_be(value, seconds):
+    assert parse_retry_after(value, NOW) == seconds
+
+
+@given(st.integers(-100_000, 100_000))
+def test_a_date_is_waited_for_and_not_longer(seconds):
+    moment = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
+    assert parse_retry_after(moment, NOW) == max(0, seconds)
+
+
+@pytest.mark.parametrize(
+    ("service", "status", "content"),
+    [("graph", 429, body("TooManyRequests")), ("dataverse", 503, HTML), ("dataverse", 412, body("0x80060882"))],
+)
+@pytest.mark.parametrize(("headers", "seconds"), [({"Retry-After": "7"}, 7.0), ({}, None)])
+def test_a_transient_error_carries_the_services_word(service, status, content, headers, seconds):
+    error = raised(service, status, content, headers)
+    assert isinstance(error, Transient)
+    assert error.retry_after == seconds
