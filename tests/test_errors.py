@@ -247,6 +247,8 @@ def test_what_a_person_can_mend_comes_with_its_cure(service, status, code, cure)
         pytest.param("7, 7", None, id="two values"),
         pytest.param("Mon, 99 Mar 2026 06:00:30 GMT", None, id="a day that does not exist"),
         pytest.param("Mon, 02 Mar 2026 06:00:30", None, id="a date without zone"),
+        pytest.param(f"Mon, {'9' * 30} Mar 2026 06:00:30 GMT", None, id="a day beyond all"),
+        pytest.param(f"Mon, 02 Mar 2026 06:00:30 +{'9' * 20}", None, id="a zone beyond all"),
     ],
 )
 def test_retry_after_may_be(value, seconds):
@@ -257,6 +259,12 @@ def test_retry_after_may_be(value, seconds):
 def test_a_date_is_waited_for_and_not_longer(seconds):
     moment = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
     assert parse_retry_after(moment, NOW) == max(0, seconds)
+
+
+@given(st.text() | st.from_regex(r"\w{3}, \d+ (Jan|Feb|Dec) \d+ \d+:\d+:\d+ ([+-]\d+|GMT)", fullmatch=True))
+def test_whatever_retry_after_holds_it_is_a_time_or_none(value):
+    seconds = parse_retry_after(value, NOW)
+    assert seconds is None or 0 <= seconds < float("inf")
 
 
 @pytest.mark.parametrize(
