@@ -119,7 +119,7 @@ _CURES: Mapping[str, str] = {
 
 
 def named(service: Service, status: int, code: str) -> type[SyncError]:
-    """The error that an answer of *service* with *status* (400 and up) and error *code* stands for."""
+    """The error that an answer of *service* with *status* (no success) and error *code* stands for."""
     table = _TABLES[service]
     found = table.get((status, code)) or table.get((status, None))
     if found is not None:
@@ -128,12 +128,12 @@ def named(service: Service, status: int, code: str) -> type[SyncError]:
 
 
 def check(service: Service, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> None:
-    """Return if the answer is a success.
+    """Return if the answer is a success. A redirection is none: nobody follows it, so nothing was read or written.
 
     Raises: the error that ``named`` gives, with status, code and request id in its text. The service's message stays
     out of it, it may quote content.
     """
-    if status < 400:
+    if 200 <= status < 300:
         return
     code = _parse_code(body)
     request_id = headers.get("request-id") or headers.get("x-ms-service-request-id") or ""

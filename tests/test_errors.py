@@ -137,6 +137,13 @@ def test_a_success_raises_nothing(service, status):
 
 
 @pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("status", [301, 302, 304, 307, 308])
+def test_a_redirection_is_no_success(service, status):
+    """Nobody follows it, so whatever was asked for has not happened."""
+    assert type(raised(service, status, b"", {"Location": "https://elsewhere.example/?token=secret"})) is Refused
+
+
+@pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("status", [401, 408, 429, 500, 501, 502, 503, 504, 509, 599])
 @pytest.mark.parametrize("content", [b"", HTML, body("")], ids=["no body", "HTML", "an empty code"])
 def test_a_gateways_error_passes(service, status, content):
