@@ -93,7 +93,8 @@ _SUBSCRIPTIONS: Mapping[tuple[int, str | None], type[SyncError]] = {
     (409, None): Duplicate,
 }
 
-# Dataverse gives 412 four meanings; only "the version differs" may be tried again. The code may be empty.
+# Dataverse gives 412 four meanings; only "the version differs" may be tried again. The code may be empty, which is not
+# the same as an answer without any (None): a gateway in front of an environment that is down knows nothing of its rows.
 # Source: Dataverse Web API, "Perform conditional operations" and "Compose HTTP requests and handle errors".
 _DATAVERSE: Mapping[tuple[int, str | None], type[SyncError]] = {
     (404, "0x80040217"): NotFound,
@@ -118,7 +119,7 @@ _CURES: Mapping[str, str] = {
 }
 
 
-def named(service: Service, status: int, code: str) -> type[SyncError]:
+def named(service: Service, status: int, code: str | None) -> type[SyncError]:
     """The error that an answer of *service* with *status* (no success) and error *code* stands for."""
     table = _TABLES[service]
     found = table.get((status, code)) or table.get((status, None))
@@ -138,7 +139,7 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
     code = _parse_code(body)
     request_id = headers.get("request-id") or headers.get("x-ms-service-request-id") or ""
     text = " ".join(filter(None, [service, str(status), code, re.sub(r"[^0-9A-Za-z-]", "", request_id)[:36]]))
-    if code in _CURES:
+    if code is not None and code in _CURES:
         text += f" ({_CURES[code]})"
     error = named(service, status, code)
     if issubclass(error, Transient):
@@ -163,10 +164,10 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _parse_code(body: bytes) -> str:
-    """The error code of either service's body; "" where there is none (HTML from a gateway, an empty body)."""
+def _parse_code(body: bytes) -> str | None:
+    """The error code of either service's body; None where no service speaks (HTML from a gateway, an empty body)."""
     try:
         code = json.loads(body)["error"]["code"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
-    return re.sub(r"\W", "", code)[:64] if isinstance(code, str) else ""
+        return None
+    return re.sub(r"\W", "", code)[:64] if isinstance(code, str) else None

@@ -150,6 +150,13 @@ def test_a_gateways_error_passes(service, status, content):
     assert type(raised(service, status, content)) is Transient
 
 
+@pytest.mark.parametrize("content", [b"", HTML, b"{}", b'{"error": null}'], ids=["no body", "HTML", "{}", "null"])
+def test_a_404_in_which_no_service_speaks_is_not_a_missing_item(content):
+    """A gateway in front of an environment that is down knows nothing of its rows."""
+    assert type(raised("graph", 404, content)) is Refused
+    assert type(raised("dataverse", 404, content)) is Refused
+
+
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize(
     "content",
