@@ -170,4 +170,7 @@ def _parse_code(body: bytes) -> str | None:
         code = json.loads(body)["error"]["code"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return re.sub(r"\W", "", code)[:64] if isinstance(code, str) else None
+    if not isinstance(code, str):
+        return None
+    code = re.sub(r"\W", "", code)[:64]
+    return code.lower() if code.startswith("0x") else code  # the documentation writes either

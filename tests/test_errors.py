@@ -229,6 +229,7 @@ def test_a_code_is_cleaned_and_cut():
         ("dataverse", 403, "0x80040220", "privilege"),
         ("dataverse", 400, "0x80060888", "EVENT_ID_COLUMN"),
         ("dataverse", 400, "0x8006088d", "optimistic concurrency"),
+        ("dataverse", 400, "0x8006088D", "optimistic concurrency"),
         ("graph", 403, "ErrorAccessDenied", "access policy"),
         ("graph", 401, "InvalidAuthenticationToken", "identity"),
     ],
