@@ -84,7 +84,11 @@ class Events:
             extensions={_named(name): properties for name, properties in extensions},
             **fields,
         )
-        return 201, self._write(asked, event, event.extensions if extensions else None)
+        answer = self._write(asked, event)
+        if extensions:
+            prefix = self._switches.extension_prefix
+            answer |= graph_json.write_extensions(event, event.extensions, prefix, asked.preferences, tenant_id=None)
+        return 201, answer
 
     def get_event(self, asked: Asked, user: str, event_id: str) -> Answer:
         options = asked.options("$select", "$expand")

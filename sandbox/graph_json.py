@@ -147,14 +147,18 @@ def write_extension(name: str, properties: Mapping[str, Any], prefix: str) -> Js
     }
 
 
-def write_extensions(event: Event, found: Extensions, prefix: str, preferences: Preferences, tenant_id: str) -> Json:
-    """What ``$expand`` adds to an event."""
-    user = f"users('{event.mailbox.id}@{tenant_id}')"
+def write_extensions(
+    event: Event, found: Extensions, prefix: str, preferences: Preferences, tenant_id: str | None
+) -> Json:
+    """What ``$expand`` adds to an event; without *tenant_id* no ``@odata.id``, as in the answer to a POST."""
     written = []
     for name, properties in found.items():
-        path = f"{user}/events('{_id(event, preferences)}')/extensions('{prefix}{name}')"
         extension = write_extension(name, properties, prefix)
-        written.append({"@odata.id": f"https://graph.microsoft.com/v1.0/{path}"} | extension)
+        if tenant_id is not None:
+            path = f"users('{event.mailbox.id}@{tenant_id}')/events('{_id(event, preferences)}')"
+            link = f"https://graph.microsoft.com/v1.0/{path}/extensions('{prefix}{name}')"
+            extension = {"@odata.id": link} | extension
+        written.append(extension)
     return {"extensions@odata.context": extensions_context(event, preferences), "extensions": written}
 
 
