@@ -23,7 +23,8 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "samples" / "graph"
 OPENAPI = SAMPLES / "openapi-events-subscriptions.yaml"
 pytestmark = pytest.mark.skipif(not OPENAPI.exists(), reason="../shared/samples/graph is not beside this checkout")
 
-SELECT = "$select=id,subject,start,end,isAllDay,isCancelled,type,seriesMasterId,iCalUId,changeKey,lastModifiedDateTime,showAs"
+COLUMNS = "id,subject,start,end,isAllDay,isCancelled,type,seriesMasterId,iCalUId,changeKey,lastModifiedDateTime,showAs"
+LINKED = {EXTENSION: BOOKING[EXTENSION] | {"syncedAt": "2026-03-10T02:20:00Z"}}
 EXPAND = f"$expand=extensions($filter=id eq '{EXTENSION}')"
 OUT_OF_SCOPE = ("batch-", "delta-", "translate-", "notification-rich-", "validation-handshake", "error-410-")
 REQUESTS = ("-request",)
@@ -39,7 +40,7 @@ def sample(name: str) -> Any:
 
 async def read(world: World, prefer: str = "", **fields: Any) -> Any:
     event = world.mailboxes.create(world.mailbox, ELEVEN, NOON, **{"extensions": LINKED, **fields})
-    return (await world.call("GET", f"{world.path(event.plain_id)}?{SELECT}&{EXPAND}", Prefer=prefer))[1]
+    return (await world.call("GET", f"{world.path(event.plain_id)}?$select={COLUMNS}&{EXPAND}", Prefer=prefer))[1]
 
 
 async def read_with(world: World, **switches: Any) -> Any:
@@ -51,7 +52,7 @@ async def read_with(world: World, **switches: Any) -> Any:
 async def read_series(world: World, type_: str) -> Any:
     master, [occurrence] = world.mailboxes.create_series(world.mailbox, ELEVEN, NOON, weeks=1)
     event, more = (master, ",recurrence") if type_ == "seriesMaster" else (occurrence, "")
-    return (await world.call("GET", f"{world.path(event.plain_id)}?{SELECT}{more}"))[1]
+    return (await world.call("GET", f"{world.path(event.plain_id)}?$select={COLUMNS}{more}"))[1]
 
 
 async def create(world: World) -> Any:
