@@ -121,13 +121,6 @@ class Delivery:
         self._paused.clear()
         await self._session.close()
 
-    async def __aenter__(self) -> Delivery:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
     async def settle(self) -> None:
         """Wait until nothing is pending, retries included; what is paused for want of authorization stays so."""
         while self._tasks:
@@ -206,10 +199,9 @@ class Delivery:
         waiting = self._outbox.pop(url)
         if self.hostility.reorder:
             self._mixer.shuffle(waiting)
-        while waiting:
-            size = self._mixer.randint(1, self.hostility.batch)
-            self._start(self._post(url, waiting[:size]))
-            del waiting[:size]
+        size = self.hostility.batch
+        for at in range(0, len(waiting), size):
+            self._start(self._post(url, waiting[at : at + size]))
 
     async def _post(self, url: str, parcel: list[_Outgoing]) -> None:
         """Until it is answered with 2xx in time, or four hours are over."""

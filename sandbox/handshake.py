@@ -31,7 +31,8 @@ class Handshake:
         token = self._token()
         status, content_type, body = await self._ask(url, token)
         if status != HTTPStatus.OK:
-            reason = HTTPStatus(status).phrase.replace(" ", "")
+            known = status in HTTPStatus.__members__.values()
+            reason = HTTPStatus(status).phrase.replace(" ", "") if known else status
             raise _refused(f" HTTP status code is '{reason}'.")
         if content_type != "text/plain" or body != token.encode():
             raise _refused()

@@ -70,7 +70,6 @@ async def notify(world: World, *events: str) -> Any:
     await world.subscribe(changeType=",".join(dict.fromkeys(events)))
     await world.subscribe(changeType="created,updated", resource=f"users/{world.mailboxes.add().id}/events")
     world.delivery.hostility = Hostility(batch=100)
-    world.delivery._mixer.randint = lambda _low, high: high  # as many in a POST as there may be
     event = world.mailboxes.create(world.mailbox, ELEVEN, NOON)
     for change in events:
         if change == "updated":
@@ -85,7 +84,6 @@ async def notify(world: World, *events: str) -> Any:
 async def tell(world: World, *events: Any) -> Any:
     subscription = await world.subscribe()
     world.delivery.hostility = Hostility(batch=100)
-    world.delivery._mixer.randint = lambda _low, high: high
     for event in events:
         world.delivery.send_lifecycle(subscription, event)
     await world.delivery.settle()

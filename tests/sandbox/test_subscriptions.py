@@ -47,6 +47,7 @@ async def test_both_urls_are_validated_before_the_answer_and_keep_their_query(wo
             lambda _: web.Response(status=403), "ValidationError", "'Forbidden'", id="a status that is not 200"
         ),
         pytest.param(lambda _: web.Response(status=202), "ValidationError", "'Accepted'", id="another 2xx"),
+        pytest.param(lambda _: web.Response(status=599), "ValidationError", "'599'", id="a status without a name"),
         pytest.param(lambda _: web.Response(text="other"), "ValidationError", "200 OK", id="another token"),
         pytest.param(
             lambda request: web.Response(text=request.query["validationToken"] + "\n"),
