@@ -17,6 +17,7 @@ import azure.functions as func
 import pytest
 from azure.storage.queue import QueueClient, TextBase64EncodePolicy
 
+from sandbox import queues
 from sandbox.child import Child
 from sandbox.host import FunctionsHost, HostError, free_port, load_app, read_host_json
 from sandbox.queues import parse_options, parse_time_span
@@ -292,6 +293,25 @@ async def test_a_running_function_ends_before_the_host_does(
     async with FunctionsHost(tmp_path, settings, app=app):
         await eventually(lambda: done)
     assert done == ["began", "ended"]
+    assert queue.get_queue_properties().approximate_message_count == 0
+
+
+async def test_a_message_stays_hidden_for_as_long_as_its_function_runs(
+    tmp_path: Path, settings: dict[str, str], queue: QueueClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "INVISIBLE", 2)
+    app, runs = func.FunctionApp(), []
+
+    @app.queue_trigger(arg_name="message", queue_name="work", connection="AzureWebJobsStorage")
+    async def work(message: func.QueueMessage) -> None:
+        runs.append("began")
+        await asyncio.sleep(3.5)
+        runs.append("ended")
+
+    queue.send_message("x")
+    async with FunctionsHost(tmp_path, settings, app=app):
+        await eventually(lambda: "ended" in runs)
+    assert runs == ["began", "ended"]
     assert queue.get_queue_properties().approximate_message_count == 0
 
 
