@@ -120,7 +120,8 @@ class DataverseBookings:
     def __init__(self, transport: Transport, event_id_column: str, canceled_status_id: str | None = None) -> None:
         self._transport = transport
         self._column = event_id_column
-        self._canceled_status_id = canceled_status_id
+        self._canceled_setting = canceled_status_id
+        self._canceled_found: str | None = None
         self._canceled_lock = asyncio.Lock()
         self._has_field_service = True
 
@@ -172,6 +173,8 @@ class DataverseBookings:
         try:
             await self._transport.patch(f"bookableresourcebookings({UUID(action.booking_id)})", columns, action.etag)
         except NotFound as error:
+            # Gone is the booking, or the status that it should get.
+            self._canceled_found = None
             raise Stale(str(error)) from None
 
     async def mailboxes(self) -> Sequence[str]:
@@ -229,10 +232,12 @@ class DataverseBookings:
 
         Raises: Misconfigured, naming the rows, if it is not exactly one.
         """
+        if self._canceled_setting is not None:
+            return self._canceled_setting
         async with self._canceled_lock:
-            if self._canceled_status_id is None:
-                self._canceled_status_id = choose_canceled(await self._statuses())
-            return self._canceled_status_id
+            if self._canceled_found is None:
+                self._canceled_found = choose_canceled(await self._statuses())
+            return self._canceled_found
 
     async def _statuses(self) -> list[Any]:
         def ask() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -145,8 +146,9 @@ class GraphEvents:
             return False
         if event is None:
             raise Refused("graph: an event that cannot be read names a calendar")
-        if await self._is_in(mailbox, user.calendars.by_calendar_id(calendar).calendar_view, event):
-            return True
+        with suppress(NotFound):  # what it names may be no calendar but a folder
+            if await self._is_in(mailbox, user.calendars.by_calendar_id(calendar).calendar_view, event):
+                return True
         now = await self.read(mailbox, event_id)
         if now is not None and now.etag != event.etag:
             raise Stale("the event changed while it was looked for")

@@ -163,9 +163,9 @@ class Processor:
 
         event = await self._event_now(change, matters=booking is not None)
         if event is None:
-            if booking is None:
+            if booking is None and not change.deleted:
                 booking = await self._linked(change)
-                if booking is not None and not change.deleted and await self._event_now(change) is not None:
+                if booking is not None and await self._event_now(change) is not None:
                     raise Stale("the event was out of sight for a moment")
             if isinstance(booking, Hold):
                 return booking, None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from azure.data.tables import TableServiceClient
 from azure.storage.queue import QueueServiceClient
 
 from sandbox.azurite import Azurite
+from tests.world import World, a_world
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +29,11 @@ def storage(azurite: Azurite) -> Iterator[str]:
     with TableServiceClient.from_connection_string(azurite.connection_string) as tables:
         for table in tables.list_tables():
             tables.delete_table(table.name)
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """A technician with one booking and its event, and the app's real clients; short waits take no time."""
+    monkeypatch.setattr("sync.retry._wait", lambda state: 0.0)
+    async with a_world() as world:
+        yield world
