@@ -129,12 +129,15 @@ S = TypeVar("S", bound=AcknowledgeSettings)
 
 
 def parse_settings(kind: type[S], environment: Mapping[str, str]) -> S:
-    """Read *kind* from *environment*; a setting that is empty counts as missing.
+    """Read *kind* from *environment*, asked by name; a setting that is empty counts as missing.
+
+    Windows lists the names of its environment in upper case, and finds them in any.
 
     Raises: Misconfigured, naming every setting that is missing or unreadable, and never a value.
     """
+    names = [field.alias or name for name, field in kind.model_fields.items()]
     try:
-        return kind.model_validate({name: value for name, value in environment.items() if value.strip()})
+        return kind.model_validate({name: environment[name] for name in names if environment.get(name, "").strip()})
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in problem['loc'])} {_complaint(problem)}".strip()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -181,3 +182,25 @@ def test_a_client_id_alone_is_no_storage():
     environment = ENVIRONMENT | {"AzureWebJobsStorage": "", "AzureWebJobsStorage__clientId": "client"}
     text = complaint(environment)
     assert "AzureWebJobsStorage__accountName" in text
+
+
+class Windows(Mapping[str, str]):
+    """An environment as Windows keeps it: names are found in any case, and listed in upper case."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._values = {name.upper(): value for name, value in environment.items()}
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.upper()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def test_settings_are_found_in_the_environment_of_windows():
+    environment: dict[str, Any] = ENVIRONMENT | {"AzureWebJobsStorage__clientId": "client"}
+    found = parse_settings(Settings, Windows(environment))
+    assert found == parse_settings(Settings, environment)
