@@ -24,8 +24,8 @@ def is_loopback(url: str) -> bool:
     return parts.scheme == "http" and parts.hostname in _LOOPBACK
 
 
-def _service_url(value: str) -> str:
-    value = value.strip().rstrip("/")
+def _url(value: str) -> str:
+    value = value.strip()
     try:
         parts = urlsplit(value)
         _ = parts.port
@@ -38,6 +38,10 @@ def _service_url(value: str) -> str:
     return value
 
 
+def _service_url(value: str) -> str:
+    return _url(value).rstrip("/")
+
+
 def _environment_url(value: str) -> str:
     value = _service_url(value)
     if urlsplit(value).path or urlsplit(value).query:
@@ -46,7 +50,7 @@ def _environment_url(value: str) -> str:
 
 
 def _notification_url(value: SecretStr) -> SecretStr:
-    return SecretStr(_service_url(value.get_secret_value()))
+    return SecretStr(_url(value.get_secret_value()))
 
 
 def _key(value: SecretStr) -> SecretStr:

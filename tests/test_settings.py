@@ -150,6 +150,12 @@ def test_a_service_url_loses_blanks_and_its_last_slash():
     assert found.dataverse_url == "https://contoso.crm4.dynamics.com"
 
 
+@pytest.mark.parametrize("url", ["https://contoso.example/api/notifications?code=ab/cd/", "https://contoso.example/a/"])
+def test_the_notification_url_is_kept_to_the_last_character(url):
+    """A function key may end in a slash, and subscriptions are known by this URL."""
+    assert settings(NOTIFICATION_URL=f" {url}\n").notification_url.get_secret_value() == url
+
+
 def test_mailboxes_are_object_ids_in_any_case_with_blanks_around():
     assert settings(MAILBOXES=f" {ANNA.upper()} ,, {BEN},").mailboxes == {ANNA, BEN}
 
