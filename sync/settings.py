@@ -11,7 +11,16 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from sync.errors import Misconfigured
 
@@ -92,18 +101,20 @@ Key = Annotated[SecretStr, AfterValidator(_key)]
 class AcknowledgeSettings(BaseModel):
     """What is needed to acknowledge a notification: storage, and the keys that clientStates are checked with."""
 
-    storage: str | None = Field(None, alias="AzureWebJobsStorage")
     storage_account: str | None = Field(None, alias="AzureWebJobsStorage__accountName")
     storage_queue_url: str | None = Field(None, alias="AzureWebJobsStorage__queueServiceUri")
     storage_client_id: str | None = Field(None, alias="AzureWebJobsStorage__clientId")
+    storage: str | None = Field(None, alias="AzureWebJobsStorage", validate_default=True)
     client_state_key: Key = Field(alias="CLIENT_STATE_KEY")
     previous_client_state_key: Key | None = Field(None, alias="CLIENT_STATE_KEY_PREVIOUS")
 
-    @model_validator(mode="after")
-    def _storage_is_named(self) -> AcknowledgeSettings:
-        if not (self.storage or self.storage_account or self.storage_queue_url):
-            raise ValueError("AzureWebJobsStorage, or AzureWebJobsStorage__accountName for an identity, is missing")
-        return self
+    # A validator of the whole would keep silent as long as another setting is missing.
+    @field_validator("storage")
+    @classmethod
+    def _storage_is_named(cls, value: str | None, before: ValidationInfo) -> str | None:
+        if not (value or before.data.get("storage_account") or before.data.get("storage_queue_url")):
+            raise ValueError("(or AzureWebJobsStorage__accountName, for an identity) is missing")
+        return value
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -139,16 +150,16 @@ def parse_settings(kind: type[S], environment: Mapping[str, str]) -> S:
 
     Raises: Misconfigured, naming every setting that is missing or unreadable, and never a value.
     """
-    names = [field.alias or name for name, field in kind.model_fields.items()]
+    names = {field: str(info.alias) for field, info in kind.model_fields.items()}
+    given = {name: environment[name] for name in names.values() if environment.get(name, "").strip()}
     try:
-        return kind.model_validate({name: environment[name] for name in names if environment.get(name, "").strip()})
+        return kind.model_validate(given)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc'])} {_complaint(problem)}".strip()
-            for problem in error.errors(include_input=False, include_url=False, include_context=False)
-        ]
-        raise Misconfigured("; ".join(problems)) from None
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        raise Misconfigured("; ".join(_complaint(problem, names) for problem in problems)) from None
 
 
-def _complaint(problem: Any) -> str:
-    return "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+def _complaint(problem: Any, names: Mapping[str, str]) -> str:
+    where = str(problem["loc"][0])  # a setting's name, or the field's where a default does not do
+    what = "is missing" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+    return f"{names.get(where, where)} {what}"

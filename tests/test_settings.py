@@ -56,6 +56,13 @@ def test_existing_deployments_are_adopted_by_default():
 REQUIRED = ["CLIENT_STATE_KEY", "DATAVERSE_URL", "EVENT_ID_COLUMN", "NOTIFICATION_URL"]
 
 
+def test_all_that_is_missing_is_named_at_once():
+    text = complaint({})
+    for name in ["AzureWebJobsStorage (or", *(f"{name} is missing" for name in REQUIRED)]:
+        assert name in text
+    assert text.count("is missing") == 5
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 @pytest.mark.parametrize("value", ["", " ", "\t\n"], ids=["empty", "a blank", "white space"])
 def test_what_is_empty_is_missing(name, value):
@@ -65,6 +72,7 @@ def test_what_is_empty_is_missing(name, value):
 def test_an_acknowledgement_needs_storage_and_the_key_alone():
     assert parse_settings(AcknowledgeSettings, {"AzureWebJobsStorage": STORAGE, "CLIENT_STATE_KEY": KEY}).keys == (KEY,)
     text = complaint({}, AcknowledgeSettings)
+    assert "AzureWebJobsStorage " in text
     assert "CLIENT_STATE_KEY is missing" in text
     assert "DATAVERSE_URL" not in text
 
@@ -113,6 +121,12 @@ def test_unreadable_and_named_without_its_value_is(name, value, reason):
     text = complaint(ENVIRONMENT | {name: value})
     assert re.fullmatch(rf"{name} .*{reason}.*", text)
     assert value not in text
+
+
+def test_what_is_missing_and_what_is_unreadable_are_named_together():
+    text = complaint({"GRAPH_URL": "graph", "MAILBOXES": "anna", "CLIENT_STATE_KEY": "secret"})
+    for name in ["GRAPH_URL", "MAILBOXES", "AzureWebJobsStorage", *REQUIRED]:
+        assert f"{name} " in text
 
 
 def test_no_value_is_repeated_and_no_secret_printed():
@@ -187,7 +201,7 @@ def test_an_identity_may_take_the_connection_strings_place(names, field):
 def test_a_client_id_alone_is_no_storage():
     environment = ENVIRONMENT | {"AzureWebJobsStorage": "", "AzureWebJobsStorage__clientId": "client"}
     text = complaint(environment)
-    assert "AzureWebJobsStorage__accountName" in text
+    assert text == "AzureWebJobsStorage (or AzureWebJobsStorage__accountName, for an identity) is missing"
 
 
 class Windows(Mapping[str, str]):
