@@ -22,8 +22,9 @@ PARKS = 30
 _LONGEST = 86_400.0
 """Seconds; a message can be hidden for seven days at most. Source: Azure Storage, "Put Message"."""
 
-_KEPT = 8_000
-"""Characters of an unreadable message that are kept, so that it fits in one message with its reason."""
+_KEPT = 4_000
+"""Characters of an unreadable message that are kept, so that it fits in one message with its reason: each takes up to
+twelve bytes, and 48 KiB make 64 KiB in base64. Source: Azure Storage, "Put Message"."""
 
 
 class Queues(Protocol):
