@@ -148,13 +148,17 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> _Parts:
 
 @cache
 def _queues() -> StorageQueues:
+    from sync.errors import Misconfigured
     from sync.storage import StorageQueues
 
     settings = _acknowledge_settings()
-    if settings.storage:
-        return StorageQueues.of_connection_string(settings.storage)
     url = settings.storage_queue_url or f"https://{settings.storage_account}.queue.core.windows.net"
-    return StorageQueues.of_identity(url, _credential(False, settings.storage_client_id))
+    try:
+        if settings.storage:
+            return StorageQueues.of_connection_string(settings.storage)
+        return StorageQueues.of_identity(url, _credential(False, settings.storage_client_id))
+    except ValueError:  # the storage client's way to refuse what it is made of
+        raise Misconfigured("AzureWebJobsStorage is no connection string, or names no account") from None
 
 
 @cache

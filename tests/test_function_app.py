@@ -1,0 +1,418 @@
+"""The table of triggers as the worker reads it, and each of them called as the worker calls it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import azure.functions as func
+import pytest
+from azure.functions.timer import TimerRequest
+
+import function_app
+from sync import wiring
+from sync.errors import Transient
+from sync.model import LifecycleNotification
+from sync.notifications import build_change_message, build_client_state, build_lifecycle_message, parse_change_message
+from tests.fakes import ANNA, QueuesInMemory
+from tests.test_notifications import change, lifecycle
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = "the current key, of more than 32 characters"
+CHANGES, LIFECYCLE = "booking-changes", "subscription-lifecycle"
+
+# A port that nobody listens at; the account and its key are Azurite's, which everybody knows.
+UNREACHABLE = (
+    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6"
+    "IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;QueueEndpoint=http://127.0.0.1:1/devstoreaccount1"
+)
+
+
+def in_a_process(code: str) -> Any:
+    """What *code* leaves in ``result``, in a process that has imported nothing yet and knows no settings."""
+    known = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json, sys\n{code}\njson.dump(result, sys.stdout)"],
+        cwd=ROOT,
+        env={**known, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# The table of triggers.
+
+READ_TABLE = """
+import inspect, typing
+import function_app
+
+result = {}
+for function in function_app.app.get_functions():
+    call = function.get_user_function()
+    hints = {name: getattr(hint, "__qualname__", repr(hint)) for name, hint in typing.get_type_hints(call).items()}
+    parameters = inspect.signature(call).parameters.values()
+    result[function.get_function_name()] = {
+        "bindings": [json.loads(binding) for binding in function.get_raw_bindings()],
+        "parameters": [parameter.name for parameter in parameters],
+        "plain": all(
+            parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            for parameter in parameters
+        ),
+        "hints": hints,
+        "async": inspect.iscoroutinefunction(call),
+    }
+"""
+
+
+@pytest.fixture(scope="session")
+def table() -> dict[str, Any]:
+    """The functions by name, read in a process of its own: an app may be asked for them only once."""
+    read: dict[str, Any] = in_a_process(READ_TABLE)
+    return read
+
+
+def trigger(table: dict[str, Any], name: str) -> dict[str, Any]:
+    [found] = [binding for binding in table[name]["bindings"] if binding["direction"] == "IN"]
+    return {key: value for key, value in found.items() if key != "direction"}
+
+
+NAMES = ["notifications", "process_change", "process_lifecycle", "renew_subscriptions", "sweep"]
+
+
+def test_there_are_five_functions(table):
+    assert sorted(table) == NAMES
+
+
+def test_graph_posts_to_one_route_with_a_function_key(table):
+    assert trigger(table, "notifications") == {
+        "type": "httpTrigger",
+        "name": "req",
+        "route": "notifications",
+        "methods": ["POST"],
+        "authLevel": "FUNCTION",
+    }
+
+
+@pytest.mark.parametrize(("name", "queue"), [("process_change", CHANGES), ("process_lifecycle", LIFECYCLE)])
+def test_each_queue_wakes_its_function(table, name, queue):
+    assert trigger(table, name) == {
+        "type": "queueTrigger",
+        "name": "msg",
+        "queueName": queue,
+        "connection": "AzureWebJobsStorage",
+    }
+
+
+@pytest.mark.parametrize("name", ["renew_subscriptions", "sweep"])
+def test_timers_run_by_their_schedule_and_not_at_each_start(table, name):
+    found = trigger(table, name)
+    assert found["type"] == "timerTrigger"
+    assert len(found["schedule"].split()) == 6
+    assert not found.get("runOnStartup")
+
+
+def test_subscriptions_are_renewed_every_hour_at_an_odd_minute(table):
+    second, minute, *others = trigger(table, "renew_subscriptions")["schedule"].split()
+    assert (second, others) == ("0", ["*"] * 4)
+    assert 0 < int(minute) < 60
+
+
+# What the worker refuses empties the whole app: a parameter without a binding, even one with a default; a union or a
+# name that is not there in an annotation; a parameter that is named unlike its trigger.
+TYPES = {"httpTrigger": "HttpRequest", "queueTrigger": "QueueMessage", "timerTrigger": "TimerRequest"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_worker_accepts_the_signature_of(table, name):
+    function, bound = table[name], trigger(table, name)
+    assert function["parameters"] == [bound["name"]]
+    assert function["plain"]
+    returns = "HttpResponse" if bound["type"] == "httpTrigger" else "NoneType"
+    assert function["hints"] == {bound["name"]: TYPES[bound["type"]], "return": returns}
+    assert function["async"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_but_an_http_answer_goes_out_through_a_binding_of(table, name):
+    out = [binding for binding in table[name]["bindings"] if binding["direction"] != "IN"]
+    assert [binding["type"] for binding in out] == (["http"] if name == "notifications" else [])
+
+
+# What is imported when.
+
+HEAVY = ["msgraph", "kiota_abstractions", "azure.identity", "azure.storage", "azure.core", "azure.data", "aiohttp"]
+HEAVY += ["httpx", "requests", "pydantic", "tenacity"]
+
+ANSWER = f"""
+import asyncio
+import azure.functions as func
+import function_app
+from sync import wiring
+
+def answer(params, body=b""):
+    request = func.HttpRequest("POST", "https://contoso.example/api/notifications", params=params, body=body)
+    return asyncio.run(function_app.notifications(request)).status_code
+
+def heavy():
+    return [name for name in {HEAVY!r} if name in sys.modules]
+"""
+
+
+def test_the_handshake_imports_nothing_heavy():
+    code = f"{ANSWER}\nstatus = answer({{'validationToken': 'token'}})\nresult = [status, heavy()]"
+    assert in_a_process(code) == [200, []]
+
+
+def test_an_acknowledgement_imports_pydantic_and_no_client_of_graph_or_dataverse():
+    stand_in = f"""{ANSWER}
+import os
+os.environ.update({{"AzureWebJobsStorage": "not asked", "CLIENT_STATE_KEY": {KEY!r}}})
+
+class Queues:
+    sent = []
+    async def send(self, queue, messages, hidden=0):
+        self.sent += messages
+
+wiring._queues = Queues
+status = answer({{}}, {json.dumps({"value": [change(), lifecycle()]}).encode()!r})
+result = [status, len(Queues.sent), heavy()]
+"""
+    assert in_a_process(stand_in) == [202, 2, ["pydantic"]]
+
+
+def test_the_storage_client_brings_no_client_of_graph_or_dataverse():
+    code = f"""{ANSWER}
+import os
+os.environ.update({{"AzureWebJobsStorage": {UNREACHABLE!r}, "CLIENT_STATE_KEY": {KEY!r}}})
+status = answer({{}}, b'{{"value": []}}')
+result = [status, [name for name in heavy() if name in ("msgraph", "kiota_abstractions", "httpx", "azure.identity")]]
+"""
+    assert in_a_process(code) == [202, []]
+
+
+# The HTTP function.
+
+
+@dataclass
+class App:
+    """The functions with queues in memory, or with whatever settings a test makes."""
+
+    monkeypatch: pytest.MonkeyPatch
+    queues: QueuesInMemory = field(default_factory=QueuesInMemory)
+
+    def configure(self, **settings: str) -> None:
+        for name, value in settings.items():
+            self.monkeypatch.setenv(name, value)
+
+    def use_queues_in_memory(self) -> None:
+        self.configure(AzureWebJobsStorage="not asked", CLIENT_STATE_KEY=KEY)
+        self.monkeypatch.setattr(wiring, "_queues", cache(lambda: self.queues))
+
+    async def post(self, body: bytes | str = b"", **query: str) -> func.HttpResponse:
+        content = body.encode() if isinstance(body, str) else body
+        url = "https://contoso.example/api/notifications"
+        response = await function_app.notifications(func.HttpRequest("POST", url, params=query, body=content))
+        assert isinstance(response, func.HttpResponse)
+        return response
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> App:
+    """An app without settings; what it builds is forgotten before the next test."""
+    for name in list(os.environ):
+        if name.upper().startswith("AZUREWEBJOBSSTORAGE") or name.startswith("CLIENT_STATE_KEY"):
+            monkeypatch.delenv(name)
+    for built in ("_acknowledge_settings", "_settings", "_queues", "_parts_of"):
+        monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
+    return App(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(
+            "Validation: Testing client application reachability for subscription Request-Id: "
+            "0c2d4ac4-9f2e-4b5a-9d3c-0e3b4a5f6a7b",
+            id="as documented",
+        ),
+        pytest.param("a b  c ", id="spaces"),
+        pytest.param("a+b%20c%2B", id="what looks encoded"),
+        pytest.param("a:b/c?d=e&f#g", id="what looks like a URL"),
+        pytest.param("Prüfung: 検証 ✓", id="beyond ASCII"),
+        pytest.param("<script>alert('x')</script>", id="HTML"),
+        pytest.param('{"status": 500, "body": "{}"}', id="JSON"),
+        pytest.param("line\r\nX-Header: y", id="several lines"),
+        pytest.param("x" * 10_000, id="a long one"),
+        pytest.param("", id="an empty one"),
+    ],
+)
+async def test_the_handshake_returns_the_token_as_plain_text(app, token):
+    response = await app.post(validationToken=token)
+    assert response.status_code == 200
+    assert response.get_body() == token.encode()
+    assert (response.mimetype, response.charset) == ("text/plain", "utf-8")
+    assert dict(response.headers) == {"X-Content-Type-Options": "nosniff"}
+
+
+async def test_a_handshake_is_told_by_its_parameter_and_its_body_is_not_read(app):
+    app.use_queues_in_memory()
+    body = json.dumps({"value": [change()]})
+    response = await app.post(body, validationToken="token")
+    assert (response.status_code, response.get_body()) == (200, b"token")
+    assert app.queues.sent == []
+
+
+async def test_notifications_are_acknowledged_once_they_are_queued(app):
+    app.use_queues_in_memory()
+    response = await app.post(json.dumps({"value": [change(), None, lifecycle()]}))
+    assert (response.status_code, response.get_body()) == (202, b"")
+    assert sorted(queue for queue, _, _ in app.queues.sent) == [CHANGES, LIFECYCLE]
+    assert parse_change_message(app.queues.of(CHANGES)[0]).mailbox == ANNA
+
+
+async def test_a_forged_notification_is_acknowledged_like_any_other_and_not_queued(app):
+    app.use_queues_in_memory()
+    forged = change(clientState=build_client_state("a key that somebody else made up", ANNA))
+    good, bad = await app.post(json.dumps({"value": [change()]})), await app.post(json.dumps({"value": [forged]}))
+    assert (bad.status_code, bad.get_body(), bad.headers) == (good.status_code, good.get_body(), good.headers)
+    assert len(app.queues.sent) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "hello", "[]", "null", '{"value": 7}', "[" * 100_000, " " * 10 * 1024 * 1024],
+    ids=lambda body: body[:9],
+)
+async def test_a_body_that_is_no_collection_is_refused_without_repeating_it(app, body):
+    app.use_queues_in_memory()
+    response = await app.post(body)
+    assert response.status_code == 400
+    assert response.get_body() == b"not a collection of change notifications"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert app.queues.sent == []
+
+
+async def test_graph_is_to_come_again_while_the_queue_refuses(app):
+    app.use_queues_in_memory()
+    app.queues.refuses = True
+    response = await app.post(json.dumps({"value": [change()]}))
+    assert (response.status_code, response.get_body()) == (503, b"")
+
+
+async def test_graph_is_to_come_again_while_storage_cannot_be_reached(app):
+    app.configure(AzureWebJobsStorage=UNREACHABLE, CLIENT_STATE_KEY=KEY)
+    response = await app.post(json.dumps({"value": [change()]}))
+    await wiring.close()
+    assert (response.status_code, response.get_body()) == (503, b"")
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        pytest.param({}, ["AzureWebJobsStorage", "CLIENT_STATE_KEY"], id="nothing is set"),
+        pytest.param({"AzureWebJobsStorage": "x"}, ["CLIENT_STATE_KEY"], id="the key is missing"),
+        pytest.param(
+            {"AzureWebJobsStorage": UNREACHABLE, "CLIENT_STATE_KEY": "planted"}, ["CLIENT_STATE_KEY"], id="a short key"
+        ),
+        pytest.param(
+            {"AzureWebJobsStorage": "planted", "CLIENT_STATE_KEY": KEY},
+            ["AzureWebJobsStorage"],
+            id="the connection string is none",
+        ),
+        pytest.param(
+            {"AzureWebJobsStorage__queueServiceUri": "https://", "CLIENT_STATE_KEY": KEY},
+            ["AzureWebJobsStorage"],
+            id="the storage's URL is none",
+        ),
+    ],
+)
+async def test_graph_is_to_come_again_and_the_log_says_what_to_set_while(app, settings, named, caplog):
+    app.configure(**settings)
+    response = await app.post(json.dumps({"value": [change()]}))
+    assert (response.status_code, response.get_body()) == (503, b"")
+    assert all(name in caplog.text for name in named)
+    assert "planted" not in caplog.text
+    assert KEY not in caplog.text
+
+
+async def test_the_handshake_works_while_nothing_is_set(app):
+    assert (await app.post(validationToken="token")).status_code == 200
+
+
+async def test_no_line_of_the_log_repeats_a_client_state_or_a_subject(app, caplog):
+    caplog.set_level(logging.DEBUG)
+    app.use_queues_in_memory()
+    secrets = [change(subject="planted"), change(clientState="planted"), change(resource="planted"), "planted"]
+    assert (await app.post(json.dumps({"value": [*secrets, change(), lifecycle()]}))).status_code == 202
+    assert (await app.post('{"value": "planted"}')).status_code == 400
+    assert "planted" not in caplog.text
+    assert build_client_state(KEY, ANNA) not in caplog.text
+    assert "dropped count=1 reason='clientState missing or not ours'" in caplog.text
+
+
+# The other functions.
+
+
+@pytest.mark.parametrize(("name", "queue"), [("process_change", CHANGES), ("process_lifecycle", LIFECYCLE)])
+@pytest.mark.parametrize("body", [b"", b"hello", b"{}", b"\xff\xfe"], ids=repr)
+async def test_a_malformed_message_is_parked_before_any_service_is_asked(app, name, queue, body):
+    app.use_queues_in_memory()
+    await getattr(function_app, name)(func.QueueMessage(body=body))
+    assert [sent for sent, _, _ in app.queues.sent] == [f"{queue}-poison"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("process_change", parse_change_message(json.dumps({"mailbox": ANNA, "event": "AAMk="}))),
+        ("process_lifecycle", LifecycleNotification(ANNA, "88888888-8888-4888-8888-888888888888", "missed")),
+    ],
+    ids=["process_change", "process_lifecycle"],
+)
+async def test_a_message_waits_while_settings_are_missing(app, name, message, caplog):
+    app.use_queues_in_memory()
+    build: Callable[[Any], str] = build_change_message if name == "process_change" else build_lifecycle_message
+    for setting in ("DATAVERSE_URL", "EVENT_ID_COLUMN", "NOTIFICATION_URL"):
+        app.monkeypatch.delenv(setting, raising=False)
+    await getattr(function_app, name)(func.QueueMessage(body=build(message).encode()))
+    [(queue, _, hidden)] = app.queues.sent
+    assert queue in (CHANGES, LIFECYCLE)
+    assert hidden >= 15
+    for setting in ("DATAVERSE_URL", "EVENT_ID_COLUMN", "NOTIFICATION_URL"):
+        assert f"{setting} is missing" in caplog.text
+
+
+async def test_the_host_keeps_a_message_while_the_queue_refuses(app):
+    app.use_queues_in_memory()
+    app.queues.refuses = True
+    with pytest.raises(Transient):
+        await function_app.process_change(func.QueueMessage(body=b"hello"))
+
+
+async def test_the_timers_call_their_handlers(app, caplog):
+    caplog.set_level(logging.INFO)
+    kept: list[str] = []
+
+    class Keeper:
+        async def keep(self) -> None:
+            kept.append("kept")
+
+    async def parts() -> wiring._Parts:
+        return wiring._Parts(processor=None, keeper=Keeper(), closing=())  # type: ignore[arg-type]
+
+    app.monkeypatch.setattr(wiring, "_parts", parts)
+    await function_app.renew_subscriptions(TimerRequest())
+    await function_app.sweep(TimerRequest())
+    assert kept == ["kept"]
+    assert "sweep" in caplog.text
