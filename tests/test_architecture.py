@@ -1,0 +1,149 @@
+"""Who imports whom in sync/, read with ``ast``: the table below is the architecture, and a new file needs a row."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if path.stem != "__init__")
+
+# What of sync/ a file may import; lazy imports and those for type checkers count as any other.
+USES = {
+    "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "model", "settings", "storage", "subscribing"},
+    "handlers": {"decide", "errors", "model", "notifications", "parking"},
+    "subscribing": {"errors", "model", "notifications", "parking", "roster"},
+    "graph": {"errors", "model", "notifications", "retry", "roster"},
+    "dataverse": {"errors", "model", "retry"},
+    "settings": {"errors"},
+    "storage": {"errors"},
+    "notifications": {"errors", "model"},
+    "parking": {"errors"},
+    "retry": {"errors"},
+    "decide": {"model"},
+    "roster": {"model"},
+    "loopback": set(),
+    "model": set(),
+    "errors": set(),
+}
+
+# What of other packages a file may import: a client belongs to one edge, what is pure needs none, and neither tests
+# nor the sandbox are known here.
+NEEDS = {
+    "wiring": {"azure.core", "azure.identity"},
+    "graph": {"azure.core", "httpx", "kiota_abstractions", "kiota_authentication_azure", "kiota_http", "msgraph"}
+    | {"msgraph_core"},
+    "dataverse": {"azure.core", "requests"},
+    "settings": {"pydantic"},
+    "storage": {"azure.core", "azure.storage"},
+    "loopback": {"azure.core"},
+    "retry": {"tenacity"},
+}
+
+PURE = ["decide", "errors", "model", "notifications", "roster"]
+"""These touch neither the clock nor the environment nor chance; all of it is given to them."""
+
+
+@dataclass(frozen=True)
+class Import:
+    module: str
+    """Dotted; for ``from a import b`` it is ``a.b``, whatever b is."""
+    at_start: bool
+    """Whether it happens when the file is imported, not in a function or for type checkers only."""
+
+    @property
+    def package(self) -> str:
+        """The part that is installed: one name, or two where Azure's packages share their first."""
+        return ".".join(self.module.split(".")[: 2 if self.module.startswith("azure.") else 1])
+
+
+def imports(path: Path) -> set[Import]:
+    return set(_imports(ast.parse(path.read_text("utf-8")), at_start=True))
+
+
+def _imports(node: ast.AST, at_start: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.Import(names=names):
+                yield from (Import(name.name, at_start) for name in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                assert level == 0, "imports are absolute here"
+                yield from (Import(f"{module}.{name.name}", at_start) for name in names)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                yield from _imports(child, at_start=False)
+            case _:
+                yield from _imports(child, at_start)
+
+
+def of_sync(name: str) -> set[Import]:
+    return imports(ROOT / "sync" / f"{name}.py")
+
+
+def ours(found: set[Import]) -> set[str]:
+    return {item.module.split(".")[1] for item in found if item.package == "sync"}
+
+
+def others(found: set[Import]) -> set[str]:
+    return {item.package for item in found if item.package.split(".")[0] not in {*sys.stdlib_module_names, "sync"}}
+
+
+def test_every_file_has_a_row_and_every_row_a_file():
+    assert sorted(USES) == FILES
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imported_of_sync_is_what_the_table_says_by(name):
+    assert ours(of_sync(name)) == USES[name]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imported_of_other_packages_is_what_the_table_says_by(name):
+    assert others(of_sync(name)) == NEEDS.get(name, set())
+
+
+def test_nothing_points_back_up():
+    assert list(TopologicalSorter(USES).static_order())[-1] == "wiring"
+
+
+def test_only_the_wiring_is_known_to_the_table_of_triggers():
+    found = imports(ROOT / "function_app.py")
+    assert ours(found) == {"wiring"}
+    assert others(found) == {"azure.functions"}
+
+
+def test_the_wiring_imports_nothing_but_the_standard_library_until_it_is_asked():
+    at_start = {item for item in of_sync("wiring") if item.at_start}
+    assert ours(at_start) == set()
+    assert others(at_start) == set()
+
+
+def test_importing_sync_imports_nothing_else():
+    assert imports(ROOT / "sync" / "__init__.py") == set()
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_no_clock_no_environment_and_no_chance_is_in(name):
+    outside = {"asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "time", "uuid"}
+    assert not others(of_sync(name))
+    assert not {item.package for item in of_sync(name)} & outside
+    nodes = list(ast.walk(ast.parse((ROOT / "sync" / f"{name}.py").read_text("utf-8"))))
+    assert not {node.attr for node in nodes if isinstance(node, ast.Attribute)} & {"now", "utcnow", "today"}
+    assert not {node.id for node in nodes if isinstance(node, ast.Name)} & {"open", "input", "print"}
+
+
+@pytest.mark.parametrize("name", [*FILES, "__init__", "../function_app"])
+def test_the_first_line_says_what_the_file_is_for(name):
+    docstring = ast.get_docstring(ast.parse((ROOT / "sync" / f"{name}.py").read_text("utf-8")))
+    assert docstring
+    assert len(docstring.splitlines()[0]) > 30
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_there_are_tests_of(name):
+    assert (ROOT / "tests" / f"test_{name}.py").is_file()
