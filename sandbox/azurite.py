@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sandbox.child import Child, ChildFailed
+from sandbox.child import Child
 
 PACKAGE = Path(__file__).resolve().parent.parent / "node_modules" / "azurite"
 ACCOUNT = "devstoreaccount1"
@@ -45,6 +45,14 @@ class Azurite:
 
     def start(self) -> None:
         """Raises: AzuriteMissing, ChildFailed."""
+        child = self._launch()
+        try:
+            self._wait_for(child)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch(self) -> Child:
         node = shutil.which("node")
         if node is None:
             raise AzuriteMissing("Azurite needs Node 20 or newer, and there is no `node`: https://nodejs.org")
@@ -52,14 +60,13 @@ class Azurite:
         if not entry.is_file():
             raise AzuriteMissing("Azurite is not installed: run `npm ci` in the project's folder, or `dev.py` does it")
         self._child = Child("Azurite", [node, "-e", START, "--", entry, *OPTIONS])
-        try:
-            endpoints = {
-                service: self._child.wait_for(rf"{service} service is successfully listening at (http\S+)")[1]
-                for service in ("Blob", "Queue", "Table")
-            }
-        except ChildFailed:
-            self.stop()
-            raise
+        return self._child
+
+    def _wait_for(self, child: Child) -> None:
+        endpoints = {
+            service: child.wait_for(rf"{service} service is successfully listening at (http\S+)")[1]
+            for service in ("Blob", "Queue", "Table")
+        }
         self.connection_string = ";".join(
             [
                 "DefaultEndpointsProtocol=http",
@@ -68,6 +75,11 @@ class Azurite:
                 *(f"{service}Endpoint={url}/{ACCOUNT}" for service, url in endpoints.items()),
             ]
         )
+
+    async def watch(self) -> None:
+        """Raises: ChildFailed as soon as it ends by itself."""
+        if self._child is not None:
+            await self._child.watch()
 
     def stop(self) -> None:
         if self._child is not None:
@@ -83,7 +95,12 @@ class Azurite:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start)
+        child = self._launch()
+        try:
+            await asyncio.to_thread(self._wait_for, child)
+        except BaseException:  # a cancellation, too: the thread waits on until the child has ended
+            self.stop()
+            raise
         return self
 
     async def __aexit__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -11,10 +12,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NoReturn, Protocol, Self, TypeVar
+
+T = TypeVar("T")
 
 
 class ChildFailed(Exception):
@@ -78,10 +81,16 @@ class Child:
                     if match := re.search(pattern, line):
                         return match
                 if not self._reader.is_alive():
-                    raise self._failure(f"{self.name} ended with status {self._process.wait()}")
+                    raise self._death()
                 if time.monotonic() >= deadline:
                     raise self._failure(f"{self.name} was not ready within {seconds:g} s")
                 self._heard.wait(0.2)
+
+    async def watch(self) -> NoReturn:
+        """Raises: ChildFailed as soon as it ends by itself."""
+        while self._reader.is_alive():  # noqa: ASYNC110 - a thread has no event
+            await asyncio.sleep(0.1)
+        raise self._death()
 
     def stop(self, seconds: float = 15.0) -> None:
         """Ask it to end, wait, and kill what is left of it and its own children."""
@@ -115,9 +124,34 @@ class Child:
                     self._heard.notify_all()
                 self._on_line(line.rstrip("\n"))
 
+    def _death(self) -> ChildFailed:
+        return self._failure(f"{self.name} ended with status {self._process.wait()}")
+
     def _failure(self, what: str) -> ChildFailed:
         last = list(self._lines)[-15:]
         return ChildFailed("\n  ".join([what + (":" if last else "."), *last]))
+
+
+class Watchable(Protocol):
+    async def watch(self) -> None:
+        """Raises: ChildFailed as soon as it ends by itself."""
+
+
+async def watched(work: Coroutine[Any, Any, T], *children: Watchable) -> T:
+    """Do *work*, which needs the *children* alive. Raises: ChildFailed as soon as one of them ends."""
+    working = asyncio.create_task(work)
+    watching = [asyncio.create_task(child.watch()) for child in children]
+    try:
+        await asyncio.wait({working, *watching}, return_when=asyncio.FIRST_COMPLETED)
+        for task in watching:
+            if task.done():
+                task.result()
+        return await working
+    finally:
+        working.cancel()
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(working, *watching, return_exceptions=True)
 
 
 def _end(process: subprocess.Popen[str], *, by_force: bool) -> None:

@@ -121,6 +121,11 @@ class Delivery:
         self._paused.clear()
         await self._session.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is pending, retries included; what is paused for want of authorization does not count."""
+        return not self._tasks
+
     async def settle(self) -> None:
         """Wait until nothing is pending, retries included; what is paused for want of authorization stays so."""
         while self._tasks:

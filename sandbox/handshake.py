@@ -22,6 +22,8 @@ class Handshake:
     def __init__(self, rng: random.Random, within: float = WITHIN) -> None:
         self._rng = random.Random(rng.getrandbits(64))  # its own: handshakes run when they run
         self._within = within
+        self.passed: list[str] = []
+        """Each URL that has answered as documented, once for each time."""
 
     async def __call__(self, url: str) -> None:
         """Return if the endpoint answers as documented.
@@ -36,6 +38,7 @@ class Handshake:
             raise _refused(f" HTTP status code is '{reason}'.")
         if content_type != "text/plain" or body != token.encode():
             raise _refused()
+        self.passed.append(url)
 
     def _token(self) -> str:
         """Opaque, and able to hold whatever an endpoint might decode or escape wrongly."""

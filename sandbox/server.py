@@ -47,7 +47,8 @@ class Sandbox:
         self.graph_switches = GraphSwitches()
         self.dataverse_switches = DataverseSwitches()
         self.mailboxes = Mailboxes(self.clock, self.rng, self.graph_switches)
-        self.subscriptions = Subscriptions(self.mailboxes, self.clock, self.rng, Handshake(self.rng))
+        self.handshake = Handshake(self.rng)
+        self.subscriptions = Subscriptions(self.mailboxes, self.clock, self.rng, self.handshake)
         self.delivery = Delivery(
             self.mailboxes, self.subscriptions, self.clock, self.rng, hostility, time_scale=time_scale
         )

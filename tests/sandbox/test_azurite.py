@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -30,6 +31,17 @@ async def test_two_run_side_by_side_each_with_its_own_queues() -> None:
         async with AsyncQueueClient.from_connection_string(other.connection_string, "a-queue") as queue:
             await queue.create_queue()  # answers 409 if it were there
             assert (await queue.get_queue_properties()).approximate_message_count == 0
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
+    azurite = Azurite()
+    starting = asyncio.create_task(azurite.__aenter__())
+    await asyncio.sleep(0.1)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    with pytest.raises(ChildFailed, match="Azurite ended"):
+        await azurite.watch()
 
 
 def test_a_missing_node_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:

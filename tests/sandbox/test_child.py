@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
 
 import pytest
 
-from sandbox.child import Child, ChildFailed
+from sandbox.child import Child, ChildFailed, watched
 
 
 def python(code: str) -> Child:
@@ -38,6 +39,14 @@ def test_a_child_that_never_gets_ready_is_not_waited_for_for_ever() -> None:
     with python("import time; time.sleep(60)") as child, pytest.raises(ChildFailed, match="not ready within"):
         child.wait_for("ready", seconds=0.3)
     assert child.status is not None
+
+
+async def test_work_goes_on_while_the_child_is_alive_and_no_longer() -> None:
+    with python("import sys; sys.stdin.read()") as child:
+        assert await watched(asyncio.sleep(0, "done"), child) == "done"
+    with python("print('no memory'); raise SystemExit(4)") as child:
+        with pytest.raises(ChildFailed, match=r"a child ended with status 4:\n  no memory"):
+            await watched(asyncio.sleep(60), child)
 
 
 def test_stopping_ends_a_child_that_does_not_want_to() -> None:
