@@ -1,14 +1,24 @@
 """The sandbox's commands: ``python -m sandbox COMMAND``."""
 
+# ruff: noqa: E402 - the signal comes first
+
 from __future__ import annotations
 
+import signal
+
+# Until something runs that has to be ended in order, Ctrl-C just ends the process, without a traceback of imports.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sandbox.server import Sandbox
 from sandbox.signals import StopSignal
+from sandbox.tour import Options
+from sandbox.tour import run as run_tour
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -16,6 +26,24 @@ cli = typer.Typer(add_completion=False, no_args_is_help=True)
 @cli.callback()
 def sandbox() -> None:
     """A simulated Microsoft Graph and Dataverse, with people who act in them."""
+
+
+@cli.command()
+def run(
+    once: Annotated[bool, typer.Option("--once", help="End after the tour, with its exit status.")] = False,
+    port: Annotated[int, typer.Option(help="Of the simulated services; 0 takes a free one.")] = 0,
+    core_tools: Annotated[bool, typer.Option(help="Run the app by `func start` if that is on PATH.")] = True,
+    patience: Annotated[float, typer.Option(help="Seconds that a step may take.")] = Options.patience,
+    log: Annotated[Path, typer.Option(help="Where the app's output goes.")] = Options.log,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the app in the place of the tour's."),
+    ] = None,
+) -> None:
+    """Bring up storage, both services and the app, show the guided tour, stay up until Ctrl-C."""
+    pairs = [text.partition("=") for text in overrides or ()]
+    settings = tuple((name, value) for name, _, value in pairs)
+    raise typer.Exit(asyncio.run(run_tour(Options(once, port, core_tools, patience, log, settings))))
 
 
 @cli.command()
