@@ -22,11 +22,10 @@ from sync import wiring
 from sync.errors import Transient
 from sync.model import LifecycleNotification
 from sync.notifications import build_change_message, build_client_state, build_lifecycle_message, parse_change_message
-from tests.fakes import ANNA, QueuesInMemory
-from tests.test_notifications import change, lifecycle
+from tests.fakes import QueuesInMemory
+from tests.test_notifications import ANNA, KEY, change, lifecycle
 
 ROOT = Path(__file__).resolve().parent.parent
-KEY = "the current key, of more than 32 characters"
 CHANGES, LIFECYCLE = "booking-changes", "subscription-lifecycle"
 
 # A port that nobody listens at; the account and its key are Azurite's, which everybody knows.

@@ -22,13 +22,15 @@ from sync.notifications import (
     parse_lifecycle_message,
     parse_notifications,
 )
-from tests.fakes import ANNA, BEN
 
 KEY = "the current key, of more than 32 characters"
 PREVIOUS = "the previous key, of more than 32 characters"
 FORGERS = "a key that somebody else made up for himself"
-TENANT = "99999999-9999-4999-8999-999999999999"
-SUBSCRIPTION = "88888888-8888-4888-8888-888888888888"
+# With letters, which may be written in either case.
+ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
+BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
+TENANT = "7e220000-abcd-4ccc-8ccc-0123456789ab"
+SUBSCRIPTION = "5b000000-abcd-4ddd-8ddd-0123456789ab"
 
 EVENT = "AAMkAGI1-Ab_cDEf0123456789AAA="
 OTHER_EVENT = EVENT.replace("b", "B")  # Exchange ids differ by case alone
@@ -369,7 +371,7 @@ def test_no_reason_for_dropping_an_item_repeats_what_the_item_holds():
 
 
 def test_a_tenant_in_an_item_gives_it_no_rights():
-    received = post(change(tenantId=TENANT.replace("9", "6"), clientState=build_client_state(FORGERS, ANNA)))
+    received = post(change(tenantId=TENANT.replace("7", "6"), clientState=build_client_state(FORGERS, ANNA)))
     assert not received.changes
 
 

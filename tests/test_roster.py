@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from sync.model import Subscription
 from sync.roster import CHANGE_TYPES, LIFETIME, Plan, mailbox_of, plan_roster, resource_of
-from tests.fakes import ANNA, BEN, NOW
+from tests.fakes import NOW
 
+ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
+BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
 URL = "https://booking-sync.example/api/notifications?code=functionkey"
 FRESH = Subscription("s1", resource_of(ANNA), CHANGE_TYPES, URL, URL, NOW + LIFETIME)
 HALF = LIFETIME / 2

@@ -10,8 +10,9 @@ import pytest
 
 from sync.errors import Misconfigured
 from sync.settings import AcknowledgeSettings, Settings, is_loopback, parse_settings
-from tests.fakes import ANNA, BEN
 
+ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
+BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
 KEY = "k" * 32
 STORAGE = "DefaultEndpointsProtocol=https;AccountName=contoso;AccountKey=c2VjcmV0"
 

@@ -13,8 +13,9 @@ from sync import wiring
 from sync.dataverse import DataverseBookings
 from sync.errors import Misconfigured
 from sync.loopback import LoopbackCredential
-from tests.fakes import ANNA, BEN
 
+ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
+BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
 STORAGE = "DefaultEndpointsProtocol=https;AccountName=contoso;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"
 LOOPBACK = {"GRAPH_URL": "http://127.0.0.1:1/v1.0", "DATAVERSE_URL": "http://127.0.0.1:1"}
 CLOUD = {"GRAPH_URL": "https://graph.microsoft.com/v1.0", "DATAVERSE_URL": "https://contoso.crm4.dynamics.com"}
