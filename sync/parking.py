@@ -22,9 +22,9 @@ PARKS = 30
 _LONGEST = 86_400.0
 """Seconds; a message can be hidden for seven days at most. Source: Azure Storage, "Put Message"."""
 
-_KEPT = 4_000
-"""Characters of an unreadable message that are kept, so that it fits in one message with its reason: each takes up to
-twelve bytes, and 48 KiB make 64 KiB in base64. Source: Azure Storage, "Put Message"."""
+_KEPT = 8_000
+"""Characters of an unreadable message that are kept, so that it fits in one message with its reason: none takes more
+than six bytes below, and 48 KiB make 64 KiB in base64. Source: Azure Storage, "Put Message"."""
 
 
 class Queues(Protocol):
@@ -54,5 +54,5 @@ def wait_seconds(attempt: int, retry_after: float | None, chance: float) -> floa
 async def park(queues: Queues, queue: str, message: str, error: SyncError) -> None:
     """Store *message* in the queue's poison queue with the reason. Raises: Transient if it cannot be reached."""
     parked = {"queue": queue, "error": type(error).__name__, "reason": str(error), "message": message[:_KEPT]}
-    await queues.send(f"{queue}-poison", [json.dumps(parked)])
+    await queues.send(f"{queue}-poison", [json.dumps(parked, ensure_ascii=False)])
     log.error("parked queue=%s-poison error=%s reason=%r", queue, type(error).__name__, str(error))
