@@ -21,7 +21,10 @@ CANCELED = 3
 
 @dataclass(frozen=True)
 class Line:
-    """One booking with its event, or either alone; ``in_step`` is None where there is nothing to compare."""
+    """One booking with its event, or either alone; ``in_step`` is None where there is nothing to compare.
+
+    A copy of a linked event is compared with nothing, too.
+    """
 
     technician: str
     booking: str | None = None
@@ -119,8 +122,11 @@ class Overview:
         column = self._tables.event_id_column
         return booking[column] if column else None
 
-    def _is_in_step(self, booking: Row, event: Event | None) -> bool:
+    def _is_in_step(self, booking: Row, event: Event | None) -> bool | None:
         linked = self._linked_event_id(booking)
+        other = event.mailbox.events.get(linked or "") if event is not None else None
+        if other is not None and other is not event and other.calendar is not None:
+            return None  # a copy
         if event is None or event.calendar is None:
             status = self._tables.get("bookingstatus", booking["_bookingstatus_value"])
             return linked is None and status is not None and status["status"] == CANCELED

@@ -11,7 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ LOOK_AGAIN = 0.03
 PAUSE = 1.0
 """Seconds between two steps, where a person is watching."""
 WORTH_TELLING = re.compile(r"(processed action=.*|put back .*|parked .*|notifications (?:dropped|refused) .*)")
-"""What the app says in its log about one change."""
+"""What the app logs about a change."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ class Tour:
             with timeline.starting("the simulated Graph and Dataverse"):
                 await running.enter_async_context(world)
             settings = {**app_settings(world, azurite.connection_string, port), **dict(options.overrides)}
-            app = FunctionsApp(host, port, settings, options.log, self._overhear(asyncio.get_running_loop()))
+            loop = asyncio.get_running_loop()
+            app = FunctionsApp(
+                host, port, settings, options.log, lambda line: _call_soon(loop, self._overhear, world, line)
+            )
             with timeline.starting(f"the app under {host.name}"):
                 await watched(running.enter_async_context(app), azurite)
             timeline.say(f"  its log: {options.log}")
@@ -110,7 +113,7 @@ class Tour:
         if not self._options.once:
             self._invite(world, story)
             self._playing = True
-            world.calls.listeners.append(lambda call: self.timeline.at(f"  {_shorten(call)}", "dim"))
+            world.calls.listeners.append(lambda call: self.timeline.at(f"  {_describe(world, call)}", "dim"))
             await asyncio.Event().wait()
 
     async def _tell(self, judge: Judge, story: Story, app: FunctionsApp) -> int:
@@ -122,6 +125,7 @@ class Tour:
             judge.begin()
             await app.run_timer("renew_subscriptions")
             await self._follow(judge, story.subscribed())
+            came_true += 1
             steps = story.steps()
             while True:
                 if timeline.is_live and not self._options.once:
@@ -161,15 +165,11 @@ class Tour:
         say(f"Everything that can be done: curl {world.url}/sandbox")
         say("Ctrl-C ends it.\n")
 
-    def _overhear(self, loop: asyncio.AbstractEventLoop) -> Callable[[str], None]:
-        """For the thread that reads the app's log."""
-
-        def hear(line: str) -> None:
-            said = WORTH_TELLING.search(line) if self._playing else None
-            if said is not None:
-                loop.call_soon_threadsafe(self.timeline.at, f"  the app: {_shorten_ids(said[1])}")
-
-        return hear
+    def _overhear(self, world: Sandbox, line: str) -> None:
+        """Show what the app logs about a change, while a person plays."""
+        said = WORTH_TELLING.search(line) if self._playing else None
+        if said is not None:
+            self.timeline.at(f"  the app: {_name_ids(world, said[1])}")
 
 
 class Judge:
@@ -246,7 +246,7 @@ class Judge:
                 f"seen: {trouble}",
                 *(f"  {line}" for line in self._world.overview.table().splitlines()),
                 f"calls: {self.calls}",
-                *(f"  {_shorten(call)}" for call in self._world.calls),
+                *(f"  {_describe(self._world, call)}" for call in self._world.calls),
             ]
         )
 
@@ -260,12 +260,22 @@ def _kind(call: Call) -> tuple[str, str]:
     return what, "" if call.status is not None and call.status < 400 else f" ({call.status or 'cut'})"
 
 
-def _shorten(call: Call) -> str:
-    return _shorten_ids(f"{_NAMES[call.service]} {call.method} {call.path} {call.status}")
+def _describe(world: Sandbox, call: Call) -> str:
+    return _name_ids(world, f"{_NAMES[call.service]} {call.method} {call.path} {call.status}")
 
 
-def _shorten_ids(text: str) -> str:
-    return re.sub(r"[\w=+-]{30,}", "..", text)
+def _name_ids(world: Sandbox, text: str) -> str:
+    """*text* with handles and names in the place of ids."""
+    names = {technician.mailbox.id: technician.name for technician in world.people}
+    for line in world.overview.lines():
+        names |= {line.booking_id or "": line.booking or "", line.event_id or "": line.event or ""}
+    return re.sub(r"[\w+-]{30,}=*", lambda found: names.get(found[0], ".."), text)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *arguments: object) -> None:
+    """From another thread; nothing once the loop is closed."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(act, *arguments)
 
 
 def _last_lines(path: Path, count: int = 12) -> str:

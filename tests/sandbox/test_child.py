@@ -44,9 +44,9 @@ def test_a_child_that_never_gets_ready_is_not_waited_for_for_ever() -> None:
 async def test_work_goes_on_while_the_child_is_alive_and_no_longer() -> None:
     with python("import sys; sys.stdin.read()") as child:
         assert await watched(asyncio.sleep(0, "done"), child) == "done"
-    with python("print('no memory'); raise SystemExit(4)") as child:
-        with pytest.raises(ChildFailed, match=r"a child ended with status 4:\n  no memory"):
-            await watched(asyncio.sleep(60), child)
+    told = pytest.raises(ChildFailed, match=r"a child ended with status 4:\n  no memory")
+    with python("print('no memory'); raise SystemExit(4)") as child, told:
+        await watched(asyncio.sleep(60), child)
 
 
 def test_stopping_ends_a_child_that_does_not_want_to() -> None:

@@ -55,6 +55,16 @@ def test_in_step_with_a_deleted_event_is_canceled_and_no_longer_linked(sandbox: 
     assert sandbox.overview.lines()[0].in_step is True
 
 
+def test_a_copy_of_a_linked_event_is_compared_with_nothing(sandbox: Sandbox) -> None:
+    ana = sandbox.people.technicians[0]
+    booking, event = sandbox.people.dispatcher.book(ana, NINE, TEN)
+    sandbox.tables.update(booking, {"contoso_outlookeventid": event.immutable_id})
+    ana.copy(event)
+    assert [(line.event, line.in_step) for line in sandbox.overview.lines()] == [("E1", True), ("E2", None)]
+    ana.delete(event)
+    assert [(line.event, line.in_step) for line in sandbox.overview.lines()] == [("E2", False)]
+
+
 def test_after_a_reassignment_only_the_new_event_is_shown(sandbox: Sandbox) -> None:
     ana, ben = sandbox.people.technicians
     booking, _ = sandbox.people.dispatcher.book(ana, NINE, TEN)
