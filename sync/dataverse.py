@@ -177,6 +177,28 @@ class DataverseBookings:
             self._canceled_found = None
             raise Stale(str(error)) from None
 
+    async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
+        """The active bookings of the mailbox's user within *window*, the most imminent first."""
+        resources = await self._transport.get(
+            "bookableresources?$select=bookableresourceid"
+            f"&$filter=resourcetype%20eq%20{_USER_RESOURCE}"
+            f"%20and%20UserId/azureactivedirectoryobjectid%20eq%20{UUID(mailbox)}"
+        )
+        ids = [_guid(row["bookableresourceid"]) for row in _rows(resources)]
+        if not ids:
+            return []
+        any_of_them = "%20or%20".join(f"_resource_value%20eq%20{resource_id}" for resource_id in ids)
+        page = await self._with_status_columns(
+            lambda: self._transport.get(
+                f"bookableresourcebookings?{self._columns()}&$filter=statecode%20eq%200%20and%20({any_of_them})"
+                f"%20and%20endtime%20ge%20{_iso(window.start)}%20and%20starttime%20le%20{_iso(window.end)}"
+                "&$orderby=starttime",
+                page_size=5000,
+            )
+        )
+        rows = await self._all_rows(page, page_size=5000)
+        return [parse_booking(row, self._column) for row in rows]
+
     async def mailboxes(self) -> Sequence[str]:
         """The Entra object ids of all enabled users who are active bookable resources, in lower case, sorted."""
         path = (

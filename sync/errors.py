@@ -57,6 +57,14 @@ class Duplicate(Refused):
     """What should be created exists already."""
 
 
+class LifetimeRefused(Refused):
+    """A subscription was to live longer than the service allows; ``minutes`` is what it allows."""
+
+    def __init__(self, text: str, minutes: int) -> None:
+        super().__init__(text)
+        self.minutes = minutes
+
+
 class UnknownColumn(Refused):
     """A query names a column or navigation property that the table does not have."""
 
@@ -141,6 +149,10 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
     text = " ".join(filter(None, [service, str(status), code, re.sub(r"[^0-9A-Za-z-]", "", request_id)[:36]]))
     if code is not None and code in _CURES:
         text += f" ({_CURES[code]})"
+    # The one text of a service that is read: only it tells what would be allowed.
+    allowed = re.search(rb"(\d{2,6}) minutes", body) if (service, status) == ("subscriptions", 400) else None
+    if allowed is not None:
+        raise LifetimeRefused(text, int(allowed[1]))
     error = named(service, status, code)
     if issubclass(error, Transient):
         raise error(text, parse_retry_after(headers.get("Retry-After"), now))

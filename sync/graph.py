@@ -27,6 +27,7 @@ from msgraph.generated.models.subscription import Subscription as SubscriptionBo
 from msgraph.generated.users.item.calendars.item.calendar_view.calendar_view_request_builder import (
     CalendarViewRequestBuilder,
 )
+from msgraph.generated.users.item.events.events_request_builder import EventsRequestBuilder
 from msgraph.generated.users.item.events.item.calendar.calendar_request_builder import CalendarRequestBuilder
 from msgraph.generated.users.item.events.item.event_item_request_builder import EventItemRequestBuilder
 from msgraph.graph_request_adapter import GraphRequestAdapter, options
@@ -44,6 +45,9 @@ TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 
 PER_MAILBOX = 4
 """Outlook serves so many requests of one app for one mailbox at a time. Source: Graph, "Throttling limits"."""
+
+PAGE_SIZE = 100
+"""Events in one answer of a list."""
 
 _IMMUTABLE = ("Prefer", 'IdType="ImmutableId"')
 _UTC = ("Prefer", 'outlook.timezone="UTC"')
@@ -126,6 +130,31 @@ class GraphEvents:
         except NotFound:
             return None
 
+    async def with_extension(self, mailbox: str) -> Sequence[Event]:
+        """All events of the default calendar that carry our extension, of any time; a filter by time is not documented.
+
+        What cannot be read is left out, it is found when it changes. Source: Graph, "Get openTypeExtension".
+        """
+        builder = self._transport.client.users.by_user_id(mailbox).events
+        name = _quoted(self._name)
+        parameters = EventsRequestBuilder.EventsRequestBuilderGetQueryParameters(
+            select=["id", "start", "end", "isAllDay", "isCancelled", "type"],
+            expand=[f"Extensions($filter=id eq '{name}')"],
+            filter=f"Extensions/any(f:f/id eq '{name}')",
+            top=PAGE_SIZE,
+        )
+        request = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
+        found: list[Event] = []
+        while True:
+            page = await self._send(mailbox, request)
+            for item in _items(page):
+                with suppress(Malformed):
+                    found.append(parse_event(item, self._name, self._property))
+            if "@odata.nextLink" not in page:
+                return found
+            link = builder.with_url(page["@odata.nextLink"])
+            request = link.to_get_request_information(_configured(None, _IMMUTABLE, _UTC))
+
     async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
         """Say whether an event that can still be read stands in a calendar, over its own span.
 
@@ -180,11 +209,11 @@ class GraphEvents:
 
 
 class GraphSubscriptions:
-    """The app registration's subscriptions to the events of mailboxes."""
+    """The app registration's subscriptions to the events of mailboxes; *url* is where they are to notify."""
 
-    def __init__(self, transport: Transport, notification_url: str, client_state_key: str) -> None:
+    def __init__(self, transport: Transport, url: str, client_state_key: str) -> None:
         self._transport = transport
-        self._url = notification_url
+        self._url = url
         self._key = client_state_key
 
     async def list(self) -> Sequence[Subscription]:
@@ -199,7 +228,7 @@ class GraphSubscriptions:
                 return found
             request = builder.with_url(page["@odata.nextLink"]).to_get_request_information()
 
-    async def create(self, mailbox: str, expires: datetime) -> None:
+    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
         """Subscribe to all changes of the default calendar, with immutable ids and lifecycle notifications.
 
         Both URLs are validated before this returns. Source: Graph, "Create subscription", "Obtain immutable
@@ -209,7 +238,7 @@ class GraphSubscriptions:
             change_type=",".join(sorted(CHANGE_TYPES)),
             notification_url=self._url,
             lifecycle_notification_url=self._url,
-            resource=resource_of(mailbox),
+            resource=resource_of(mailbox, beside),
             expiration_date_time=expires,
             client_state=build_client_state(self._key, mailbox),
         )
@@ -223,6 +252,12 @@ class GraphSubscriptions:
         builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
         body = SubscriptionBody(expiration_date_time=expires)
         await self._transport.send("subscriptions", builder.to_patch_request_information(body))
+
+    async def delete(self, subscription_id: str) -> None:
+        """Source: Graph, "Delete subscription"; one that is gone already is fine."""
+        builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
+        with suppress(NotFound):
+            await self._transport.send("subscriptions", builder.to_delete_request_information())
 
 
 def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event:

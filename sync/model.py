@@ -54,10 +54,13 @@ class Change:
 
 @dataclass(frozen=True)
 class LifecycleNotification:
-    """A lifecycle notification about one of our subscriptions; ``event`` is Graph's word for what happened."""
+    """A lifecycle notification about one of our subscriptions; ``event`` is Graph's word for what happened.
+
+    A ``missed`` without subscription is our own: the mailbox is to be swept.
+    """
 
     mailbox: str
-    subscription_id: str
+    subscription_id: str | None
     event: str
     attempt: int = 0
 

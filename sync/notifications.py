@@ -165,20 +165,19 @@ def parse_change_message(text: str) -> Change:
 
 
 def build_lifecycle_message(notification: LifecycleNotification) -> str:
-    message: dict[str, Any] = {
-        "mailbox": notification.mailbox,
-        "subscription": notification.subscription_id,
-        "lifecycle": notification.event,
-    }
+    message: dict[str, Any] = {"mailbox": notification.mailbox, "lifecycle": notification.event}
+    if notification.subscription_id is not None:
+        message["subscription"] = notification.subscription_id
     return json.dumps(message | ({"attempt": notification.attempt} if notification.attempt else {}))
 
 
 def parse_lifecycle_message(text: str) -> LifecycleNotification:
     """Raises: Malformed if the message is not one of ours."""
     message = _parse_message(text)
+    subscription_id = message.get("subscription")
     return LifecycleNotification(
         _match(_GUID, message.get("mailbox"), "mailbox").lower(),
-        _match(_GUID, message.get("subscription"), "subscription").lower(),
+        None if subscription_id is None else _match(_GUID, subscription_id, "subscription").lower(),
         _match(_WORD, message.get("lifecycle"), "lifecycle"),
         _attempt(message),
     )

@@ -1,13 +1,16 @@
-"""(wanted mailboxes, present subscriptions, now) → which subscriptions to create and renew. Without IO.
+"""(wanted mailboxes, present subscriptions, now) → which subscriptions to create, renew, replace, delete. Without IO.
 
-Subscriptions of other applications never show up in the listing, those of other deployments of this app are known by
-their URL, and both are left alone.
+Graph lists all subscriptions of the app registration. Ours are told by the mark in their notification URL: it names the
+deployment and the clientState key they were made with, neither of which a listing shows otherwise. Subscriptions of
+other deployments are left alone.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,38 +21,172 @@ LIFETIME = timedelta(minutes=10_000)
 
 CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
 
+LEAVERS_SHARE = 0.2
+"""No more than this share of our subscriptions is given up in one run, or one if that is less than one."""
+
+JITTER = 0.1
+"""Renewals are spread over this share of a lifetime, so that those made together do not stay together for ever."""
+
 _RESOURCE = re.compile(r"/?users/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/events", re.IGNORECASE)
+_MARK = re.compile(r"[?&]booking-sync=([0-9a-f]{8})\.([0-9a-f]{8})(?:&|$)")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Who we are to Graph: the URL that our subscriptions are to have, and what it tells."""
+
+    url: str
+    """With the mark."""
+    id: str
+    """The same for all deployments that sync one table column: they are one and the same, moved or updated."""
+
+    @classmethod
+    def of(cls, notification_url: str, client_state_key: str, dataverse_url: str, event_id_column: str) -> Deployment:
+        deployment = hashlib.sha256(f"{dataverse_url.lower()} {event_id_column}".encode()).hexdigest()[:8]
+        key = hmac.new(client_state_key.encode(), b"booking-sync key mark", hashlib.sha256).hexdigest()[:8]
+        separator = "&" if "?" in notification_url else "?"
+        return cls(f"{notification_url}{separator}booking-sync={deployment}.{key}", deployment)
+
+    def owns(self, subscription: Subscription) -> bool:
+        """Whether we made *subscription*; without a mark, its URL tells, whatever function key it holds."""
+        mark = _MARK.search(subscription.notification_url)
+        if mark is not None:
+            return mark[1] == self.id
+        return subscription.notification_url.partition("?")[0] == self.url.partition("?")[0]
+
+    def is_right(self, subscription: Subscription) -> bool:
+        """Whether it is as it would be made today. Only its expiration can be changed later.
+
+        Source: Graph, "Update subscription".
+        """
+        return (
+            subscription.notification_url == self.url
+            and subscription.lifecycle_url == self.url
+            and subscription.change_types == CHANGE_TYPES
+        )
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a mailbox could not be subscribed, and when to try again."""
+
+    mailbox: str
+    reason: str
+    since: datetime
+    tries: int
+    next_try: datetime
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """When the roster was last kept, and the lifetime that the service allowed then."""
+
+    at: datetime
+    lifetime: timedelta
 
 
 @dataclass(frozen=True)
 class Plan:
-    create: tuple[str, ...]
-    """Mailboxes."""
-    renew: tuple[tuple[str, str], ...]
-    """Mailboxes and the ids of their subscriptions."""
+    """Each mailbox is in one of the first five; all in the order in which they are most urgent."""
+
+    create: tuple[str, ...] = ()
+    replace: tuple[tuple[str, Subscription], ...] = ()
+    """A new one first, then the old one goes."""
+    renew: tuple[tuple[str, Subscription], ...] = ()
+    keep: tuple[tuple[str, Subscription], ...] = ()
+    wait: tuple[Trouble, ...] = ()
+    """Wanted, but they could not be subscribed, and it is too early to try again."""
+    spare: tuple[Subscription, ...] = ()
+    """Ours, beside a better one of the same mailbox."""
+    leave: tuple[tuple[str, Subscription], ...] = ()
+    """Of mailboxes that are not wanted any more."""
+    refusal: str | None = None
+    """Why the plan must not be carried out without a person's word."""
+    elsewhere: frozenset[str] = frozenset()
+    """Wanted mailboxes that another deployment is subscribed to; Graph may not allow a second subscription."""
+
+    @property
+    def wanted(self) -> int:
+        return sum(map(len, (self.create, self.replace, self.renew, self.keep, self.wait)))
 
 
-def plan_roster(wanted: Iterable[str], present: Iterable[Subscription], notification_url: str, now: datetime) -> Plan:
-    """Say what gives each of the *wanted* mailboxes a subscription with at least half of its life ahead.
+def plan_roster(
+    wanted: Iterable[str],
+    present: Iterable[Subscription],
+    deployment: Deployment,
+    now: datetime,
+    troubles: Mapping[str, Trouble] | None = None,
+    lifetime: timedelta = LIFETIME,
+) -> Plan:
+    """Say what gives each of the *wanted* mailboxes one right subscription with about half of its life ahead.
 
     An expired subscription may still be listed for a while, it counts as absent.
     """
-    kept: dict[str, Subscription] = {}
+    mailboxes = sorted(set(wanted))
+    ours: dict[str, list[Subscription]] = {}
+    elsewhere: set[str] = set()
     for subscription in present:
         mailbox = mailbox_of(subscription)
-        if mailbox is None or subscription.notification_url != notification_url or subscription.expires <= now:
+        if mailbox is None or subscription.expires <= now:
             continue
-        if mailbox not in kept or subscription.expires > kept[mailbox].expires:
-            kept[mailbox] = subscription
-    mailboxes = sorted(set(wanted))
+        if deployment.owns(subscription):
+            ours.setdefault(mailbox, []).append(subscription)
+        else:
+            elsewhere.add(mailbox)
+
+    create, wait, spare = [], [], []
+    replace, renew, keep = [], [], []
+    for mailbox in mailboxes:
+        if mailbox not in ours:
+            trouble = (troubles or {}).get(mailbox)
+            if trouble is not None and trouble.next_try > now:
+                wait.append(trouble)
+            else:
+                create.append(mailbox)
+            continue
+        best, *others = sorted(ours[mailbox], key=lambda held: (deployment.is_right(held), held.expires), reverse=True)
+        spare += others
+        if not deployment.is_right(best):
+            replace.append((mailbox, best))
+        elif best.expires - now < _renewed_below(best, lifetime):
+            renew.append((mailbox, best))
+        else:
+            keep.append((mailbox, best))
+    leave = [(mailbox, held) for mailbox in sorted(ours.keys() - set(mailboxes)) for held in ours[mailbox]]
     return Plan(
-        create=tuple(mailbox for mailbox in mailboxes if mailbox not in kept),
-        renew=tuple(
-            (mailbox, kept[mailbox].id)
-            for mailbox in mailboxes
-            if mailbox in kept and kept[mailbox].expires - now < LIFETIME / 2
-        ),
+        create=tuple(create),
+        replace=tuple(replace),
+        renew=tuple(sorted(renew, key=lambda held: held[1].expires)),
+        keep=tuple(keep),
+        wait=tuple(wait),
+        spare=tuple(spare),
+        leave=tuple(leave),
+        refusal=_refusal(len({mailbox for mailbox, _ in leave}), len(ours)),
+        elsewhere=frozenset(elsewhere).intersection(mailboxes),
     )
+
+
+def _renewed_below(subscription: Subscription, lifetime: timedelta) -> timedelta:
+    """How much of its life a subscription has ahead when its turn has come: a half, give or take.
+
+    The same subscription always gets the same answer.
+    """
+    chance = hashlib.sha256(subscription.id.encode()).digest()[0] / 255
+    return lifetime * (0.5 + JITTER * (chance - 0.5))
+
+
+def _refusal(leavers: int, subscribed: int) -> str | None:
+    """A query that suddenly returns half of the people must not unsubscribe the other half."""
+    if leavers <= max(1, int(subscribed * LEAVERS_SHARE)):
+        return None
+    return f"{leavers} of {subscribed} mailboxes are not wanted any more; if that is so, say it by command"
+
+
+def next_trouble(mailbox: str, reason: str, before: Trouble | None, now: datetime) -> Trouble:
+    """What to remember of a mailbox that could not be subscribed: tried again after an hour, doubling to a day."""
+    tries = before.tries + 1 if before else 1
+    wait = min(timedelta(hours=2.0 ** min(tries - 1, 5)), timedelta(days=1))
+    return Trouble(mailbox, reason, before.since if before else now, tries, now + wait)
 
 
 def mailbox_of(subscription: Subscription) -> str | None:
@@ -58,5 +195,11 @@ def mailbox_of(subscription: Subscription) -> str | None:
     return found[1].lower() if found else None
 
 
-def resource_of(mailbox: str) -> str:
-    return f"users/{mailbox}/events"
+def resource_of(mailbox: str, beside: Subscription | None = None) -> str:
+    """The resource to subscribe to; spelt otherwise than that of *beside*, which it is to replace.
+
+    Graph refuses a second subscription of the same change types to the same resource. Whether a leading slash makes it
+    another one is not documented, but both spellings are.
+    """
+    resource = f"users/{mailbox}/events"
+    return resource if beside is None or beside.resource.startswith("/") else f"/{resource}"

@@ -103,6 +103,7 @@ class AcknowledgeSettings(BaseModel):
 
     storage_account: str | None = Field(None, alias="AzureWebJobsStorage__accountName")
     storage_queue_url: str | None = Field(None, alias="AzureWebJobsStorage__queueServiceUri")
+    storage_table_url: str | None = Field(None, alias="AzureWebJobsStorage__tableServiceUri")
     storage_client_id: str | None = Field(None, alias="AzureWebJobsStorage__clientId")
     storage: str | None = Field(None, alias="AzureWebJobsStorage", validate_default=True)
     client_state_key: Key = Field(alias="CLIENT_STATE_KEY")

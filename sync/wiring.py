@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
     from sync.handlers import Processor
+    from sync.memory import RosterTable
     from sync.model import Action, Change, LifecycleNotification
     from sync.settings import AcknowledgeSettings, Settings
     from sync.storage import StorageQueues
     from sync.subscribing import Keeper
+    from sync.sweep import Sweeper
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +81,20 @@ async def process_lifecycle(message: bytes) -> None:
 
 
 async def renew_subscriptions() -> None:
-    await (await _parts()).keeper.keep()
+    parts = await _parts()
+    report = await parts.keeper.keep()
+    if report.was_away:
+        log.warning("the app was away: all mailboxes are swept")
+        await parts.sweeper.sweep_all()
 
 
 async def sweep() -> None:
-    log.info("sweep: nothing is swept yet; what notifications miss is found at the event's next change")
+    await (await _parts()).sweeper.sweep_all()
+
+
+async def parts() -> Parts:
+    """What the operators' commands work with."""
+    return await _parts()
 
 
 async def close() -> None:
@@ -97,9 +108,11 @@ async def close() -> None:
 
 
 @dataclass
-class _Parts:
+class Parts:
     processor: Processor
     keeper: Keeper
+    sweeper: Sweeper
+    queues: StorageQueues
     closing: Sequence[Any]
 
     async def close(self) -> None:
@@ -117,33 +130,47 @@ async def _follow(notification: LifecycleNotification) -> None:
     await (await _parts()).keeper.follow(notification)
 
 
-async def _parts() -> _Parts:
+async def _parts() -> Parts:
     return _parts_of(asyncio.get_running_loop())
 
 
 @cache
-def _parts_of(_loop: asyncio.AbstractEventLoop) -> _Parts:
+def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
     from sync import dataverse, graph
     from sync.handlers import Processor
+    from sync.roster import Deployment
     from sync.settings import is_loopback
     from sync.subscribing import Keeper
+    from sync.sweep import Sweeper
 
-    settings = _settings()
+    settings, queues = _settings(), _queues()
     to_graph = graph.Transport(settings.graph_url, _credential(is_loopback(settings.graph_url)), _now)
     to_dataverse = dataverse.Transport(settings.dataverse_url, _credential(is_loopback(settings.dataverse_url)), _now)
+    events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
     bookings = dataverse.DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
-    notification_url = settings.notification_url.get_secret_value()
+    memory = _memory(settings)
 
     async def wanted() -> Sequence[str]:
         mailboxes = await bookings.mailboxes()
         return [mailbox for mailbox in mailboxes if not settings.mailboxes or mailbox in settings.mailboxes]
 
-    return _Parts(
-        Processor(graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property), bookings, _now),
-        Keeper(wanted, graph.GraphSubscriptions(to_graph, notification_url, settings.keys[0]), notification_url, _now),
-        (to_graph, to_dataverse),
+    deployment = Deployment.of(
+        settings.notification_url.get_secret_value(), settings.keys[0], settings.dataverse_url, settings.event_id_column
     )
+    subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
+    sweeper = Sweeper(wanted, events, bookings, queues, _now)
+    keeper = Keeper(wanted, subscriptions, deployment, memory, queues, _now, sweeper.sweep)
+    return Parts(Processor(events, bookings, _now), keeper, sweeper, queues, (to_graph, to_dataverse, memory))
+
+
+def _memory(settings: Settings) -> RosterTable:
+    from sync.memory import RosterTable
+
+    if settings.storage:
+        return RosterTable.of_connection_string(settings.storage)
+    url = settings.storage_table_url or f"https://{settings.storage_account}.table.core.windows.net"
+    return RosterTable.of_identity(url, _credential(False, settings.storage_client_id))
 
 
 @cache

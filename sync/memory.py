@@ -1,0 +1,110 @@
+"""What runs of the roster remember, in a table of the app's storage account.
+
+A table that cannot be reached is as good as an empty one: losing it costs tries, nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.data.tables.aio import TableClient
+
+from sync.roster import LastRun, Trouble, next_trouble
+
+log = logging.getLogger(__name__)
+
+TABLE = "roster"
+
+_OPTIONS: dict[str, Any] = {"retry_total": 1, "connection_timeout": 2, "read_timeout": 5}
+
+
+class RosterTable:
+    """Mailboxes that could not be subscribed, and the last run; the table is created on first use."""
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = table
+
+    @classmethod
+    def of_connection_string(cls, connection_string: str) -> RosterTable:
+        return cls(TableClient.from_connection_string(connection_string, TABLE, **_OPTIONS))
+
+    @classmethod
+    def of_identity(cls, url: str, credential: AsyncTokenCredential) -> RosterTable:
+        return cls(TableClient(url, TABLE, credential=credential, **_OPTIONS))
+
+    async def troubles(self) -> Mapping[str, Trouble]:
+        found = {}
+        with _forgiven("read"):
+            async for entity in self._table.query_entities("PartitionKey eq 'trouble'"):
+                found[entity["RowKey"]] = _trouble(entity)
+        return found
+
+    async def remember(self, mailbox: str, reason: str, now: datetime) -> None:
+        with _forgiven("written"):
+            before = None
+            with suppress(ResourceNotFoundError):
+                before = _trouble(await self._table.get_entity("trouble", mailbox))
+            trouble = next_trouble(mailbox, reason, before, now)
+            await self._put(
+                {
+                    "PartitionKey": "trouble",
+                    "RowKey": mailbox,
+                    "reason": trouble.reason,
+                    "since": trouble.since,
+                    "tries": trouble.tries,
+                    "next_try": trouble.next_try,
+                }
+            )
+
+    async def forget(self, mailbox: str) -> None:
+        with _forgiven("written"):
+            await self._table.delete_entity("trouble", mailbox)
+
+    async def last_run(self) -> LastRun | None:
+        with _forgiven("read"), suppress(ResourceNotFoundError):
+            entity = await self._table.get_entity("run", "last")
+            return LastRun(_moment(entity["at"]), timedelta(minutes=entity["lifetime"]))
+        return None
+
+    async def ran(self, run: LastRun) -> None:
+        lifetime = int(run.lifetime / timedelta(minutes=1))
+        with _forgiven("written"):
+            await self._put({"PartitionKey": "run", "RowKey": "last", "at": run.at, "lifetime": lifetime})
+
+    async def _put(self, entity: dict[str, Any]) -> None:
+        try:
+            await self._table.upsert_entity(entity)
+        except ResourceNotFoundError:
+            with suppress(ResourceExistsError):
+                await self._table.create_table()
+            await self._table.upsert_entity(entity)
+
+    async def close(self) -> None:
+        await self._table.close()
+
+
+@contextmanager
+def _forgiven(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ResourceNotFoundError:
+        pass  # no table yet
+    except AzureError as error:
+        log.warning("the roster's table could not be %s error=%s", what, type(error).__name__)
+
+
+def _trouble(entity: Mapping[str, Any]) -> Trouble:
+    return Trouble(
+        entity["RowKey"], entity["reason"], _moment(entity["since"]), entity["tries"], _moment(entity["next_try"])
+    )
+
+
+def _moment(value: datetime) -> datetime:
+    """A plain datetime in UTC, of the library's own kind."""
+    return datetime.fromtimestamp(value.timestamp(), UTC)
