@@ -74,6 +74,10 @@ class StorageQueues:
             self._clients[queue] = self._service.get_queue_client(queue, message_encode_policy=TextBase64EncodePolicy())
         return self._clients[queue]
 
+    def as_stored(self, queue: str) -> QueueClient:
+        """A client that shows messages in whatever encoding they are."""
+        return self._service.get_queue_client(queue)
+
     async def close(self) -> None:
         await self._service.close()
 
