@@ -1,0 +1,107 @@
+"""What a command prints: a table or one JSON document on stdout; an error, progress bars and logs on stderr.
+
+No command and none of our words are known here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+UNBOUNDED = 10_000
+"""Columns where nobody looks: into a file or pipe goes the whole of each row, on one line."""
+
+
+class Terminal:
+    """Colours and bars are for a terminal only; with *as_json* stdout gets one document and nothing else."""
+
+    def __init__(self, as_json: bool = False, verbose: bool = False) -> None:
+        self._as_json = as_json
+        self._is_watched = sys.stdout.isatty()
+        self._out = Console(
+            force_terminal=self._is_watched,
+            width=None if self._is_watched else UNBOUNDED,
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+        logging.basicConfig(
+            level=logging.INFO,
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+            handlers=[logging.StreamHandler() if verbose else logging.NullHandler()],
+        )
+
+    def show(
+        self, document: dict[str, Any], lines: Sequence[str], rows: Sequence[Any] = (), columns: Sequence[str] = ()
+    ) -> None:
+        """Print *document*, or of *rows* (dataclasses) the *columns* as a table, and *lines* below it."""
+        if self._as_json:
+            print(json.dumps(document, default=_plain, indent=2))
+            return
+        if rows:
+            self._out.print(self._table(rows, columns))
+        for line in lines:
+            self._out.print(_printable(line), soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        """Say in one line on stderr what is wrong; with JSON, in the document, too."""
+        line = " ".join(text.split())
+        if self._as_json:
+            print(json.dumps({"error": line}, indent=2))
+        print(f"error: {_printable(line)}", file=sys.stderr)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar while entered; it is told how many are done, and of how many."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        is_hidden = not (self._is_watched and sys.stderr.isatty())
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=is_hidden) as progress:
+            task = progress.add_task(what, total=None)
+            yield lambda done, of: progress.update(task, completed=done, total=of)
+
+    def _table(self, rows: Sequence[Any], columns: Sequence[str]) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for column in columns:
+            unit = " (UTC)" if any(isinstance(getattr(row, column), datetime) for row in rows) else ""
+            table.add_column(column.replace("_", " ") + unit, overflow="fold")
+        for row in rows:
+            table.add_row(*(_cell(getattr(row, column)) for column in columns))
+        return table
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
+        case timedelta():
+            hours, minutes = divmod(int(value / timedelta(minutes=1)), 60)
+            return f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h {minutes} min"
+    return _printable(str(value))
+
+
+def _printable(text: str) -> str:
+    """*text* without what would steer the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: rows, moments, and spans, which are told in seconds."""
+    match value:
+        case datetime():
+            return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        case timedelta():
+            return int(value.total_seconds())
+    return asdict(value)
