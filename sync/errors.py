@@ -53,6 +53,10 @@ class NotFound(Refused):
     """The item asked for is not there. The edges turn it into None."""
 
 
+class Unagreed(Refused):
+    """Not without a person's word; nothing has been changed."""
+
+
 class Duplicate(Refused):
     """What should be created exists already."""
 

@@ -26,6 +26,7 @@ from sync.errors import (
     Refused,
     SyncError,
     Transient,
+    Unagreed,
 )
 from sync.model import LifecycleNotification, Subscription
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
@@ -137,7 +138,7 @@ class Keeper:
     async def keep(self, leavers_agreed: bool = False) -> Report:
         """Carry out the plan, each mailbox's trouble its own.
 
-        Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Refused, with nothing changed, if
+        Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed, with nothing changed, if
         too many mailboxes are to be left and nobody *agreed* to it.
         """
         began, last = self.now(), await self.memory.last_run()
@@ -145,7 +146,7 @@ class Keeper:
             self.lifetime = min(self.lifetime, last.lifetime)
         plan = await self.plan()
         if plan.refusal is not None and not leavers_agreed:
-            raise Refused(f"roster: {plan.refusal}")
+            raise Unagreed(f"roster: {plan.refusal}")
         report = Report(wanted=plan.wanted, was_away=last is not None and began - last.at > OUTAGE)
         await self._carry_out(plan, report)
         await self.memory.ran(LastRun(began, self.lifetime))

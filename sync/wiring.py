@@ -97,6 +97,11 @@ async def parts() -> Parts:
     return await _parts()
 
 
+def queues() -> StorageQueues:
+    """What the commands for parked messages work with: storage, and none of the services."""
+    return _queues()
+
+
 async def close() -> None:
     """Close all clients; the next call builds new ones. For tests and commands, a Functions process never ends."""
     if _parts_of.cache_info().currsize:

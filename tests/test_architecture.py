@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if path.stem != "__init__")
+FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.stem.startswith("__"))
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
+    "commands": {"errors", "notifications", "poison", "rows", "sweep", "terminal", "wiring"},
     "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "model", "settings", "storage", "subscribing"},
     "handlers": {"decide", "errors", "model", "notifications", "parking"},
     "subscribing": {"errors", "model", "notifications", "parking", "roster"},
     "graph": {"errors", "model", "notifications", "retry", "roster"},
     "dataverse": {"errors", "model", "retry"},
+    "rows": {"model", "poison", "roster", "sweep"},
+    "poison": {"errors", "model", "notifications", "storage"},
     "settings": {"errors"},
     "storage": {"errors"},
     "notifications": {"errors", "model"},
@@ -28,6 +31,7 @@ USES = {
     "retry": {"errors"},
     "decide": {"model"},
     "roster": {"model"},
+    "terminal": set(),
     "loopback": set(),
     "model": set(),
     "errors": set(),
@@ -36,6 +40,8 @@ USES = {
 # What of other packages a file may import: a client belongs to one edge, what is pure needs none, and neither tests
 # nor the sandbox are known here.
 NEEDS = {
+    "commands": {"aiolimiter", "typer"},
+    "terminal": {"rich"},
     "wiring": {"azure.core", "azure.identity"},
     "graph": {"azure.core", "httpx", "kiota_abstractions", "kiota_authentication_azure", "kiota_http", "msgraph"}
     | {"msgraph_core"},
@@ -43,6 +49,7 @@ NEEDS = {
     "settings": {"pydantic"},
     "storage": {"azure.core", "azure.storage"},
     "loopback": {"azure.core"},
+    "poison": {"azure.core", "azure.storage"},
     "retry": {"tenacity"},
 }
 
@@ -108,7 +115,21 @@ def test_imported_of_other_packages_is_what_the_table_says_by(name):
 
 
 def test_nothing_points_back_up():
-    assert list(TopologicalSorter(USES).static_order())[-1] == "wiring"
+    assert list(TopologicalSorter(USES).static_order())[-1] == "commands"
+
+
+def test_nothing_but_the_commands_uses_the_wiring():
+    assert [name for name, used in USES.items() if "wiring" in used] == ["commands"]
+
+
+def test_what_only_operators_install_is_needed_for_commands_only():
+    assert {name for name, needed in NEEDS.items() if needed & {"rich", "typer"}} == {"commands", "terminal"}
+    assert [name for name, used in USES.items() if "terminal" in used] == ["commands"]
+
+
+def test_the_command_line_imports_nothing_before_it_can_say_what_is_missing():
+    at_start = {item for item in imports(ROOT / "sync" / "__main__.py") if item.at_start}
+    assert not ours(at_start) | others(at_start)
 
 
 def test_only_the_wiring_is_known_to_the_table_of_triggers():
@@ -137,7 +158,7 @@ def test_no_clock_no_environment_and_no_chance_is_in(name):
     assert not {node.id for node in nodes if isinstance(node, ast.Name)} & {"open", "input", "print"}
 
 
-@pytest.mark.parametrize("name", [*FILES, "__init__", "../function_app"])
+@pytest.mark.parametrize("name", [*FILES, "__init__", "__main__", "../function_app"])
 def test_the_first_line_says_what_the_file_is_for(name):
     docstring = ast.get_docstring(ast.parse((ROOT / "sync" / f"{name}.py").read_text("utf-8")))
     assert docstring

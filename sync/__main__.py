@@ -1,0 +1,20 @@
+"""``python -m sync``: hands over to commands.py, or says what has to be installed for it."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    try:
+        import rich  # noqa: F401
+        import typer  # noqa: F401
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error.name} is missing: pip install -r requirements.txt -r requirements-ops.txt")
+    from sync.commands import cli
+
+    cli(prog_name="python -m sync")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""The operators' commands, ``python -m sync COMMAND``: arguments in, a handler called, its outcome shown.
+
+What the commands do is done by the app's own parts, so that it is what its timers do. Typer and rich are for people at
+a terminal; nothing that runs in Azure imports this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from aiolimiter import AsyncLimiter
+
+from sync import wiring
+from sync.errors import Misconfigured, SyncError, Unagreed
+from sync.notifications import CHANGES, LIFECYCLE
+from sync.poison import PoisonQueue, Replayed
+from sync.rows import CHANGING, SubscriptionRow, difference_rows, parked_rows, subscription_rows
+from sync.sweep import MAILBOXES_PER_SECOND, Difference, Sweeper
+from sync.terminal import Terminal
+
+LOCAL_SETTINGS = Path("local.settings.json")
+COMPARED_AT_ONCE = 8
+
+DONE, FAILED, REFUSED = 0, 1, 2
+"""Exit statuses; a command line or settings that cannot be used count as refused."""
+
+cli = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they show the values of variables, secrets among them
+    help="Look after booking-sync. Settings come from the environment, else from local.settings.json in this folder.",
+)
+subscriptions = typer.Typer(help="List the subscriptions of all mailboxes: their state and when they expire.")
+cli.add_typer(subscriptions, name="subscriptions")
+
+
+def _also_from_above(context: typer.Context, parameter: typer.CallbackParam, value: bool) -> bool:
+    """An option's value; given to `subscriptions`, it holds for the subcommand, too."""
+    return bool(context.meta.setdefault(f"sync.{parameter.name}", value) or value)
+
+
+AsJson = Annotated[
+    bool, typer.Option("--json", callback=_also_from_above, help="One JSON document on stdout, nothing else.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_also_from_above, help="Show the app's log, on stderr.")
+]
+
+
+class Queue(StrEnum):
+    CHANGES = CHANGES
+    LIFECYCLE = LIFECYCLE
+
+
+OneQueue = Annotated[Queue | None, typer.Option("--queue", help="Of this queue only.")]
+
+
+# --- subscriptions ---
+
+
+@subscriptions.callback(invoke_without_command=True)
+def list_subscriptions(context: typer.Context, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    if context.invoked_subcommand is None:
+        _run(lambda terminal: _show_plan(terminal, lambda row: True), as_json, verbose)
+
+
+@subscriptions.command("plan")
+def plan_subscriptions(as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Show what `subscriptions apply` would do now, and do nothing."""
+    _run(lambda terminal: _show_plan(terminal, lambda row: row.state in CHANGING), as_json, verbose)
+
+
+@subscriptions.command("apply")
+def apply_subscriptions(
+    leavers: Annotated[
+        bool, typer.Option("--leavers", help="Also if many mailboxes are not wanted any more and lose theirs.")
+    ] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Create, renew, replace and delete subscriptions now, as the timer does each hour.
+
+    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word (--leavers) first.
+    """
+    _run(lambda terminal: _apply(terminal, leavers), as_json, verbose)
+
+
+async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], bool]) -> int:
+    keeper = (await wiring.parts()).keeper
+    plan = await keeper.plan()
+    rows = subscription_rows(plan, keeper.deployment, keeper.now())
+    shown, counts = [row for row in rows if is_shown(row)], Counter(str(row.state) for row in rows)
+    terminal.show(
+        {"wanted": plan.wanted, "counts": counts, "refusal": plan.refusal, "subscriptions": shown},
+        [
+            f"{plan.wanted} mailboxes wanted; {_listed(counts)}",
+            *([f"refused without --leavers: {plan.refusal}"] if plan.refusal else []),
+        ],
+        shown,
+        ("mailbox", "state", "expires", "expires_in", "reason", "next_try"),
+    )
+    return DONE
+
+
+async def _apply(terminal: Terminal, leavers: bool) -> int:
+    parts = await wiring.parts()
+    with terminal.progress("subscriptions") as progress:
+        parts.keeper.progress = progress
+        try:
+            report = await parts.keeper.keep(leavers_agreed=leavers)
+        except Unagreed as error:
+            raise Unagreed(f"{error}: subscriptions apply --leavers") from None
+    # As the timer does: this run counts as one, so the next would not notice.
+    swept = await parts.sweeper.sweep_all() if report.was_away else 0
+    done = {name: getattr(report, name) for name in ("created", "replaced", "renewed", "deleted")}
+    failed = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(report.failed.items())]
+    lines = [
+        f"{report.wanted} mailboxes wanted; {_listed({**done, 'failed': len(failed)})}",
+        *(f"failed: {each['mailbox']}: {each['reason']}" for each in failed),
+        *([f"{report.left} were not begun in time: run this again"] if report.left else []),
+        *([f"the app was away: sweeps of {swept} mailboxes queued"] if report.was_away else []),
+    ]
+    terminal.show(
+        {"wanted": report.wanted, **done, "failed": failed, "left": report.left, "queued_sweeps": swept}, lines
+    )
+    return FAILED if report.failed or report.left else DONE
+
+
+# --- sweep ---
+
+
+@cli.command()
+def sweep(
+    mailbox: Annotated[UUID | None, typer.Option(help="Compare this one now; its Entra object id.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the differences, queue nothing.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find what change notifications did not bring: events and bookings that are not in step.
+
+    Each difference of one mailbox is queued as a change. Without --mailbox, sweeps of all mailboxes are queued.
+    """
+    _run(lambda terminal: _sweep(terminal, str(mailbox) if mailbox else None, dry_run), as_json, verbose)
+
+
+async def _sweep(terminal: Terminal, mailbox: str | None, dry_run: bool) -> int:
+    sweeper = (await wiring.parts()).sweeper
+    if mailbox is None:
+        return await (_compare_all(terminal, sweeper) if dry_run else _sweep_all(terminal, sweeper))
+    differences = await (sweeper.compare(mailbox) if dry_run else sweeper.sweep(mailbox))
+    _show_differences(terminal, 1, differences, {}, queued=not dry_run)
+    return DONE
+
+
+async def _sweep_all(terminal: Terminal, sweeper: Sweeper) -> int:
+    count = await sweeper.sweep_all()
+    terminal.show({"queued_sweeps": count}, [f"sweeps of {count} mailboxes queued"])
+    return DONE
+
+
+async def _compare_all(terminal: Terminal, sweeper: Sweeper) -> int:
+    mailboxes = await sweeper.wanted()
+    with terminal.progress("mailboxes") as progress:
+        differences, failed = await _compare(sweeper, mailboxes, progress)
+    _show_differences(terminal, len(mailboxes), differences, failed, queued=False)
+    return FAILED if failed else DONE
+
+
+async def _compare(
+    sweeper: Sweeper, mailboxes: Sequence[str], progress: Callable[[int, int], None]
+) -> tuple[list[Difference], dict[str, str]]:
+    """The differences of all *mailboxes*, the most imminent first, and why some could not be compared."""
+    pace, turns = AsyncLimiter(MAILBOXES_PER_SECOND, 1), asyncio.Semaphore(COMPARED_AT_ONCE)
+    found: list[Difference] = []
+    failed: dict[str, str] = {}
+    done = 0
+
+    async def compare(mailbox: str) -> None:
+        nonlocal done
+        async with turns, pace:
+            try:
+                found.extend(await sweeper.compare(mailbox))
+            except Misconfigured:
+                raise  # nobody's own trouble: it would be that of all
+            except SyncError as error:
+                failed[mailbox] = str(error)
+        done += 1
+        progress(done, len(mailboxes))
+
+    await asyncio.gather(*map(compare, mailboxes))
+    now = sweeper.now()
+    return sorted(found, key=lambda difference: abs(difference.start - now)), failed
+
+
+def _show_differences(
+    terminal: Terminal, mailboxes: int, differences: Sequence[Difference], failed: dict[str, str], queued: bool
+) -> None:
+    rows = difference_rows(differences)
+    reasons = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(failed.items())]
+    lines = [
+        f"{mailboxes} mailboxes compared; {len(rows)} differences, {'queued' if queued else 'not queued'}",
+        *(f"failed: {each['mailbox']}: {each['reason']}" for each in reasons),
+    ]
+    terminal.show(
+        {"mailboxes": mailboxes, "differences": rows, "queued": queued, "failed": reasons},
+        lines,
+        rows,
+        ("mailbox", "start", "reason", "event"),
+    )
+
+
+# --- poison queues ---
+
+
+@cli.command()
+def poison(queue: OneQueue = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """List the messages in the poison queues, with the reason why they could not be processed."""
+    _run(lambda terminal: _list_parked(terminal, queue), as_json, verbose)
+
+
+@cli.command()
+def replay(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="As `poison` lists them.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that are not malformed.")] = False,
+    queue: OneQueue = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put messages of the poison queues back on their queues, to be tried as if for the first time.
+
+    Malformed ones stay where they are. The exit status is 1 if a message was malformed or is not there.
+    """
+    if bool(ids) == all_:
+        raise typer.BadParameter("either --all or at least one ID")
+    wanted = None if all_ else frozenset(each.lower() for each in ids or ())
+    _run(lambda terminal: _replay(terminal, queue, wanted), as_json, verbose)
+
+
+def _chosen(queue: Queue | None) -> list[PoisonQueue]:
+    return [PoisonQueue(each.value, wiring.queues()) for each in ([queue] if queue else Queue)]
+
+
+async def _list_parked(terminal: Terminal, queue: Queue | None) -> int:
+    rows = parked_rows([parked for each in _chosen(queue) for parked in await each.list()])
+    terminal.show(
+        {"messages": rows},
+        [f"{len(rows)} messages parked"],
+        rows,
+        ("id", "queue", "at", "reason", "mailbox", "event"),
+    )
+    return DONE
+
+
+async def _replay(terminal: Terminal, queue: Queue | None, ids: frozenset[str] | None) -> int:
+    result = Replayed()
+    for each in _chosen(queue):
+        with terminal.progress(each.queue) as progress:
+            replayed = await each.replay(ids, progress)
+        result.done += replayed.done
+        result.refused += replayed.refused
+    missing = sorted((ids or frozenset()) - {parked.id.lower() for parked in (*result.done, *result.refused)})
+    lines = [
+        f"{len(result.done)} messages replayed",
+        *(f"refused: {parked.id}: {parked.reason}" for parked in result.refused),
+        *(f"not there: {each}" for each in missing),
+    ]
+    terminal.show(
+        {"replayed": parked_rows(result.done), "refused": parked_rows(result.refused), "missing": missing}, lines
+    )
+    return FAILED if result.refused or missing else DONE
+
+
+# --- what all commands have in common ---
+
+
+def _run(work: Callable[[Terminal], Awaitable[int]], as_json: bool, verbose: bool) -> None:
+    """Do *work* and end with its exit status.
+
+    Raises: typer.Exit.
+    """
+    terminal = Terminal(as_json, verbose)
+    try:
+        take_local_settings(LOCAL_SETTINGS, os.environ)
+        status = asyncio.run(_closed(work(terminal)))
+    except (Misconfigured, Unagreed) as error:
+        terminal.fail(str(error))
+        status = REFUSED
+    except SyncError as error:
+        terminal.fail(str(error))
+        status = FAILED
+    raise typer.Exit(status)
+
+
+async def _closed(work: Awaitable[int]) -> int:
+    try:
+        return await work
+    finally:
+        await wiring.close()
+
+
+def take_local_settings(path: Path, environment: MutableMapping[str, str]) -> None:
+    """Add the Values of the file to *environment* where it has none of that name, as `func` does.
+
+    Source: Azure Functions, "Code and test Azure Functions locally", local settings file.
+    Raises: Misconfigured if it is there and cannot be read.
+    """
+    if not path.is_file():
+        return
+    try:
+        content: Any = json.loads(path.read_text("utf-8-sig"))
+        values = dict(content.get("Values") or {})
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise Misconfigured(f"{path} is not a JSON object with the settings as its Values") from None
+    if content.get("IsEncrypted"):
+        raise Misconfigured(f"{path} is encrypted: func settings decrypt")
+    for name, value in values.items():
+        environment.setdefault(name, str(value))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "no subscription"

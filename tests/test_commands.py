@@ -1,0 +1,432 @@
+"""The operators' commands as they are typed, against the simulated services and real storage."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from azure.storage.queue import QueueServiceClient
+from azure.storage.queue.aio import QueueClient
+from typer.testing import CliRunner, Result
+
+from sandbox import graph_errors
+from sandbox.faults import Fault
+from sandbox.people import Technician
+from sandbox.server import Sandbox
+from sync.commands import cli, take_local_settings
+from sync.errors import Misconfigured
+from sync.memory import RosterTable
+from sync.model import Change, LifecycleNotification
+from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
+from sync.parking import park
+from sync.roster import LIFETIME, LastRun
+from sync.storage import StorageQueues
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = "the-key-of-all-client-states-0123456789"
+CODE = "the-function-key"
+HOUR = timedelta(hours=1)
+TOMORROW = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0) + timedelta(days=1)
+MAILBOX = "0d5c8f5e-0000-4000-8000-00000000000a"
+
+
+@dataclass
+class Desk:
+    """Where an operator sits."""
+
+    sandbox: Sandbox
+    storage: str
+
+    async def types(self, command: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, cli, command.split())
+
+    async def reads(self, command: str) -> Any:
+        """The JSON document that a successful command prints."""
+        result = await self.types(f"{command} --json")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    def writes(self) -> int:
+        return self.sandbox.calls.writes("graph") + self.sandbox.calls.writes("dataverse")
+
+    def queued(self, queue: str) -> list[Any]:
+        """What lies in *queue*, whether it is to be seen already or not."""
+        with QueueServiceClient.from_connection_string(self.storage) as service:
+            if queue not in [each.name for each in service.list_queues()]:
+                return []
+            messages = service.get_queue_client(queue).receive_messages(visibility_timeout=1)
+            return [json.loads(base64.b64decode(message.content)) for message in messages]
+
+    def count(self, queue: str) -> int:
+        """Of the messages in *queue*, hidden ones too."""
+        with QueueServiceClient.from_connection_string(self.storage) as service:
+            return service.get_queue_client(queue).get_queue_properties().approximate_message_count or 0
+
+    async def parked(self, queue: str, *messages: str) -> None:
+        queues = StorageQueues.of_connection_string(self.storage)
+        for message in messages:
+            await park(queues, queue, message, Misconfigured("DATAVERSE_URL names nobody"))
+        await queues.close()
+
+
+@pytest.fixture
+async def webhook() -> AsyncIterator[str]:
+    """Answers handshakes, and nothing else."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=request.query.get("validationToken", ""))
+
+    app = web.Application()
+    app.router.add_post("/api/notifications", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/api/notifications?code={CODE}"
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def desk(storage: str, webhook: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+    monkeypatch.setattr("sync.retry._wait", lambda state: 0.0)
+    async with Sandbox(seed=3, time_scale=0.001) as sandbox:
+        settings = {
+            **sandbox.settings,
+            "AzureWebJobsStorage": storage,
+            "CLIENT_STATE_KEY": KEY,
+            "NOTIFICATION_URL": webhook,
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        yield Desk(sandbox, storage)
+
+
+@pytest.fixture
+def ana(desk: Desk) -> Technician:
+    return desk.sandbox.people.hire("Ana")
+
+
+# --- subscriptions ---
+
+
+async def test_each_mailbox_is_listed_with_the_state_of_its_subscription(desk: Desk, ana: Technician) -> None:
+    ben = desk.sandbox.people.hire("Ben")
+    desk.sandbox.faults.order(graph_errors.ACCESS_DENIED.fault(method="POST", path="subscriptions"))
+    assert (await desk.types("subscriptions apply")).exit_code == 1
+    document = await desk.reads("subscriptions")
+    rows = {row["state"]: row for row in document["subscriptions"]}
+    assert document["wanted"] == 2
+    assert document["counts"] == {"waiting": 1, "kept": 1}
+    assert {rows["waiting"]["mailbox"], rows["kept"]["mailbox"]} == {ana.mailbox.id, ben.mailbox.id}
+    assert "ErrorAccessDenied" in rows["waiting"]["reason"]
+    assert datetime.fromisoformat(rows["waiting"]["next_try"]) > datetime.now(UTC)
+    [subscription] = desk.sandbox.subscriptions
+    assert rows["kept"]["subscription"] == subscription.id
+    assert abs(datetime.fromisoformat(rows["kept"]["expires"]) - datetime.now(UTC) - LIFETIME) < timedelta(minutes=1)
+    assert abs(rows["kept"]["expires_in"] - LIFETIME.total_seconds()) < 60
+
+
+async def test_the_table_says_the_same_as_the_document(desk: Desk, ana: Technician) -> None:
+    await desk.types("subscriptions apply")
+    result = await desk.types("subscriptions")
+    [row] = [line for line in result.stdout.splitlines() if line.startswith(ana.mailbox.id)]
+    [subscription] = desk.sandbox.subscriptions
+    assert "kept" in row
+    assert f"{subscription.expiration:%Y-%m-%d %H:%M}" in row
+    assert "6 d 22 h" in row
+    assert result.stdout.splitlines()[-1] == "1 mailboxes wanted; 1 kept"
+    assert "\x1b" not in result.stdout, "no colours in a file"
+
+
+async def test_a_plan_changes_nothing(desk: Desk, ana: Technician) -> None:
+    document = await desk.reads("subscriptions plan")
+    [row] = document["subscriptions"]
+    assert (row["mailbox"], row["state"]) == (ana.mailbox.id, "to be created")
+    assert (document["counts"], document["refusal"]) == ({"to be created": 1}, None)
+    assert desk.writes() == 0
+    assert desk.queued(LIFECYCLE) == []
+
+
+async def test_applying_reports_what_was_done(desk: Desk, ana: Technician) -> None:
+    done = {"wanted": 1, "replaced": 0, "renewed": 0, "deleted": 0, "failed": [], "left": 0, "queued_sweeps": 0}
+    assert await desk.reads("subscriptions apply") == {**done, "created": 1}
+    assert await desk.reads("subscriptions apply") == {**done, "created": 0}
+    assert (await desk.reads("subscriptions plan"))["subscriptions"] == []
+
+
+async def test_applying_shows_why_a_mailbox_failed(desk: Desk, ana: Technician) -> None:
+    desk.sandbox.faults.order(graph_errors.ACCESS_DENIED.fault(method="POST", path="subscriptions"))
+    result = await desk.types("subscriptions apply")
+    assert result.exit_code == 1
+    assert f"failed: {ana.mailbox.id}: subscriptions 403 ErrorAccessDenied" in result.stdout
+
+
+async def test_applying_after_an_outage_has_all_mailboxes_swept(desk: Desk, ana: Technician) -> None:
+    """The next run of the timer would not notice, this one has been run."""
+    table = RosterTable.of_connection_string(desk.storage)
+    await table.ran(LastRun(datetime.now(UTC) - timedelta(days=1), LIFETIME))
+    await table.close()
+    assert (await desk.reads("subscriptions apply"))["queued_sweeps"] == 1
+    assert desk.queued(LIFECYCLE) == [{"mailbox": ana.mailbox.id, "lifecycle": "missed"}]
+
+
+async def test_many_leavers_take_a_word(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    technicians = [desk.sandbox.people.hire(name) for name in ("Ana", "Ben", "Cleo")]
+    await desk.types("subscriptions apply")
+    monkeypatch.setenv("MAILBOXES", technicians[0].mailbox.id)
+    plan = await desk.reads("subscriptions plan")
+    assert "2 of 3 mailboxes" in plan["refusal"]
+    assert {row["state"] for row in plan["subscriptions"]} == {"to be deleted"}
+    refused = await desk.types("subscriptions apply")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "2 of 3 mailboxes" in refused.stderr
+    assert "--leavers" in refused.stderr
+    assert len(list(desk.sandbox.subscriptions)) == 3
+    assert (await desk.reads("subscriptions apply --leavers"))["deleted"] == 2
+    assert len(list(desk.sandbox.subscriptions)) == 1
+
+
+async def test_no_output_holds_a_secret(desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = os.environ["NOTIFICATION_URL"]
+    await desk.types("subscriptions apply")
+    secrets = [KEY, CODE, *(each.client_state or "" for each in desk.sandbox.subscriptions)]
+    monkeypatch.setenv("NOTIFICATION_URL", old.replace(CODE, "the-other-key"))
+    monkeypatch.setenv("CLIENT_STATE_KEY", KEY[::-1])
+    results = [
+        await desk.types(command)
+        for command in ("subscriptions --json", "subscriptions -v", "subscriptions plan", "subscriptions apply -v")
+    ]
+    [row] = json.loads(results[0].stdout)["subscriptions"]
+    assert row["reason"] == "another function key, another clientState key"
+    assert "?code=***&booking-sync=" in row["notification_url"]
+    for result in results:
+        assert result.exit_code == 0
+        for secret in [*secrets, KEY[::-1], "the-other-key"]:
+            assert secret not in result.output
+
+
+# --- sweep ---
+
+
+async def test_one_mailbox_is_compared_and_its_differences_queued(desk: Desk, ana: Technician) -> None:
+    _, event = desk.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
+    document = await desk.reads(f"sweep --mailbox {ana.mailbox.id}")
+    [difference] = document["differences"]
+    assert (difference["mailbox"], difference["event"]) == (ana.mailbox.id, event.immutable_id)
+    assert difference["reason"] == "LinkBooking"
+    assert document["queued"] is True
+    [message] = desk.queued(CHANGES)
+    assert message["event"] == event.immutable_id
+    assert desk.writes() == 0
+
+
+@pytest.mark.parametrize("which", ["one", "all"])
+async def test_a_dry_run_shows_differences_and_queues_nothing(desk: Desk, ana: Technician, which: str) -> None:
+    desk.sandbox.people.hire("Ben")
+    _, later = desk.sandbox.people.dispatcher.book(ana, TOMORROW + HOUR, TOMORROW + 2 * HOUR)
+    _, sooner = desk.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
+    options = f"--mailbox {ana.mailbox.id}" if which == "one" else ""
+    document = await desk.reads(f"sweep --dry-run {options}")
+    assert [each["event"] for each in document["differences"]] == [sooner.immutable_id, later.immutable_id]
+    assert document["mailboxes"] == (1 if which == "one" else 2)
+    assert document["queued"] is False
+    assert desk.queued(CHANGES) + desk.queued(LIFECYCLE) == []
+    assert desk.writes() == 0
+
+
+async def test_a_mailbox_that_cannot_be_compared_does_not_hold_up_the_others(desk: Desk, ana: Technician) -> None:
+    ben = desk.sandbox.people.hire("Ben")
+    desk.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
+    desk.sandbox.faults.order(graph_errors.ACCESS_DENIED.fault(service="graph", path=ben.mailbox.id, times=None))
+    result = await desk.types("sweep --dry-run --json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert [each["mailbox"] for each in document["differences"]] == [ana.mailbox.id]
+    assert [each["mailbox"] for each in document["failed"]] == [ben.mailbox.id]
+
+
+async def test_without_a_mailbox_the_sweeps_of_all_are_queued(desk: Desk, ana: Technician) -> None:
+    assert await desk.reads("sweep") == {"queued_sweeps": 1}
+    assert desk.queued(LIFECYCLE) == [{"mailbox": ana.mailbox.id, "lifecycle": "missed"}]
+
+
+# --- poison queues ---
+
+
+async def test_parked_messages_are_listed_with_their_reasons_and_stay(desk: Desk) -> None:
+    await desk.parked(CHANGES, build_change_message(Change(MAILBOX, "AAMk=", attempt=31)), "no JSON\x1b[31m")
+    await desk.parked(LIFECYCLE, build_lifecycle_message(LifecycleNotification(MAILBOX, None, "missed")))
+    for _ in range(2):
+        rows = (await desk.reads("poison"))["messages"]
+        assert {(row["queue"], row["mailbox"], row["event"], row["can_be_replayed"]) for row in rows} == {
+            (CHANGES, MAILBOX, "AAMk=", True),
+            (CHANGES, None, None, False),
+            (LIFECYCLE, MAILBOX, "missed", True),
+        }
+        assert {row["reason"].partition(" (")[0] for row in rows} == {"Misconfigured: DATAVERSE_URL names nobody"}
+        assert all(datetime.fromisoformat(row["at"]) <= datetime.now(UTC) for row in rows)
+    only = (await desk.reads(f"poison --queue {LIFECYCLE}"))["messages"]
+    assert [row["queue"] for row in only] == [LIFECYCLE]
+    table = (await desk.types("poison")).stdout
+    assert table.splitlines()[-1] == "3 messages parked"
+    assert "\x1b" not in table
+
+
+async def test_replaying_puts_a_message_back_with_its_tries_counted_anew(desk: Desk) -> None:
+    await desk.parked(CHANGES, *(build_change_message(Change(MAILBOX, id, True, 31)) for id in ("one", "two")))
+    ids = {row["event"]: row["id"] for row in (await desk.reads("poison"))["messages"]}
+    document = await desk.reads(f"replay {ids['one'].upper()}")
+    assert [row["event"] for row in document["replayed"]] == ["one"]
+    assert desk.queued(CHANGES) == [{"mailbox": MAILBOX, "event": "one", "deleted": True}]
+    [left] = (await desk.reads("poison"))["messages"]
+    assert left["event"] == "two"
+
+
+async def test_all_are_replayed_but_malformed_ones_which_stay(desk: Desk) -> None:
+    await desk.parked(CHANGES, "no JSON", *(build_change_message(Change(MAILBOX, f"e{n}")) for n in range(40)))
+    await desk.parked(LIFECYCLE, build_lifecycle_message(LifecycleNotification(MAILBOX, None, "missed")))
+    result = await desk.types("replay --all")
+    assert result.exit_code == 1, "a person has to look at the malformed one"
+    assert result.stdout.splitlines()[0] == "41 messages replayed"
+    assert "refused" in result.stdout.splitlines()[1]
+    assert sorted(message["event"] for message in desk.queued(CHANGES)) == sorted(f"e{n}" for n in range(40))
+    [left] = (await desk.reads("poison"))["messages"]
+    assert left["can_be_replayed"] is False
+
+
+async def test_what_is_not_there_is_said(desk: Desk) -> None:
+    result = await desk.types(f"replay {MAILBOX} --json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {"replayed": [], "refused": [], "missing": [MAILBOX]}
+
+
+@pytest.mark.parametrize("command", ["replay", f"replay --all {MAILBOX}", "poison --queue other", "sweep --mailbox x"])
+async def test_a_command_line_that_cannot_be_meant_is_refused(desk: Desk, command: str) -> None:
+    assert (await desk.types(command)).exit_code == 2
+
+
+async def test_a_crash_while_replaying_repeats_and_never_loses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    await desk.parked(CHANGES, build_change_message(Change(MAILBOX, "one")))
+
+    async def crash(*arguments: Any, **options: Any) -> None:
+        raise SystemExit(99)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(QueueClient, "delete_message", crash)
+        assert (await desk.types("replay --all")).exit_code == 99
+    assert (desk.count(CHANGES), desk.count(f"{CHANGES}-poison")) == (1, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(QueueClient, "send_message", crash)
+        assert (await desk.types("replay --all")).exit_code == 99
+    assert (desk.count(CHANGES), desk.count(f"{CHANGES}-poison")) == (1, 1)
+    await desk.reads("replay --all")
+    assert (desk.count(CHANGES), desk.count(f"{CHANGES}-poison")) == (2, 0)
+
+
+# --- settings and errors ---
+
+
+async def test_all_missing_settings_are_named_in_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CLIENT_STATE_KEY", "DATAVERSE_URL", "NOTIFICATION_URL"):
+        monkeypatch.delenv(name)
+    result = await desk.types("subscriptions")
+    assert (result.exit_code, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert all(name in line for name in ("CLIENT_STATE_KEY", "DATAVERSE_URL", "NOTIFICATION_URL"))
+
+
+async def test_poison_queues_need_no_settings_of_the_services(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are looked at when those are wrong."""
+    monkeypatch.delenv("DATAVERSE_URL")
+    assert await desk.reads("poison") == {"messages": []}
+
+
+@pytest.mark.parametrize("command", ["subscriptions", "subscriptions apply", "sweep"])
+async def test_a_service_in_trouble_is_one_line(desk: Desk, ana: Technician, command: str) -> None:
+    desk.sandbox.faults.order(Fault("dataverse", status=503, times=None))
+    result = await desk.types(f"{command} --json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {"error": "dataverse 503"}
+    assert result.stderr == "error: dataverse 503\n"
+
+
+async def test_storage_that_cannot_be_reached_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = "DefaultEndpointsProtocol=http;AccountName=x;AccountKey=eA==;QueueEndpoint=http://127.0.0.1:9/x"
+    monkeypatch.setenv("AzureWebJobsStorage", nowhere)
+    result = await desk.types("poison")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: queue booking-changes-poison: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_option_of_subscriptions_holds_for_its_subcommands(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[bool, bool]] = []
+    monkeypatch.setattr("sync.commands._run", lambda work, as_json, verbose: given.append((as_json, verbose)))
+    for command in ("subscriptions --json plan -v", "subscriptions plan --json -v", "subscriptions plan"):
+        CliRunner().invoke(cli, command.split(), catch_exceptions=False)
+    assert given == [(True, True), (True, True), (False, False)]
+
+
+def test_local_settings_are_taken_where_the_environment_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "local.settings.json"
+    environment = {"A": "environment"}
+    take_local_settings(path, environment)
+    path.write_text('{"IsEncrypted": false, "Values": {"A": "file", "B": 7}}')
+    take_local_settings(path, environment)
+    assert environment == {"A": "environment", "B": "7"}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '"x"', '{"Values": 7}', '{"IsEncrypted": true, "Values": {"A": "x"}}'])
+def test_local_settings_that_cannot_be_read_are_misconfigured(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "local.settings.json"
+    path.write_text(text)
+    with pytest.raises(Misconfigured, match=r"local\.settings\.json"):
+        take_local_settings(path, {})
+
+
+def in_a_process(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``python -m sync`` without a terminal, in *folder*."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "SYSTEMROOT", "HOME")}
+    return subprocess.run(
+        [sys.executable, "-m", "sync", *arguments],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+async def test_a_process_finds_the_local_settings_and_logs_only_if_asked(
+    desk: Desk, ana: Technician, tmp_path: Path
+) -> None:
+    names = ("AzureWebJobsStorage", "CLIENT_STATE_KEY", "NOTIFICATION_URL", *desk.sandbox.settings)
+    values = {name: os.environ[name] for name in names}
+    (tmp_path / "local.settings.json").write_text(json.dumps({"Values": values}))
+    quiet = await asyncio.to_thread(in_a_process, tmp_path, "subscriptions", "apply")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert quiet.stdout == "1 mailboxes wanted; 1 created, 0 replaced, 0 renewed, 0 deleted, 0 failed\n"
+    verbose = await asyncio.to_thread(in_a_process, tmp_path, "subscriptions", "apply", "-v", "--json")
+    assert json.loads(verbose.stdout)["created"] == 0
+    assert "roster wanted=1" in verbose.stderr
+    assert CODE not in verbose.stderr
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_without_its_packages_the_cure_is_named(tmp_path: Path, missing: str) -> None:
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('x', name={missing!r})")
+    result = in_a_process(tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"error: {missing} is missing: pip install -r requirements.txt -r requirements-ops.txt"
+    ]
