@@ -102,11 +102,11 @@ async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], b
     terminal.show(
         {"wanted": plan.wanted, "counts": counts, "refusal": plan.refusal, "subscriptions": shown},
         [
-            f"{plan.wanted} mailboxes wanted; {_listed(counts)}",
+            f"mailboxes wanted: {plan.wanted}; {_listed(counts)}",
             *([f"refused without --leavers: {plan.refusal}"] if plan.refusal else []),
         ],
         shown,
-        ("mailbox", "state", "expires", "expires_in", "reason", "next_try"),
+        ("mailbox", "state", "expires", "expires_in", "next_try", "reason"),
     )
     return DONE
 
@@ -124,10 +124,10 @@ async def _apply(terminal: Terminal, leavers: bool) -> int:
     done = {name: getattr(report, name) for name in ("created", "replaced", "renewed", "deleted")}
     failed = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(report.failed.items())]
     lines = [
-        f"{report.wanted} mailboxes wanted; {_listed({**done, 'failed': len(failed)})}",
+        f"mailboxes wanted: {report.wanted}; {_listed({**done, 'failed': len(failed)})}",
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in failed),
-        *([f"{report.left} were not begun in time: run this again"] if report.left else []),
-        *([f"the app was away: sweeps of {swept} mailboxes queued"] if report.was_away else []),
+        *([f"not begun in time: {report.left}; run this again"] if report.left else []),
+        *([f"the app was away; sweeps queued: {swept}"] if report.was_away else []),
     ]
     terminal.show(
         {"wanted": report.wanted, **done, "failed": failed, "left": report.left, "queued_sweeps": swept}, lines
@@ -163,7 +163,7 @@ async def _sweep(terminal: Terminal, mailbox: str | None, dry_run: bool) -> int:
 
 async def _sweep_all(terminal: Terminal, sweeper: Sweeper) -> int:
     count = await sweeper.sweep_all()
-    terminal.show({"queued_sweeps": count}, [f"sweeps of {count} mailboxes queued"])
+    terminal.show({"queued_sweeps": count}, [f"sweeps queued: {count}"])
     return DONE
 
 
@@ -207,7 +207,7 @@ def _show_differences(
     rows = difference_rows(differences)
     reasons = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(failed.items())]
     lines = [
-        f"{mailboxes} mailboxes compared; {len(rows)} differences, {'queued' if queued else 'not queued'}",
+        f"mailboxes compared: {mailboxes}; differences: {len(rows)}, {'queued' if queued else 'not queued'}",
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in reasons),
     ]
     terminal.show(
@@ -253,9 +253,9 @@ async def _list_parked(terminal: Terminal, queue: Queue | None) -> int:
     rows = parked_rows([parked for each in _chosen(queue) for parked in await each.list()])
     terminal.show(
         {"messages": rows},
-        [f"{len(rows)} messages parked"],
+        [f"messages parked: {len(rows)}"],
         rows,
-        ("id", "queue", "at", "reason", "mailbox", "event"),
+        ("id", "at", "queue", "mailbox", "reason"),
     )
     return DONE
 
@@ -269,7 +269,7 @@ async def _replay(terminal: Terminal, queue: Queue | None, ids: frozenset[str] |
         result.refused += replayed.refused
     missing = sorted((ids or frozenset()) - {parked.id.lower() for parked in (*result.done, *result.refused)})
     lines = [
-        f"{len(result.done)} messages replayed",
+        f"messages replayed: {len(result.done)}",
         *(f"refused: {parked.id}: {parked.reason}" for parked in result.refused),
         *(f"not there: {each}" for each in missing),
     ]
@@ -327,4 +327,4 @@ def take_local_settings(path: Path, environment: MutableMapping[str, str]) -> No
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "no subscription"
+    return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no subscription"

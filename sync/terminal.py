@@ -22,6 +22,15 @@ from rich.table import Table
 UNBOUNDED = 10_000
 """Columns where nobody looks: into a file or pipe goes the whole of each row, on one line."""
 
+GAP = 3
+"""Characters between columns."""
+
+SHORT = 36
+"""Characters, a GUID's."""
+
+NARROWEST = 24
+"""Characters in a line of a longer text; where a screen has no room for that, it wraps the rows."""
+
 
 class Terminal:
     """Colours and bars are for a terminal only; with *as_json* stdout gets one document and nothing else."""
@@ -50,7 +59,7 @@ class Terminal:
             print(json.dumps(document, default=_plain, indent=2))
             return
         if rows:
-            self._out.print(self._table(rows, columns))
+            self._out.print(self._table(rows, columns), crop=False)
         for line in lines:
             self._out.print(_printable(line), soft_wrap=True)
 
@@ -71,12 +80,20 @@ class Terminal:
             yield lambda done, of: progress.update(task, completed=done, total=of)
 
     def _table(self, rows: Sequence[Any], columns: Sequence[str]) -> Table:
+        """A column without a value is left out; ids and times, which are short, stay in one piece to be copied."""
+        used = [column for column in columns if any(getattr(row, column) is not None for row in rows)]
+        cells = [[_cell(getattr(row, column)) for column in used] for row in rows]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for column in columns:
+        least = -GAP
+        for place, column in enumerate(used):
             unit = " (UTC)" if any(isinstance(getattr(row, column), datetime) for row in rows) else ""
-            table.add_column(column.replace("_", " ") + unit, overflow="fold")
-        for row in rows:
-            table.add_row(*(_cell(getattr(row, column)) for column in columns))
+            heading = column.replace("_", " ") + unit
+            width = max(len(heading), *(len(row[place]) for row in cells))
+            table.add_column(heading, overflow="fold", no_wrap=width <= SHORT)
+            least += GAP + (width if width <= SHORT else NARROWEST)
+        for row in cells:
+            table.add_row(*row)
+        table.width = least if least > self._out.width else None
         return table
 
 

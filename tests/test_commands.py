@@ -144,7 +144,7 @@ async def test_the_table_says_the_same_as_the_document(desk: Desk, ana: Technici
     assert "kept" in row
     assert f"{subscription.expiration:%Y-%m-%d %H:%M}" in row
     assert "6 d 22 h" in row
-    assert result.stdout.splitlines()[-1] == "1 mailboxes wanted; 1 kept"
+    assert result.stdout.splitlines()[-1] == "mailboxes wanted: 1; kept: 1"
     assert "\x1b" not in result.stdout, "no colours in a file"
 
 
@@ -278,7 +278,7 @@ async def test_parked_messages_are_listed_with_their_reasons_and_stay(desk: Desk
     only = (await desk.reads(f"poison --queue {LIFECYCLE}"))["messages"]
     assert [row["queue"] for row in only] == [LIFECYCLE]
     table = (await desk.types("poison")).stdout
-    assert table.splitlines()[-1] == "3 messages parked"
+    assert table.splitlines()[-1] == "messages parked: 3"
     assert "\x1b" not in table
 
 
@@ -297,7 +297,7 @@ async def test_all_are_replayed_but_malformed_ones_which_stay(desk: Desk) -> Non
     await desk.parked(LIFECYCLE, build_lifecycle_message(LifecycleNotification(MAILBOX, None, "missed")))
     result = await desk.types("replay --all")
     assert result.exit_code == 1, "a person has to look at the malformed one"
-    assert result.stdout.splitlines()[0] == "41 messages replayed"
+    assert result.stdout.splitlines()[0] == "messages replayed: 41"
     assert "refused" in result.stdout.splitlines()[1]
     assert sorted(message["event"] for message in desk.queued(CHANGES)) == sorted(f"e{n}" for n in range(40))
     [left] = (await desk.reads("poison"))["messages"]
@@ -415,7 +415,7 @@ async def test_a_process_finds_the_local_settings_and_logs_only_if_asked(
     (tmp_path / "local.settings.json").write_text(json.dumps({"Values": values}))
     quiet = await asyncio.to_thread(in_a_process, tmp_path, "subscriptions", "apply")
     assert (quiet.returncode, quiet.stderr) == (0, "")
-    assert quiet.stdout == "1 mailboxes wanted; 1 created, 0 replaced, 0 renewed, 0 deleted, 0 failed\n"
+    assert quiet.stdout == "mailboxes wanted: 1; created: 1, replaced: 0, renewed: 0, deleted: 0, failed: 0\n"
     verbose = await asyncio.to_thread(in_a_process, tmp_path, "subscriptions", "apply", "-v", "--json")
     assert json.loads(verbose.stdout)["created"] == 0
     assert "roster wanted=1" in verbose.stderr

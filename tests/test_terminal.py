@@ -22,6 +22,12 @@ class Row:
     left: timedelta | None = None
 
 
+@dataclass(frozen=True)
+class Pair:
+    id: str
+    reason: str
+
+
 class Screen(io.StringIO):
     """Somebody looks."""
 
@@ -37,6 +43,21 @@ def test_a_table_has_a_row_on_a_line_whatever_its_length(capsys: pytest.CaptureF
     assert first == ["n" * 400, "2026-03-02", "06:00", "6", "d", "22", "h"]
     assert second == ["[red]x", "1", "h", "1", "min"]
     assert end == ["2", "rows"]
+
+
+def test_a_column_without_a_value_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().show({}, [], [Row("a", None, timedelta(0))], ("name", "next_try", "left"))
+    assert capsys.readouterr().out.split()[:2] == ["name", "left"]
+
+
+def test_an_id_stays_in_one_piece_on_a_narrow_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    rows = [Pair("0d5c8f5e-0000-4000-8000-00000000000a", "word " * 40)]
+    Terminal().show({}, [], rows, ("id", "reason"))
+    assert "0d5c8f5e-0000-4000-8000-00000000000a" in screen.getvalue()
+    assert screen.getvalue().count("word") == 40
 
 
 def test_json_is_the_only_thing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
