@@ -119,18 +119,23 @@ async def _apply(terminal: Terminal, leavers: bool) -> int:
             report = await parts.keeper.keep(leavers_agreed=leavers)
         except Unagreed as error:
             raise Unagreed(f"{error}: subscriptions apply --leavers") from None
-    # As the timer does: this run counts as one, so the next would not notice.
-    swept = await parts.sweeper.sweep_all() if report.was_away else 0
-    done = {name: getattr(report, name) for name in ("created", "replaced", "renewed", "deleted")}
+    done = {name: getattr(report, name) for name in ("created", "adopted", "replaced", "renewed", "deleted")}
     failed = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(report.failed.items())]
     lines = [
         f"mailboxes wanted: {report.wanted}; {_listed({**done, 'failed': len(failed)})}",
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in failed),
         *([f"not begun in time: {report.left}; run this again"] if report.left else []),
-        *([f"the app was away; sweeps queued: {swept}"] if report.was_away else []),
+        *([f"the app was away; sweeps queued: {report.queued_sweeps}"] if report.was_away else []),
     ]
     terminal.show(
-        {"wanted": report.wanted, **done, "failed": failed, "left": report.left, "queued_sweeps": swept}, lines
+        {
+            "wanted": report.wanted,
+            **done,
+            "failed": failed,
+            "left": report.left,
+            "queued_sweeps": report.queued_sweeps,
+        },
+        lines,
     )
     return FAILED if report.failed or report.left else DONE
 

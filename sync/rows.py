@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from sync.model import Change, Subscription
 from sync.poison import Parked
@@ -75,14 +75,17 @@ def _subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> Ite
         url = masked(held.notification_url)
         return SubscriptionRow(mailbox, state, held.expires, held.expires - now, reason, None, held.id, url)
 
+    def known(mailbox: str) -> str | None:
+        return plan.troubles[mailbox].reason if mailbox in plan.troubles else None
+
     for mailbox in plan.create:
-        yield SubscriptionRow(mailbox, State.CREATE, reason="no subscription")
-    for trouble in plan.wait:
-        yield SubscriptionRow(trouble.mailbox, State.WAIT, reason=trouble.reason, next_try=trouble.next_try)
+        yield SubscriptionRow(mailbox, State.CREATE, reason=known(mailbox) or "no subscription")
+    for waiting in plan.wait:
+        yield SubscriptionRow(waiting.mailbox, State.WAIT, reason=waiting.reason, next_try=waiting.next_try)
     for mailbox, held in plan.replace:
-        yield row(mailbox, State.REPLACE, held, _why_wrong(held, deployment))
+        yield row(mailbox, State.REPLACE, held, "; ".join(filter(None, (_why_wrong(held, deployment), known(mailbox)))))
     for mailbox, held in plan.renew:
-        yield row(mailbox, State.RENEW, held)
+        yield row(mailbox, State.RENEW, held, known(mailbox))
     for mailbox, held in plan.leave:
         yield row(mailbox, State.DELETE, held, "the mailbox is not wanted any more")
     for held in plan.spare:
@@ -101,17 +104,19 @@ def _why_wrong(held: Subscription, deployment: Deployment) -> str:
         "another function key": url == right_url and query != right_query,
         "another clientState key": key != right_key,
         "no lifecycle URL": held.lifecycle_url is None,
-        "another lifecycle URL": held.lifecycle_url not in (None, held.notification_url),
+        "another lifecycle URL": held.lifecycle_url is not None
+        and _parts(held.lifecycle_url) != _parts(held.notification_url),
         "other change types": held.change_types != CHANGE_TYPES,
     }
     return ", ".join(text for text, is_so in differences.items() if is_so)
 
 
-def _parts(notification_url: str) -> tuple[str, list[str], str | None]:
-    """The URL, its query, and what stands for the clientState key in our mark in it."""
-    url, _, query = notification_url.partition("?")
-    items = query.split("&")
+def _parts(notification_url: str | None) -> tuple[str, list[str], str | None]:
+    """The URL, its query, and what stands for the clientState key in our mark in it; however they are spelt."""
+    parts = urlsplit(notification_url or "")
+    items = unquote(parts.query).split("&")
     key = next((item.rpartition(".")[2] for item in items if _is_mark(item)), None)
+    url = f"{parts.scheme}://{parts.netloc.lower()}{unquote(parts.path)}"
     return url, [item for item in items if not _is_mark(item)], key
 
 

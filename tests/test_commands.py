@@ -158,7 +158,8 @@ async def test_a_plan_changes_nothing(desk: Desk, ana: Technician) -> None:
 
 
 async def test_applying_reports_what_was_done(desk: Desk, ana: Technician) -> None:
-    done = {"wanted": 1, "replaced": 0, "renewed": 0, "deleted": 0, "failed": [], "left": 0, "queued_sweeps": 0}
+    nothing = {"adopted": 0, "replaced": 0, "renewed": 0, "deleted": 0, "failed": [], "left": 0, "queued_sweeps": 0}
+    done = {"wanted": 1, **nothing}
     assert await desk.reads("subscriptions apply") == {**done, "created": 1}
     assert await desk.reads("subscriptions apply") == {**done, "created": 0}
     assert (await desk.reads("subscriptions plan"))["subscriptions"] == []
@@ -415,7 +416,9 @@ async def test_a_process_finds_the_local_settings_and_logs_only_if_asked(
     (tmp_path / "local.settings.json").write_text(json.dumps({"Values": values}))
     quiet = await asyncio.to_thread(in_a_process, tmp_path, "subscriptions", "apply")
     assert (quiet.returncode, quiet.stderr) == (0, "")
-    assert quiet.stdout == "mailboxes wanted: 1; created: 1, replaced: 0, renewed: 0, deleted: 0, failed: 0\n"
+    assert (
+        quiet.stdout == "mailboxes wanted: 1; created: 1, adopted: 0, replaced: 0, renewed: 0, deleted: 0, failed: 0\n"
+    )
     verbose = await asyncio.to_thread(in_a_process, tmp_path, "subscriptions", "apply", "-v", "--json")
     assert json.loads(verbose.stdout)["created"] == 0
     assert "roster wanted=1" in verbose.stderr

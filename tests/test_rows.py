@@ -62,6 +62,7 @@ def test_what_is_to_be_done_is_shown_first() -> None:
         (held(A, lifecycle_url=None), "no lifecycle URL"),
         (held(A, lifecycle_url="https://old.example"), "another lifecycle URL"),
         (replace(held(A), change_types=frozenset({"updated"})), "other change types"),
+        (held(A, DEPLOYMENT.url.replace("sync.", "Sync.").replace("SECRET", "%53ECRET"), None), "no lifecycle URL"),
         (held(A, "https://old.example", None), "another URL, another clientState key, no lifecycle URL"),
     ],
 )
@@ -69,6 +70,13 @@ def test_a_subscription_to_be_replaced_says_what_is_wrong_with_it(subscription: 
     assert not DEPLOYMENT.is_right(subscription)
     [row] = subscription_rows(Plan(replace=((A, subscription),)), DEPLOYMENT, NOW)
     assert row.reason == reason
+
+
+def test_what_went_wrong_the_last_time_is_shown_whatever_is_planned_now() -> None:
+    troubles = {mailbox: Trouble(mailbox, "graph 503", NOW, 0, NOW) for mailbox in (A, B, C)}
+    plan = Plan(create=(A,), replace=((B, held(B, lifecycle_url=None)),), renew=((C, held(C)),), troubles=troubles)
+    rows = subscription_rows(plan, DEPLOYMENT, NOW)
+    assert [row.reason for row in rows] == ["graph 503", "no lifecycle URL; graph 503", "graph 503"]
 
 
 @pytest.mark.parametrize(
