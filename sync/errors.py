@@ -45,6 +45,14 @@ class Stale(Transient):
     """The row changed since it was read: read again, decide again."""
 
 
+class Throttled(Transient):
+    """All calls of this kind are too many: none of them should be sent for a while."""
+
+
+class Paused(Transient):
+    """There is no time left to send this; it was not sent."""
+
+
 class Refused(SyncError):
     """Another try gives the same: a person has to look."""
 
@@ -67,6 +75,10 @@ class LifetimeRefused(Refused):
     def __init__(self, text: str, minutes: int) -> None:
         super().__init__(text)
         self.minutes = minutes
+
+
+class Unvalidated(Refused):
+    """Our own endpoint did not pass Graph's validation: nobody's own trouble, and it may pass the next time."""
 
 
 class UnknownColumn(Refused):
@@ -99,10 +111,13 @@ _GRAPH: Mapping[tuple[int, str | None], type[SyncError]] = {
 
 # Graph asks Exchange on our behalf and wraps the answer in an ExtensionError.
 _SUBSCRIPTIONS: Mapping[tuple[int, str | None], type[SyncError]] = {
+    (400, "ValidationError"): Unvalidated,
+    (400, "InvalidRequest"): Unvalidated,
     (403, "ExtensionError"): MailboxUnavailable,
     (404, "ExtensionError"): MailboxUnavailable,
     (404, None): NotFound,
     (409, None): Duplicate,
+    (429, None): Throttled,
 }
 
 # Dataverse gives 412 four meanings; only "the version differs" may be tried again. The code may be empty, which is not
@@ -121,6 +136,9 @@ _TRANSIENT = frozenset({401, 408, 429, 509})
 
 _TABLES = {"graph": _GRAPH, "subscriptions": _SUBSCRIPTIONS, "dataverse": _DATAVERSE}
 
+# "Subscription expiration can only be 10070 minutes in the future."
+_LIFETIME = re.compile(rb"expiration[^\"\d]{1,60}(\d{2,6}) minutes", re.IGNORECASE)
+
 _CURES: Mapping[str, str] = {
     "0x80072560": "add the app as an application user of the environment",
     "0x80040220": "give the application user's role the missing privilege",
@@ -128,6 +146,7 @@ _CURES: Mapping[str, str] = {
     "0x8006088d": "the table needs optimistic concurrency",
     "ErrorAccessDenied": "is the mailbox in the app's access policy, with Calendars.Read?",
     "InvalidAuthenticationToken": "is the identity allowed, and the clock right?",
+    "ValidationError": "can Graph reach NOTIFICATION_URL, and does the app answer there within ten seconds?",
 }
 
 
@@ -154,7 +173,7 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
     if code is not None and code in _CURES:
         text += f" ({_CURES[code]})"
     # The one text of a service that is read: only it tells what would be allowed.
-    allowed = re.search(rb"(\d{2,6}) minutes", body) if (service, status) == ("subscriptions", 400) else None
+    allowed = _LIFETIME.search(body) if (service, status) == ("subscriptions", 400) else None
     if allowed is not None:
         raise LifetimeRefused(text, int(allowed[1]))
     error = named(service, status, code)

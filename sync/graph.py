@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,8 @@ from sync.model import Event, EventType, Span, Subscription
 from sync.notifications import build_client_state
 from sync.retry import short_waits
 from sync.roster import CHANGE_TYPES, resource_of
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 """Seconds. Creating a subscription takes as long as the handshake, for which Graph waits ten."""
@@ -79,10 +82,10 @@ class Transport:
         """The answer's JSON, None if it has none. Raises: what ``errors.check`` names, Misconfigured without token."""
         async for attempt in short_waits():
             with attempt:
-                return await self._send_once(service, request)
+                return await self.send_once(service, request)
         raise AssertionError("unreachable")  # pragma: no cover
 
-    async def _send_once(self, service: Service, request: RequestInformation) -> Any:
+    async def send_once(self, service: Service, request: RequestInformation) -> Any:
         request.add_request_options([ResponseHandlerOption(NativeResponseHandler())])
         try:
             response: Any = await self._adapter.send_primitive_async(request, "bytes", {})
@@ -209,7 +212,10 @@ class GraphEvents:
 
 
 class GraphSubscriptions:
-    """The app registration's subscriptions to the events of mailboxes; *url* is where they are to notify."""
+    """The app registration's subscriptions to the events of mailboxes; *url* is where they are to notify.
+
+    A write is sent once: all writes share one limit, so it is pacing.py that waits and tries again.
+    """
 
     def __init__(self, transport: Transport, url: str, client_state_key: str) -> None:
         self._transport = transport
@@ -217,13 +223,20 @@ class GraphSubscriptions:
         self._key = client_state_key
 
     async def list(self) -> Sequence[Subscription]:
-        """All of them, those of other deployments included; a page may be empty and still name a next one."""
+        """All of them, those of other deployments included; a page may be empty and still name a next one.
+
+        One that cannot be read is left out: whoever made it, it must not keep the others from their renewal.
+        """
         builder = self._transport.client.subscriptions
         found: list[Subscription] = []
         request = builder.to_get_request_information()
         while True:
             page = await self._transport.send("subscriptions", request)
-            found += [parse_subscription(item) for item in _items(page)]
+            for item in _items(page):
+                try:
+                    found.append(parse_subscription(item))
+                except Malformed as error:
+                    log.warning("subscription left out reason=%r", str(error))
             if "@odata.nextLink" not in page:
                 return found
             request = builder.with_url(page["@odata.nextLink"]).to_get_request_information()
@@ -243,7 +256,7 @@ class GraphSubscriptions:
             client_state=build_client_state(self._key, mailbox),
         )
         builder = self._transport.client.subscriptions
-        await self._transport.send(
+        await self._transport.send_once(
             "subscriptions", builder.to_post_request_information(body, _configured(None, _IMMUTABLE))
         )
 
@@ -251,13 +264,13 @@ class GraphSubscriptions:
         """Source: Graph, "Update subscription"; it also renews the authorization."""
         builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
         body = SubscriptionBody(expiration_date_time=expires)
-        await self._transport.send("subscriptions", builder.to_patch_request_information(body))
+        await self._transport.send_once("subscriptions", builder.to_patch_request_information(body))
 
     async def delete(self, subscription_id: str) -> None:
         """Source: Graph, "Delete subscription"; one that is gone already is fine."""
         builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
         with suppress(NotFound):
-            await self._transport.send("subscriptions", builder.to_delete_request_information())
+            await self._transport.send_once("subscriptions", builder.to_delete_request_information())
 
 
 def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event:

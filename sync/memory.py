@@ -1,6 +1,6 @@
 """What runs of the roster remember, in a table of the app's storage account.
 
-A table that cannot be reached is as good as an empty one: losing it costs tries, nothing else.
+A table that cannot be reached is as good as an empty one: losing it costs tries, and what operators are shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from sync.roster import LastRun, Trouble, next_trouble
 log = logging.getLogger(__name__)
 
 TABLE = "roster"
+
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
 _OPTIONS: dict[str, Any] = {"retry_total": 1, "connection_timeout": 2, "read_timeout": 5}
 
@@ -42,15 +44,17 @@ class RosterTable:
         found = {}
         with _forgiven("read"):
             async for entity in self._table.query_entities("PartitionKey eq 'trouble'"):
-                found[entity["RowKey"]] = _trouble(entity)
+                trouble = _trouble(entity)
+                if trouble is not None:
+                    found[trouble.mailbox] = trouble
         return found
 
-    async def remember(self, mailbox: str, reason: str, now: datetime) -> None:
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
         with _forgiven("written"):
             before = None
             with suppress(ResourceNotFoundError):
                 before = _trouble(await self._table.get_entity("trouble", mailbox))
-            trouble = next_trouble(mailbox, reason, before, now)
+            trouble = next_trouble(mailbox, reason, before, now, rarely)
             await self._put(
                 {
                     "PartitionKey": "trouble",
@@ -69,7 +73,8 @@ class RosterTable:
     async def last_run(self) -> LastRun | None:
         with _forgiven("read"), suppress(ResourceNotFoundError):
             entity = await self._table.get_entity("run", "last")
-            return LastRun(_moment(entity["at"]), timedelta(minutes=entity["lifetime"]))
+            with suppress(*_UNREADABLE):
+                return LastRun(_moment(entity["at"]), timedelta(minutes=entity["lifetime"]))
         return None
 
     async def ran(self, run: LastRun) -> None:
@@ -99,10 +104,12 @@ def _forgiven(what: str) -> Iterator[None]:
         log.warning("the roster's table could not be %s error=%s", what, type(error).__name__)
 
 
-def _trouble(entity: Mapping[str, Any]) -> Trouble:
-    return Trouble(
-        entity["RowKey"], entity["reason"], _moment(entity["since"]), entity["tries"], _moment(entity["next_try"])
-    )
+def _trouble(entity: Mapping[str, Any]) -> Trouble | None:
+    """None if somebody else wrote it, or another version of this app."""
+    with suppress(*_UNREADABLE):
+        since, next_try = _moment(entity["since"]), _moment(entity["next_try"])
+        return Trouble(entity["RowKey"], str(entity["reason"]), since, int(entity["tries"]), next_try)
+    return None
 
 
 def _moment(value: datetime) -> datetime:

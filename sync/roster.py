@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from urllib.parse import unquote, urlsplit
 
 from sync.model import Subscription
 
@@ -60,15 +61,25 @@ class Deployment:
         Source: Graph, "Update subscription".
         """
         return (
-            subscription.notification_url == self.url
-            and subscription.lifecycle_url == self.url
+            _is_same_url(subscription.notification_url, self.url)
+            and _is_same_url(subscription.lifecycle_url, self.url)
             and subscription.change_types == CHANGE_TYPES
         )
 
 
+def _is_same_url(one: str | None, other: str) -> bool:
+    """Whether both lead to the same place, however they are encoded; Graph does not say that it keeps the spelling."""
+    return one is not None and _read_url(one) == _read_url(other)
+
+
+def _read_url(url: str) -> tuple[str, str, str, str]:
+    scheme, netloc, path, query, _ = urlsplit(url)
+    return scheme, netloc.lower(), unquote(path), unquote(query)
+
+
 @dataclass(frozen=True)
 class Trouble:
-    """Why a mailbox could not be subscribed, and when to try again."""
+    """Why a mailbox could not be subscribed, or its subscription not be renewed, and when to try again."""
 
     mailbox: str
     reason: str
@@ -104,6 +115,8 @@ class Plan:
     """Why the plan must not be carried out without a person's word."""
     elsewhere: frozenset[str] = frozenset()
     """Wanted mailboxes that another deployment is subscribed to; Graph may not allow a second subscription."""
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    """What went wrong the last time with wanted mailboxes, whatever is planned for them now."""
 
     @property
     def wanted(self) -> int:
@@ -122,7 +135,7 @@ def plan_roster(
 
     An expired subscription may still be listed for a while, it counts as absent.
     """
-    mailboxes = sorted(set(wanted))
+    mailboxes, known = sorted(set(wanted)), troubles or {}
     ours: dict[str, list[Subscription]] = {}
     elsewhere: set[str] = set()
     for subscription in present:
@@ -138,13 +151,13 @@ def plan_roster(
     replace, renew, keep = [], [], []
     for mailbox in mailboxes:
         if mailbox not in ours:
-            trouble = (troubles or {}).get(mailbox)
+            trouble = known.get(mailbox)
             if trouble is not None and trouble.next_try > now:
                 wait.append(trouble)
             else:
                 create.append(mailbox)
             continue
-        best, *others = sorted(ours[mailbox], key=lambda held: (deployment.is_right(held), held.expires), reverse=True)
+        best, *others = sorted(ours[mailbox], key=lambda held: _worth(held, deployment), reverse=True)
         spare += others
         if not deployment.is_right(best):
             replace.append((mailbox, best))
@@ -155,7 +168,7 @@ def plan_roster(
     leave = [(mailbox, held) for mailbox in sorted(ours.keys() - set(mailboxes)) for held in ours[mailbox]]
     return Plan(
         create=tuple(create),
-        replace=tuple(replace),
+        replace=tuple(sorted(replace, key=lambda held: held[1].expires)),
         renew=tuple(sorted(renew, key=lambda held: held[1].expires)),
         keep=tuple(keep),
         wait=tuple(wait),
@@ -163,7 +176,13 @@ def plan_roster(
         leave=tuple(leave),
         refusal=_refusal(len({mailbox for mailbox, _ in leave}), len(ours)),
         elsewhere=frozenset(elsewhere).intersection(mailboxes),
+        troubles={mailbox: known[mailbox] for mailbox in mailboxes if mailbox in known},
     )
+
+
+def _worth(held: Subscription, deployment: Deployment) -> tuple[bool, bool, datetime, str]:
+    """Which of several is kept; the id decides in the end, so that two runs do not delete each other's choice."""
+    return deployment.is_right(held), held.change_types >= CHANGE_TYPES, held.expires, held.id
 
 
 def _renewed_below(subscription: Subscription, lifetime: timedelta) -> timedelta:
@@ -182,11 +201,17 @@ def _refusal(leavers: int, subscribed: int) -> str | None:
     return f"{leavers} of {subscribed} mailboxes are not wanted any more; if that is so, say it by command"
 
 
-def next_trouble(mailbox: str, reason: str, before: Trouble | None, now: datetime) -> Trouble:
-    """What to remember of a mailbox that could not be subscribed: tried again after an hour, doubling to a day."""
-    tries = before.tries + 1 if before else 1
-    wait = min(timedelta(hours=2.0 ** min(tries - 1, 5)), timedelta(days=1))
-    return Trouble(mailbox, reason, before.since if before else now, tries, now + wait)
+def next_trouble(mailbox: str, reason: str, before: Trouble | None, now: datetime, rarely: bool) -> Trouble:
+    """What to remember of a mailbox that went wrong.
+
+    Where it is the mailbox that refuses, it is tried *rarely*: after an hour, doubling to a day, and a little less, so
+    that the timer's run of that hour finds it due. All else is tried again by each run, and not counted as a refusal.
+    """
+    since, tries = (before.since, before.tries) if before else (now, 0)
+    if not rarely:
+        return Trouble(mailbox, reason, since, tries, now)
+    wait = min(timedelta(hours=2.0 ** min(tries, 5)), timedelta(days=1)) - timedelta(minutes=15)
+    return Trouble(mailbox, reason, since, tries + 1, now + wait)
 
 
 def mailbox_of(subscription: Subscription) -> str | None:

@@ -14,8 +14,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-from aiolimiter import AsyncLimiter
-
 from sync.errors import (
     Duplicate,
     LifetimeRefused,
@@ -23,31 +21,39 @@ from sync.errors import (
     Malformed,
     Misconfigured,
     NotFound,
+    Paused,
     Refused,
     SyncError,
     Transient,
     Unagreed,
+    Unvalidated,
 )
 from sync.model import LifecycleNotification, Subscription
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
+from sync.pacing import Pace
 from sync.parking import Queues, park, put_back
-from sync.roster import LIFETIME, Deployment, LastRun, Plan, Trouble, plan_roster
-from sync.sweep import Difference
+from sync.roster import LIFETIME, Deployment, LastRun, Plan, Trouble, mailbox_of, plan_roster
+from sync.sweep import MAILBOXES_PER_SECOND, Difference
 
 log = logging.getLogger(__name__)
-
-WRITES = 900
-WRITES_WITHIN = 20.0
-"""Writes to subscriptions in so many seconds. Graph allows one app 1,000 in a tenant. Source: "Throttling limits"."""
 
 CONCURRENCY = 16
 """Each creation calls the app back twice, for the handshake, before it is answered."""
 
-TRIES = 4
-"""Of one write in one run while Graph throttles or is not to be reached."""
-
 BUDGET = 480.0
 """Seconds after which a run begins nothing more; the next one goes on where it stopped."""
+
+PATIENCE = 20.0
+"""Seconds that a lifecycle notification may wait for its turn; after that its message is put back on the queue."""
+
+UNVALIDATED_IN_A_ROW = 20
+"""Failed handshakes after which a run gives up: the app cannot be reached, by whatever mailbox."""
+
+URGENT = timedelta(days=1)
+"""A subscription with less life than this is renewed before missing ones are created."""
+
+SHORTEST = timedelta(hours=2)
+"""No lifetime below this is agreed to: half of it has to be more than the time between two runs."""
 
 RENEWED_LATELY = timedelta(minutes=10)
 """Within this time of a renewal a reauthorization is not to be asked for, and is not needed either.
@@ -55,8 +61,11 @@ RENEWED_LATELY = timedelta(minutes=10)
 Source: Graph, "Reduce missing subscriptions and change notifications".
 """
 
+WANTED_LATELY, UNWANTED_LATELY = timedelta(minutes=10), timedelta(seconds=30)
+"""How long it is believed that a mailbox is wanted, or is not: one that just came is subscribed and swept at once."""
+
 SWEEP_AFTER = 60.0
-"""Seconds from a new subscription to the sweep for what happened before it."""
+"""Seconds from before a creation is sent to the sweep for what happened until then; it takes less to be answered."""
 
 OUTAGE = timedelta(hours=3)
 """A timer that runs each hour and has not for so long was away; so were the answers to Graph."""
@@ -67,10 +76,10 @@ class Subscriptions(Protocol):
         """Raises: Transient, Refused."""
 
     async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
-        """Raises: Duplicate, LifetimeRefused, MailboxUnavailable, Transient, Refused."""
+        """Raises: Duplicate, LifetimeRefused, Unvalidated, MailboxUnavailable, Transient, Refused."""
 
     async def renew(self, subscription_id: str, expires: datetime) -> None:
-        """Raises: NotFound, LifetimeRefused, MailboxUnavailable, Transient, Refused."""
+        """Raises: NotFound, LifetimeRefused, Unvalidated, MailboxUnavailable, Transient, Refused."""
 
     async def delete(self, subscription_id: str) -> None:
         """Raises: Transient, Refused."""
@@ -81,8 +90,8 @@ class Memory(Protocol):
 
     async def troubles(self) -> Mapping[str, Trouble]: ...
 
-    async def remember(self, mailbox: str, reason: str, now: datetime) -> None:
-        """One more try of *mailbox* has failed."""
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
+        """One more try of *mailbox* has failed; *rarely* says how soon the next one is worth while."""
 
     async def forget(self, mailbox: str) -> None: ...
 
@@ -97,12 +106,16 @@ class Report:
 
     wanted: int = 0
     created: int = 0
+    adopted: int = 0
+    """Somebody else had created them, another run most likely."""
     replaced: int = 0
     renewed: int = 0
     deleted: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     left: int = 0
     was_away: bool = False
+    queued_sweeps: int = 0
+    """Of all mailboxes, because the app was away."""
 
 
 @dataclass
@@ -116,31 +129,33 @@ class Keeper:
     queues: Queues
     now: Callable[[], datetime]
     sweep: Callable[[str], Awaitable[Sequence[Difference]]]
+    sweep_all: Callable[[], Awaitable[int]]
     lifetime: timedelta = LIFETIME
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     progress: Callable[[int, int], None] = lambda done, of: None
 
     def __post_init__(self) -> None:
-        self._pace = AsyncLimiter(WRITES, WRITES_WITHIN)
-        self._pause_until = 0.0
+        self._pace = Pace(self.sleep)
         self._renewed: dict[str, datetime] = {}
-        self._troubled: frozenset[str] = frozenset()
+        self.troubled: frozenset[str] = frozenset()
+        """When the plan was made."""
         self._wanted_lately: tuple[datetime, frozenset[str]] | None = None
 
     async def plan(self) -> Plan:
         """What a run would do now. Raises: Transient, Refused if mailboxes or subscriptions cannot be listed."""
         wanted, present, troubles = await asyncio.gather(
-            self.wanted(), self.subscriptions.list(), self.memory.troubles()
+            self._read_wanted(), self.subscriptions.list(), self.memory.troubles()
         )
-        self._troubled = frozenset(troubles)
+        self.troubled = frozenset(troubles)
         return plan_roster(wanted, present, self.deployment, self.now(), troubles, self.lifetime)
 
     async def keep(self, leavers_agreed: bool = False) -> Report:
-        """Carry out the plan, each mailbox's trouble its own.
+        """Carry out the plan, each mailbox's trouble its own; after an outage, have all mailboxes swept.
 
         Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed, with nothing changed, if
         too many mailboxes are to be left and nobody *agreed* to it.
         """
+        deadline = _clock() + BUDGET
         began, last = self.now(), await self.memory.last_run()
         if last is not None:
             self.lifetime = min(self.lifetime, last.lifetime)
@@ -148,168 +163,286 @@ class Keeper:
         if plan.refusal is not None and not leavers_agreed:
             raise Unagreed(f"roster: {plan.refusal}")
         report = Report(wanted=plan.wanted, was_away=last is not None and began - last.at > OUTAGE)
-        await self._carry_out(plan, report)
+        await _Run(self, plan, report, deadline).carry_out()
+        if report.was_away:
+            log.warning("the app was away: all mailboxes are swept")
+            report.queued_sweeps = await self.sweep_all()
+        # Last of all: a run that did not come to its end has not been.
         await self.memory.ran(LastRun(began, self.lifetime))
         log.info(
-            "roster wanted=%d created=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
-            *(report.wanted, report.created, report.replaced, report.renewed, report.deleted),
+            "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
+            *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),
             *(len(plan.wait), len(report.failed), report.left),
         )
         return report
 
     async def follow(self, notification: LifecycleNotification) -> None:
-        """Do what a lifecycle notification asks for; repeats are harmless.
+        """Do what a lifecycle notification asks for; repeats are harmless, and leavers are left alone.
 
         Source: Graph, "Reduce missing subscriptions and change notifications": a renewal reauthorizes as well.
         """
+        mailbox, until = notification.mailbox, _clock() + PATIENCE
         match notification:
             case LifecycleNotification(event="reauthorizationRequired", subscription_id=str(subscription_id)):
-                renewed = self._renewed.get(subscription_id)
-                if renewed is None or self.now() - renewed > RENEWED_LATELY:
-                    await self._renew_or_create(notification.mailbox, subscription_id)
+                await self.remembering(mailbox, partial(self._reauthorize, mailbox, subscription_id, until))
             case LifecycleNotification(event="subscriptionRemoved"):
-                await self._create_if_wanted(notification.mailbox)
+                await self.remembering(mailbox, partial(self._create_if_wanted, mailbox, until))
             case LifecycleNotification(event="missed"):
-                await self.sweep(notification.mailbox)
+                if await self._is_wanted(mailbox):
+                    await self.sweep(mailbox)
             case _:
-                log.warning("lifecycle event=%s mailbox=%s", notification.event, notification.mailbox)
+                log.warning("lifecycle event=%s mailbox=%s", notification.event, mailbox)
 
-    # --- carrying out a plan ---
-
-    async def _carry_out(self, plan: Plan, report: Report) -> None:
-        """Do all steps of *plan* side by side, the most urgent first, as long as the budget lasts."""
-        steps = self._steps(plan, report)
-        left = iter(steps)
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + BUDGET
-        done = 0
-
-        async def work() -> None:
-            nonlocal done
-            for mailbox, act in left:
-                if clock() > deadline:
-                    report.left += 1
-                    continue
-                await self._attempt(mailbox, act, report)
-                done += 1
-                self.progress(done, len(steps))
-
-        await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
-
-    def _steps(self, plan: Plan, report: Report) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
-        async def create(mailbox: str) -> None:
-            await self._create(mailbox, mailbox in plan.elsewhere)
-            report.created += 1
-
-        async def replace_(mailbox: str, old: Subscription) -> None:
-            await self._replace(mailbox, old)
-            report.replaced += 1
-
-        async def renew(mailbox: str, held: Subscription) -> None:
-            await self._renew_or_create(mailbox, held.id)
-            report.renewed += 1
-
-        async def delete(held: Subscription) -> None:
-            await self._write(lambda: self.subscriptions.delete(held.id))
-            report.deleted += 1
-
-        return [
-            *((mailbox, partial(create, mailbox)) for mailbox in plan.create),
-            *((mailbox, partial(renew, mailbox, held)) for mailbox, held in plan.renew),
-            *((mailbox, partial(replace_, mailbox, held)) for mailbox, held in plan.replace),
-            *((held.resource, partial(delete, held)) for held in plan.spare),
-            *((mailbox, partial(delete, held)) for mailbox, held in plan.leave),
-        ]
-
-    async def _attempt(self, mailbox: str, act: Callable[[], Awaitable[None]], report: Report) -> None:
-        """One step; what goes wrong with it is noted, and remembered if another try would give the same."""
+    async def _reauthorize(self, mailbox: str, subscription_id: str, until: float) -> None:
+        renewed = self._renewed.get(subscription_id)
+        if renewed is not None and self.now() - renewed <= RENEWED_LATELY:
+            return
         try:
-            await act()
-        except Misconfigured:
-            raise  # nobody's own trouble: it would be that of all
-        except SyncError as error:
-            report.failed[mailbox] = str(error)
-            log.error("subscription not kept mailbox=%s reason=%r", mailbox, str(error))
+            await self.renew(subscription_id, until)
+        except NotFound:
+            await self._create_if_wanted(mailbox, until)
 
-    async def _create(self, mailbox: str, is_elsewhere: bool = False) -> None:
+    async def _create_if_wanted(self, mailbox: str, until: float) -> None:
+        if not await self._is_wanted(mailbox):
+            log.info("subscription not wanted any more mailbox=%s", mailbox)
+            return
+        try:
+            await self.create(mailbox, until)
+        except Duplicate:
+            log.info("subscription exists already mailbox=%s", mailbox)
+
+    async def _is_wanted(self, mailbox: str) -> bool:
+        if self._wanted_lately is not None:
+            read, wanted = self._wanted_lately
+            if self.now() - read <= (WANTED_LATELY if mailbox in wanted else UNWANTED_LATELY):
+                return mailbox in wanted
+        return mailbox in await self._read_wanted()
+
+    async def _read_wanted(self) -> Sequence[str]:
+        read, wanted = self.now(), await self.wanted()
+        self._wanted_lately = read, frozenset(wanted)
+        return wanted
+
+    # --- single steps; *until* is a time of the event loop's, beyond which nothing is waited for ---
+
+    async def create(self, mailbox: str, until: float, sweep_after: float = SWEEP_AFTER) -> None:
         """Subscribe, and have what happened before that swept.
 
-        The sweep is queued first, so that no crash can come between. What another run has subscribed meanwhile is
-        adopted: if it should not be right, the next run sees that.
+        The sweep is queued first, so that no crash can come between, and again if the creation has to wait so long
+        that the sweep may come before it. Raises: Duplicate, and what else ``Subscriptions.create`` does.
         """
-        swept = LifecycleNotification(mailbox, None, "missed")
-        await self.queues.send(LIFECYCLE, [build_lifecycle_message(swept)], hidden=SWEEP_AFTER)
-        try:
-            await self._subscribe(mailbox)
-        except Duplicate as error:
-            if is_elsewhere:
-                await self.memory.remember(mailbox, "another deployment of this app is subscribed", self.now())
-                raise Refused(f"another deployment of this app is subscribed: {error}") from None
-            log.info("subscription exists already mailbox=%s", mailbox)
-        except Refused as error:
-            await self.memory.remember(mailbox, str(error), self.now())
-            raise
-        if mailbox in self._troubled:
-            await self.memory.forget(mailbox)
+        queued: float | None = None
 
-    async def _create_if_wanted(self, mailbox: str) -> None:
-        now = self.now()
-        if self._wanted_lately is None or now - self._wanted_lately[0] > RENEWED_LATELY:
-            self._wanted_lately = now, frozenset(await self.wanted())
-        if mailbox in self._wanted_lately[1]:
-            await self._create(mailbox)
+        async def create(expires: datetime) -> None:
+            nonlocal queued
+            if queued is None or _clock() - queued > sweep_after / 2:
+                swept = LifecycleNotification(mailbox, None, "missed")
+                await self.queues.send(LIFECYCLE, [build_lifecycle_message(swept)], hidden=sweep_after)
+                queued = _clock()
+            await self.subscriptions.create(mailbox, expires)
 
-    async def _subscribe(self, mailbox: str, beside: Subscription | None = None) -> None:
-        await self._live_as_long_as_allowed(lambda expires: self.subscriptions.create(mailbox, expires, beside))
+        await self._live_as_long_as_allowed(create, until)
 
-    async def _replace(self, mailbox: str, old: Subscription) -> None:
+    async def replace(self, mailbox: str, old: Subscription, until: float, sweep_after: float = SWEEP_AFTER) -> None:
         """The new one first, then the old one goes; repeated notifications in between are harmless.
 
         Where Graph takes the second for a duplicate, the old one goes first, and the gap is swept.
         """
         try:
-            await self._subscribe(mailbox, beside=old)
+            await self._live_as_long_as_allowed(
+                lambda expires: self.subscriptions.create(mailbox, expires, beside=old), until
+            )
         except Duplicate:
-            await self._write(lambda: self.subscriptions.delete(old.id))
-            await self._create(mailbox)
+            await self.delete(old, until)
+            await self.create(mailbox, until, sweep_after)
         else:
-            await self._write(lambda: self.subscriptions.delete(old.id))
+            await self.delete(old, until)
 
-    async def _renew_or_create(self, mailbox: str, subscription_id: str) -> None:
+    async def renew(self, subscription_id: str, until: float) -> None:
+        """Give it its whole lifetime again. Raises: NotFound, and what else ``Subscriptions.renew`` does."""
+        now = self.now()
+        # Noted before, because repeats come side by side.
+        self._renewed = {id: at for id, at in self._renewed.items() if now - at <= RENEWED_LATELY}
+        self._renewed[subscription_id] = now
         try:
-            await self._live_as_long_as_allowed(lambda expires: self.subscriptions.renew(subscription_id, expires))
+            await self._live_as_long_as_allowed(
+                lambda expires: self.subscriptions.renew(subscription_id, expires), until
+            )
+        except BaseException:
+            self._renewed.pop(subscription_id, None)
+            raise
+
+    async def delete(self, held: Subscription, until: float) -> None:
+        await self._pace.run(lambda: self.subscriptions.delete(held.id), until)
+
+    async def remembering(self, mailbox: str, act: Callable[[], Awaitable[None]]) -> None:
+        """Do *act*, and note for operators and later runs what goes wrong with *mailbox*, or that it is well again.
+
+        Raises: what *act* does.
+        """
+        try:
+            await act()
+        except (Paused, Misconfigured):
+            raise  # nobody's own trouble: it would be that of all
+        except (Transient, Unvalidated) as error:
+            await self.memory.remember(mailbox, str(error), self.now(), rarely=False)
+            raise
+        except SyncError as error:
+            await self.memory.remember(mailbox, str(error), self.now(), rarely=True)
+            raise
+        if mailbox in self.troubled:
+            await self.memory.forget(mailbox)
+
+    async def _live_as_long_as_allowed(self, write: Callable[[datetime], Awaitable[None]], until: float) -> None:
+        """*write* with the expiration asked for; if that is refused, with what is allowed, from then on."""
+        asked = self.lifetime
+        try:
+            await self._pace.run(lambda: write(self.now() + asked), until)
+        except LifetimeRefused as error:
+            allowed = timedelta(minutes=error.minutes - 5)
+            if not SHORTEST <= allowed < asked:
+                raise
+            if allowed < self.lifetime:
+                log.warning("subscriptions live for %d minutes at most here", error.minutes)
+                self.lifetime = allowed
+            await self._pace.run(lambda: write(self.now() + self.lifetime), until)
+
+
+class _Run:
+    """One plan carried out, all its steps side by side, the most urgent first, as long as there is time."""
+
+    def __init__(self, keeper: Keeper, plan: Plan, report: Report, deadline: float) -> None:
+        self._keeper = keeper
+        self._plan = plan
+        self._report = report
+        self._deadline = deadline
+        self._unvalidated = 0
+        self._adopted: set[str] = set()
+
+    async def carry_out(self) -> None:
+        steps = self._steps()
+        left, done = iter(steps), 0
+
+        async def work() -> None:
+            nonlocal done
+            for mailbox, act in left:
+                await self._attempt(mailbox, act)
+                done += 1
+                self._keeper.progress(done, len(steps))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(CONCURRENCY):
+                    group.create_task(work())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        await self._look_after_adopted()
+        await self._forget_troubles()
+
+    async def _attempt(self, mailbox: str, act: Callable[[], Awaitable[None]]) -> None:
+        """One step, if there is time for it; what goes wrong with it is noted, and goes no further.
+
+        Raises: Misconfigured, which would be the trouble of all.
+        """
+        report = self._report
+        if _clock() > self._deadline or self._unvalidated >= UNVALIDATED_IN_A_ROW:
+            report.left += 1
+            return
+        try:
+            await self._keeper.remembering(mailbox, act)
+        except Misconfigured:
+            raise
+        except Paused:
+            report.left += 1
+            return
+        except SyncError as error:
+            report.failed[mailbox] = str(error)
+            log.error("subscription not kept mailbox=%s reason=%r", mailbox, str(error))
+            self._unvalidated = self._unvalidated + 1 if isinstance(error, Unvalidated) else 0
+        else:
+            self._unvalidated = 0
+
+    def _steps(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        plan, soon = self._plan, self._keeper.now() + URGENT
+        spare: dict[str, list[Subscription]] = {}
+        for held in plan.spare:
+            spare.setdefault(mailbox_of(held) or "", []).append(held)
+        # Theirs go first, or the new one might be taken for a duplicate of what is about to go.
+        replaced = [(mailbox, (held, spare.pop(mailbox, []))) for mailbox, held in plan.replace]
+        urgent = [(mailbox, held) for mailbox, held in plan.renew if held.expires <= soon]
+        return [
+            *((mailbox, partial(self._renew, mailbox, held)) for mailbox, held in urgent),
+            *((mailbox, partial(self._create, mailbox)) for mailbox in plan.create),
+            *((mailbox, partial(self._renew, mailbox, held)) for mailbox, held in plan.renew[len(urgent) :]),
+            *((mailbox, partial(self._replace, mailbox, *which)) for mailbox, which in replaced),
+            *((mailbox, partial(self._delete, held)) for mailbox, others in spare.items() for held in others),
+            *((mailbox, partial(self._delete, held)) for mailbox, held in plan.leave),
+        ]
+
+    async def _create(self, mailbox: str) -> None:
+        """What another run has subscribed meanwhile is adopted: if it should not be right, the next run sees that."""
+        try:
+            await self._keeper.create(mailbox, self._deadline, self._sweep_after())
+        except Duplicate as error:
+            if mailbox in self._plan.elsewhere:
+                raise Refused(f"another deployment of this app is subscribed: {error}") from None
+            self._adopt(mailbox)
+        else:
+            self._report.created += 1
+
+    async def _renew(self, mailbox: str, held: Subscription) -> None:
+        try:
+            await self._keeper.renew(held.id, self._deadline)
         except NotFound:
             await self._create(mailbox)
         else:
-            self._renewed[subscription_id] = self.now()
+            self._report.renewed += 1
 
-    async def _live_as_long_as_allowed(self, write: Callable[[datetime], Awaitable[None]]) -> None:
-        """*write* with the expiration asked for; if that is refused, with what is allowed, from then on."""
+    async def _replace(self, mailbox: str, old: Subscription, others: Sequence[Subscription]) -> None:
+        for other in others:
+            await self._delete(other)
         try:
-            await self._write(lambda: write(self.now() + self.lifetime))
-        except LifetimeRefused as error:
-            allowed = timedelta(minutes=error.minutes - 5)
-            if allowed >= self.lifetime:
-                raise
-            log.warning("subscriptions live for %d minutes at most here", error.minutes)
-            self.lifetime = allowed
-            await self._write(lambda: write(self.now() + self.lifetime))
+            await self._keeper.replace(mailbox, old, self._deadline, self._sweep_after())
+        except Duplicate:
+            self._adopt(mailbox)
+        else:
+            self._report.replaced += 1
 
-    async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
-        """One write within Graph's limits; when it throttles, all writes of the run wait."""
-        for attempt in range(1, TRIES + 1):
-            loop = asyncio.get_running_loop()
-            while (pause := self._pause_until - loop.time()) > 0:
-                await self.sleep(pause)
-            async with self._pace:
-                try:
-                    return await write()
-                except Transient as error:
-                    if attempt == TRIES:
-                        raise
-                    if error.retry_after is not None:
-                        self._pause_until = max(self._pause_until, loop.time() + error.retry_after)
-        return None
+    async def _delete(self, held: Subscription) -> None:
+        await self._keeper.delete(held, self._deadline)
+        self._report.deleted += 1
+
+    def _adopt(self, mailbox: str) -> None:
+        log.info("subscription exists already mailbox=%s", mailbox)
+        self._adopted.add(mailbox)
+        self._report.adopted += 1
+
+    def _sweep_after(self) -> float:
+        """The sweeps of many new subscriptions are spread like those of the nightly one."""
+        return SWEEP_AFTER + (self._report.created + self._report.replaced) / MAILBOXES_PER_SECOND
+
+    async def _look_after_adopted(self) -> None:
+        """What Graph calls a duplicate has to be in its list, or nobody would know that a mailbox is silent."""
+        if not self._adopted:
+            return
+        keeper = self._keeper
+        ours = {mailbox_of(each) for each in await keeper.subscriptions.list() if keeper.deployment.owns(each)}
+        for mailbox in sorted(self._adopted - ours):
+            reason = "Graph says that it is subscribed already, but does not list that subscription"
+            self._report.failed[mailbox] = reason
+            log.error("subscription not kept mailbox=%s reason=%r", mailbox, reason)
+            await keeper.memory.remember(mailbox, reason, keeper.now(), rarely=True)
+
+    async def _forget_troubles(self) -> None:
+        """Those of mailboxes that are well, by whomever, or not wanted any more."""
+        plan = self._plan
+        changing = {mailbox for mailbox, _ in (*plan.renew, *plan.replace)}
+        for mailbox in self._keeper.troubled - changing.union(plan.create, (trouble.mailbox for trouble in plan.wait)):
+            await self._keeper.memory.forget(mailbox)
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def process_lifecycle(
@@ -328,7 +461,7 @@ async def process_lifecycle(
         await follow(notification)
     except MailboxUnavailable as error:
         log.warning("mailbox unavailable mailbox=%s reason=%r", notification.mailbox, str(error))
-    except (Transient, Misconfigured) as error:
+    except (Transient, Misconfigured, Unvalidated) as error:
         again = replace(notification, attempt=notification.attempt + 1)
         await put_back(queues, LIFECYCLE, build_lifecycle_message(again), again.attempt, error)
     except (Refused, Malformed) as error:

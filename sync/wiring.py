@@ -81,11 +81,7 @@ async def process_lifecycle(message: bytes) -> None:
 
 
 async def renew_subscriptions() -> None:
-    parts = await _parts()
-    report = await parts.keeper.keep()
-    if report.was_away:
-        log.warning("the app was away: all mailboxes are swept")
-        await parts.sweeper.sweep_all()
+    await (await _parts()).keeper.keep()
 
 
 async def sweep() -> None:
@@ -165,7 +161,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     )
     subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
     sweeper = Sweeper(wanted, events, bookings, queues, _now)
-    keeper = Keeper(wanted, subscriptions, deployment, memory, queues, _now, sweeper.sweep)
+    keeper = Keeper(wanted, subscriptions, deployment, memory, queues, _now, sweeper.sweep, sweeper.sweep_all)
     return Parts(Processor(events, bookings, _now), keeper, sweeper, queues, (to_graph, to_dataverse, memory))
 
 
@@ -175,6 +171,8 @@ def _memory(settings: Settings) -> RosterTable:
     if settings.storage:
         return RosterTable.of_connection_string(settings.storage)
     url = settings.storage_table_url or f"https://{settings.storage_account}.table.core.windows.net"
+    if settings.storage_queue_url and not (settings.storage_table_url or settings.storage_account):
+        url = settings.storage_queue_url.replace(".queue.", ".table.")
     return RosterTable.of_identity(url, _credential(False, settings.storage_client_id))
 
 

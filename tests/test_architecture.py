@@ -17,9 +17,13 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
     "commands": {"errors", "notifications", "poison", "rows", "sweep", "terminal", "wiring"},
-    "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "model", "settings", "storage", "subscribing"},
+    "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "memory", "model", "roster", "settings"}
+    | {"storage", "subscribing", "sweep"},
     "handlers": {"decide", "errors", "model", "notifications", "parking"},
-    "subscribing": {"errors", "model", "notifications", "parking", "roster"},
+    "subscribing": {"errors", "model", "notifications", "pacing", "parking", "roster", "sweep"},
+    "sweep": {"decide", "model", "notifications", "parking"},
+    "memory": {"roster"},
+    "pacing": {"errors"},
     "graph": {"errors", "model", "notifications", "retry", "roster"},
     "dataverse": {"errors", "model", "retry"},
     "rows": {"model", "poison", "roster", "sweep"},
@@ -48,6 +52,8 @@ NEEDS = {
     "dataverse": {"azure.core", "requests"},
     "settings": {"pydantic"},
     "storage": {"azure.core", "azure.storage"},
+    "memory": {"azure.core", "azure.data"},
+    "pacing": {"aiolimiter"},
     "loopback": {"azure.core"},
     "poison": {"azure.core", "azure.storage"},
     "retry": {"tenacity"},

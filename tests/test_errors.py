@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sync.errors import (
     Duplicate,
     InvalidId,
+    LifetimeRefused,
     MailboxUnavailable,
     Malformed,
     Misconfigured,
@@ -21,8 +22,10 @@ from sync.errors import (
     Service,
     Stale,
     SyncError,
+    Throttled,
     Transient,
     UnknownColumn,
+    Unvalidated,
     Withdrawn,
     check,
     parse_retry_after,
@@ -69,8 +72,8 @@ EVENTS = [
 ]
 
 SUBSCRIPTIONS = [
-    pytest.param(400, "ValidationError", Refused, id="a handshake that failed is for a person"),
-    pytest.param(400, "InvalidRequest", Refused, id="a handshake that timed out is for a person"),
+    pytest.param(400, "ValidationError", Unvalidated, id="a handshake that failed is the trouble of all"),
+    pytest.param(400, "InvalidRequest", Unvalidated, id="a handshake that timed out is the trouble of all"),
     pytest.param(400, "ExtensionError", Refused, id="an expiration too far ahead is refused"),
     pytest.param(401, "InvalidAuthenticationToken", Transient, id="a token may just have ended"),
     pytest.param(403, "ExtensionError", MailboxUnavailable, id="a forbidden mailbox is out of reach"),
@@ -79,7 +82,7 @@ SUBSCRIPTIONS = [
     pytest.param(404, "", NotFound, id="a subscription is gone whatever the code"),
     pytest.param(409, "ObjectIdentifierInUse", Duplicate, id="a subscription that exists already is a duplicate"),
     pytest.param(409, "", Duplicate, id="a duplicate is one whatever the code"),
-    pytest.param(429, "TooManyRequests", Transient, id="too many subscriptions at once can wait"),
+    pytest.param(429, "TooManyRequests", Throttled, id="too many subscriptions at once make all of them wait"),
     pytest.param(503, "ExtensionError", Transient, id="stale mailbox information gets fresh"),
 ]
 
@@ -127,6 +130,25 @@ def test_of_bookings(status, code, error):
     assert type(raised("dataverse", status, body(code))) is error
 
 
+def test_a_lifetime_that_is_refused_tells_what_is_allowed():
+    text = "Subscription expiration can only be 10070 minutes in the future."
+    error = raised("subscriptions", 400, body("ExtensionError", text))
+    assert isinstance(error, LifetimeRefused)
+    assert error.minutes == 10_070
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PATCH and reauthorize are less than 10 minutes apart.",
+        "The 'expirationDateTime' is not a date-time.",
+        'Expiration is wrong", "other": "10 minutes',
+    ],
+)
+def test_other_minutes_are_no_lifetime(text):
+    assert type(raised("subscriptions", 400, body("BadRequest", text))) is Refused
+
+
 SERVICES: list[Service] = ["graph", "subscriptions", "dataverse"]
 
 
@@ -147,7 +169,8 @@ def test_a_redirection_is_no_success(service, status):
 @pytest.mark.parametrize("status", [401, 408, 429, 500, 501, 502, 503, 504, 509, 599])
 @pytest.mark.parametrize("content", [b"", HTML, body("")], ids=["no body", "HTML", "an empty code"])
 def test_a_gateways_error_passes(service, status, content):
-    assert type(raised(service, status, content)) is Transient
+    error = raised(service, status, content)
+    assert type(error) is (Throttled if (service, status) == ("subscriptions", 429) else Transient)
 
 
 @pytest.mark.parametrize("content", [b"", HTML, b"{}", b'{"error": null}'], ids=["no body", "HTML", "{}", "null"])

@@ -1,76 +1,332 @@
-"""(wanted, present, now) → which subscriptions to create and renew, case by case."""
+"""(wanted, present, now) → which subscriptions to create, renew, replace, delete, rule by rule."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count, permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync.model import Subscription
-from sync.roster import CHANGE_TYPES, LIFETIME, Plan, mailbox_of, plan_roster, resource_of
+from sync.roster import (
+    CHANGE_TYPES,
+    JITTER,
+    LEAVERS_SHARE,
+    LIFETIME,
+    Deployment,
+    Plan,
+    Trouble,
+    mailbox_of,
+    next_trouble,
+    plan_roster,
+    resource_of,
+)
 from tests.fakes import NOW
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
 BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
-URL = "https://booking-sync.example/api/notifications?code=functionkey"
-FRESH = Subscription("s1", resource_of(ANNA), CHANGE_TYPES, URL, URL, NOW + LIFETIME)
+CLEO = "c1e00000-abcd-4ccc-8ccc-0123456789ab"
+OLD_URL = "https://booking-sync.example/api/notifications?code=functionkey"
+KEY, OTHER_KEY = "k" * 40, "o" * 40
+DATAVERSE, COLUMN = "https://contoso.crm4.dynamics.com", "contoso_outlookeventid"
+US = Deployment.of(OLD_URL, KEY, DATAVERSE, COLUMN)
+OURS = Subscription("s1", resource_of(ANNA), CHANGE_TYPES, US.url, US.url, NOW + LIFETIME)
 HALF = LIFETIME / 2
-SECOND = timedelta(seconds=1)
-
-NOTHING = Plan((), ())
-CREATE = Plan((ANNA,), ())
-RENEW = Plan((), ((ANNA, "s1"),))
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 
 
-def expiring(after: timedelta) -> Subscription:
-    return replace(FRESH, expires=NOW + after)
+def deployed(url: str = OLD_URL, key: str = KEY, dataverse: str = DATAVERSE, column: str = COLUMN) -> Subscription:
+    """Anna's subscription as another deployment, or this one with other settings, made it."""
+    made = Deployment.of(url, key, dataverse, column).url
+    return replace(OURS, notification_url=made, lifecycle_url=made)
+
+
+def expiring(after: timedelta, held: Subscription = OURS) -> Subscription:
+    return replace(held, expires=NOW + after)
+
+
+def plan(present: Iterable[Subscription], *wanted: str, **options: object) -> Plan:
+    return plan_roster(wanted or (ANNA,), present, US, NOW, **options)  # type: ignore[arg-type]
+
+
+def people(number: int) -> list[str]:
+    return [f"{place:08}-0000-4000-8000-000000000000" for place in range(number)]
+
+
+def subscribed(mailboxes: Iterable[str]) -> list[Subscription]:
+    return [replace(OURS, id=f"of {mailbox}", resource=resource_of(mailbox)) for mailbox in mailboxes]
+
+
+# Missing ones, and those that are past half of their life.
 
 
 @pytest.mark.parametrize(
     ("present", "expected"),
     [
-        pytest.param([], CREATE, id="a mailbox without subscription gets one"),
-        pytest.param([FRESH], NOTHING, id="a fresh subscription is left alone"),
-        pytest.param([expiring(HALF)], NOTHING, id="a subscription is left alone at exactly half of its life"),
-        pytest.param([expiring(HALF - SECOND)], RENEW, id="a subscription past half of its life is renewed"),
-        pytest.param([expiring(SECOND)], RENEW, id="a subscription is renewed in its last second"),
-        pytest.param([expiring(timedelta())], CREATE, id="a subscription that ends now counts as absent"),
-        pytest.param([expiring(-SECOND)], CREATE, id="an expired subscription that is still listed counts as absent"),
-        pytest.param([replace(FRESH, notification_url=URL + "2")], CREATE, id="another deployment's is not ours"),
-        pytest.param([replace(FRESH, resource=resource_of(BEN))], CREATE, id="another mailbox's does not help"),
+        pytest.param([], "create", id="a mailbox without subscription gets one"),
+        pytest.param([OURS], "keep", id="a fresh subscription is left alone"),
+        pytest.param([expiring(SECOND)], "renew", id="a subscription is renewed in its last second"),
+        pytest.param([expiring(timedelta())], "create", id="a subscription that ends now counts as absent"),
+        pytest.param([expiring(-SECOND)], "create", id="an expired subscription that is still listed counts as absent"),
+        pytest.param([replace(OURS, resource=resource_of(BEN))], "create", id="another mailbox's does not help"),
+        pytest.param([replace(OURS, resource=f"users/{ANNA}/messages")], "create", id="messages do not help"),
+        pytest.param([replace(OURS, resource="me/events")], "create", id="a resource without user does not help"),
         pytest.param(
-            [replace(FRESH, resource=f"users/{ANNA}/messages")], CREATE, id="a subscription to messages does not help"
+            [replace(OURS, resource=f"/Users/{ANNA.upper()}/Events")], "keep", id="a resource is read in any spelling"
         ),
-        pytest.param([replace(FRESH, resource="me/events")], CREATE, id="a resource without user does not help"),
-        pytest.param(
-            [replace(FRESH, resource=f"/Users/{ANNA.upper()}/Events")], NOTHING, id="a resource is read in any spelling"
-        ),
-        pytest.param([expiring(SECOND), FRESH], NOTHING, id="of two subscriptions the one that lives longer counts"),
-        pytest.param([FRESH, expiring(-SECOND)], NOTHING, id="an expired one beside a fresh one changes nothing"),
-        pytest.param(
-            [replace(expiring(SECOND), id="s0"), expiring(2 * SECOND)],
-            RENEW,
-            id="of two that end soon the one that lives longer is renewed",
-        ),
+        pytest.param([OURS, expiring(-SECOND)], "keep", id="an expired one beside a fresh one changes nothing"),
     ],
 )
-def test_the_roster(present, expected):
-    assert plan_roster([ANNA], present, URL, NOW) == expected
+def test_of_a_wanted_mailbox(present, expected):
+    found = plan(present)
+    assert [name for name in ("create", "replace", "renew", "keep", "wait") if getattr(found, name)] == [expected]
+    assert not found.spare
+    assert found.wanted == 1
 
 
-def test_nobody_wanted_means_nothing_to_do():
-    assert plan_roster([], [FRESH, expiring(SECOND)], URL, NOW) == NOTHING
+@pytest.mark.parametrize("number", range(50))
+def test_it_is_renewed_from_half_of_its_life_on_give_or_take_a_jitter_of_its_own(number):
+    """So that those made together do not stay together for ever; the same one always gets the same answer."""
+    held = replace(OURS, id=f"id {number}")
+    early, late = LIFETIME * (0.5 + JITTER / 2), LIFETIME * (0.5 - JITTER / 2)
+    assert plan([expiring(early, held)]).keep
+    assert plan([expiring(late - SECOND, held)]).renew
+    moments = [expiring(late + (early - late) * step / 20, held) for step in range(21)]
+    assert [bool(plan([moment]).keep) for moment in moments] == sorted(bool(plan([moment]).keep) for moment in moments)
 
 
-def test_a_mailbox_wanted_twice_gets_one_subscription():
-    assert plan_roster([BEN, ANNA, BEN], [], URL, NOW) == Plan((ANNA, BEN), ())
+def test_the_jitter_differs_between_subscriptions():
+    held = [replace(expiring(HALF), id=f"id {number}") for number in range(50)]
+    assert 10 < sum(bool(plan([each]).renew) for each in held) < 40
+
+
+def test_a_failed_renewal_has_days_of_further_tries():
+    assert timedelta(days=3) < LIFETIME * (0.5 - JITTER / 2)
+
+
+def test_half_of_the_life_is_that_of_the_lifetime_that_the_service_allows():
+    assert plan([expiring(timedelta(hours=40))], lifetime=timedelta(hours=70)).keep
+    assert plan([expiring(timedelta(hours=30))], lifetime=timedelta(hours=70)).renew
 
 
 def test_the_lifetime_is_below_what_the_service_is_reported_to_refuse():
     assert timedelta(days=6) < LIFETIME <= timedelta(minutes=10_000)
+
+
+def test_a_mailbox_wanted_twice_gets_one_subscription():
+    assert plan([], BEN, ANNA, BEN).create == (ANNA, BEN)
+
+
+def test_those_that_end_first_are_renewed_and_replaced_first():
+    held = {mailbox: replace(OURS, id=mailbox, resource=resource_of(mailbox)) for mailbox in (ANNA, BEN, CLEO)}
+    soon = [expiring(hours * HOUR, held[mailbox]) for mailbox, hours in ((ANNA, 9), (BEN, 1), (CLEO, 5))]
+    assert [mailbox for mailbox, _ in plan(soon, *held).renew] == [BEN, CLEO, ANNA]
+    wrong = [replace(each, lifecycle_url=None) for each in soon]
+    assert [mailbox for mailbox, _ in plan(wrong, *held).replace] == [BEN, CLEO, ANNA]
+
+
+def test_the_plan_does_not_depend_on_the_order_of_what_it_is_given():
+    present = [
+        OURS,
+        replace(OURS, id="s2"),
+        replace(expiring(HOUR), id="s3"),
+        replace(OURS, id="s4", resource=resource_of(BEN)),
+        replace(OURS, id="s5", resource=resource_of(CLEO)),
+    ]
+    expected = plan(present, ANNA, BEN)
+    for order in permutations(present):
+        found = plan(order, BEN, ANNA)
+        assert replace(found, spare=()) == replace(expected, spare=())
+        assert set(found.spare) == set(expected.spare)
+
+
+# Ours, but wrong.
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(deployed(url=OLD_URL.replace("booking-sync.", "moved.")), id="another host"),
+        pytest.param(deployed(url=OLD_URL.replace("/api/", "/v2/")), id="another path"),
+        pytest.param(deployed(url=OLD_URL.replace("functionkey", "rotated")), id="another function key"),
+        pytest.param(deployed(key=OTHER_KEY), id="an old clientState key"),
+        pytest.param(replace(OURS, notification_url=OLD_URL, lifecycle_url=OLD_URL), id="no mark, as first made"),
+        pytest.param(
+            replace(OURS, notification_url=OLD_URL.partition("?")[0]), id="no mark and no function key, but the URL"
+        ),
+        pytest.param(replace(OURS, change_types=frozenset({"updated", "deleted"})), id="a change type is missing"),
+        pytest.param(replace(OURS, change_types=CHANGE_TYPES | {"moved"}), id="a change type too many"),
+        pytest.param(replace(OURS, lifecycle_url=None), id="no lifecycle URL"),
+        pytest.param(replace(OURS, lifecycle_url="https://elsewhere.example"), id="another lifecycle URL"),
+        pytest.param(replace(OURS, lifecycle_url=OLD_URL), id="a lifecycle URL without mark"),
+    ],
+)
+def test_replaced_is_one_with(wrong):
+    assert plan([wrong]) == Plan(replace=((ANNA, wrong),))
+    assert plan([expiring(HOUR, wrong)]).replace, "renewing it would not mend it"
+    assert plan([expiring(-SECOND, wrong)]).create
+    assert plan([wrong, replace(OURS, id="right")]).spare == (wrong,)
+
+
+def test_the_spelling_of_an_url_is_not_taken_for_another_one():
+    """Or all subscriptions would be replaced with each run, if Graph should give them back in another spelling."""
+    spelt = US.url.replace("booking-sync.example", "Booking-Sync.example").replace("notifications", "%6eotifications")
+    assert plan([replace(OURS, notification_url=spelt, lifecycle_url=spelt)]).keep
+
+
+# Several of one mailbox.
+
+
+@pytest.mark.parametrize(
+    ("best", "others"),
+    [
+        pytest.param(replace(OURS, id="a"), [expiring(HOUR)], id="the one that lives longer"),
+        pytest.param(expiring(HOUR), [deployed(key=OTHER_KEY)], id="the right one, even if it ends soon"),
+        pytest.param(
+            replace(expiring(HOUR), lifecycle_url=None),
+            [replace(OURS, id="a", change_types=frozenset({"created"}))],
+            id="of wrong ones the one that notifies of everything",
+        ),
+        pytest.param(replace(OURS, id="z"), [replace(OURS, id="a"), replace(OURS, id="b")], id="of equal ones any one"),
+    ],
+)
+def test_kept_of_several_is(best, others):
+    others = [replace(other, id=f"other {number}") for number, other in enumerate(others)]
+    for present in permutations([best, *others]):
+        found = plan(present)
+        assert [held for _, held in (*found.keep, *found.renew, *found.replace)] == [best]
+        assert set(found.spare) == set(others)
+
+
+def test_an_expired_one_is_not_deleted_it_is_gone():
+    assert plan([OURS, replace(expiring(-SECOND), id="s2")]).spare == ()
+
+
+# Others' subscriptions.
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        pytest.param(deployed(dataverse="https://fabrikam.crm4.dynamics.com"), id="another environment's deployment"),
+        pytest.param(deployed(column="contoso_other"), id="another column's deployment"),
+        pytest.param(deployed(url=OLD_URL + "&x=1", column="contoso_other"), id="one with the mark behind more"),
+        pytest.param(replace(OURS, notification_url="https://other.example/hook"), id="another application's webhook"),
+        pytest.param(replace(OURS, notification_url="EventHub:https://x.example?tenantId=y"), id="an event hub"),
+        pytest.param(replace(OURS, notification_url=""), id="no URL at all"),
+        pytest.param(
+            replace(OURS, notification_url=OLD_URL.replace("notifications", "notifications/2")), id="a path below ours"
+        ),
+        pytest.param(replace(OURS, resource="chats/getAllMessages"), id="our URL with another resource"),
+    ],
+)
+def test_never_touched_is(foreign):
+    for held in (foreign, expiring(HOUR, foreign), expiring(-HOUR, foreign)):
+        assert plan([held], BEN) == Plan(create=(BEN,))
+        found = plan([held], ANNA)
+        assert found == Plan(create=(ANNA,), elsewhere=found.elsewhere)
+
+
+def test_a_mailbox_that_another_deployment_is_subscribed_to_is_known():
+    other = deployed(column="contoso_other")
+    assert plan([other]).elsewhere == {ANNA}
+    assert plan([expiring(-SECOND, other)]).elsewhere == frozenset()
+    assert plan([other], BEN).elsewhere == frozenset()
+
+
+def test_a_deployment_is_the_same_after_it_moved_and_its_keys_changed():
+    moved = Deployment.of("https://moved.example/api/notifications?code=new", OTHER_KEY, DATAVERSE.upper(), COLUMN)
+    assert moved.id == US.id
+    assert moved.owns(OURS)
+    assert not moved.is_right(OURS)
+
+
+def test_the_mark_gives_no_key_away():
+    assert KEY not in US.url
+    assert len(US.url) < len(OLD_URL) + 40
+
+
+# Leavers.
+
+
+def test_a_mailbox_that_is_not_wanted_any_more_loses_all_its_subscriptions():
+    found = plan([OURS, replace(OURS, id="s2"), *subscribed([BEN])], BEN)
+    assert {held.id for _, held in found.leave} == {"s1", "s2"}
+    assert {mailbox for mailbox, _ in found.leave} == {ANNA}
+    assert found.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("before", "leavers", "refused"),
+    [
+        *[(1, 1, False), (2, 1, False), (2, 2, True), (9, 1, False), (9, 2, True), (10, 2, False), (10, 3, True)],
+        *[(100, 20, False), (100, 21, True), (100, 50, True), (100, 100, True)],
+    ],
+)
+def test_a_query_that_returns_too_few_people_is_not_believed(before, leavers, refused):
+    everybody = people(before)
+    found = plan_roster(everybody[leavers:], subscribed(everybody), US, NOW)
+    assert (found.refusal is not None) is refused
+    assert len(found.leave) == leavers
+    assert not refused or f"{leavers} of {before}" in str(found.refusal)
+    assert LEAVERS_SHARE == 0.2
+
+
+def test_other_deployments_mailboxes_are_no_leavers():
+    others = [replace(deployed(column="contoso_other"), resource=resource_of(mailbox)) for mailbox in people(50)]
+    assert plan([OURS, *others]) == Plan(keep=((ANNA, OURS),))
+
+
+def test_several_subscriptions_of_one_leaver_count_as_one():
+    crowd = people(10)
+    several = [replace(OURS, id=f"s{number}", resource=resource_of(crowd[0])) for number in range(9)]
+    assert plan_roster(crowd[1:], [*several, *subscribed(crowd[1:])], US, NOW).refusal is None
+
+
+# Mailboxes that cannot be subscribed.
+
+
+def test_a_mailbox_that_refused_waits_until_its_next_try():
+    trouble = Trouble(ANNA, "no licence", NOW - HOUR, 1, NOW + SECOND)
+    assert plan([], troubles={ANNA: trouble}) == Plan(wait=(trouble,), troubles={ANNA: trouble})
+    due = replace(trouble, next_try=NOW)
+    assert plan([], troubles={ANNA: due}).create == (ANNA,)
+    assert plan([], BEN, troubles={ANNA: trouble}) == Plan(create=(BEN,))
+
+
+def test_a_trouble_does_not_keep_a_subscription_that_is_there_from_its_renewal():
+    trouble = Trouble(ANNA, "forbidden", NOW, 9, NOW + HOUR)
+    assert plan([expiring(HOUR)], troubles={ANNA: trouble}).renew
+    assert plan([OURS], troubles={ANNA: trouble}).keep
+
+
+def test_who_refuses_is_tried_rarely_from_each_hour_to_once_a_day():
+    trouble, waits = None, []
+    for _ in range(8):
+        trouble = next_trouble(ANNA, "no licence", trouble, NOW, rarely=True)
+        waits.append(round((trouble.next_try - NOW) / HOUR, 2))
+    assert waits == [0.75, 1.75, 3.75, 7.75, 15.75, 23.75, 23.75, 23.75]
+    assert trouble is not None
+    assert (trouble.tries, trouble.since) == (8, NOW)
+
+
+def test_the_run_an_hour_later_finds_the_first_try_due():
+    trouble = next_trouble(ANNA, "no licence", None, NOW + timedelta(minutes=8), rarely=True)
+    assert trouble.next_try < NOW + HOUR
+
+
+def test_what_passes_is_tried_by_each_run_and_counts_as_no_refusal():
+    trouble = next_trouble(ANNA, "503", None, NOW, rarely=False)
+    assert (trouble.tries, trouble.next_try) == (0, NOW)
+    refused = next_trouble(ANNA, "no licence", trouble, NOW + HOUR, rarely=True)
+    assert (refused.tries, refused.since) == (1, NOW)
+
+
+# Resources.
 
 
 @pytest.mark.parametrize(
@@ -78,37 +334,58 @@ def test_the_lifetime_is_below_what_the_service_is_reported_to_refuse():
     ["", "users//events", f"users/{ANNA}", f"users/{ANNA}/events/x", f"xusers/{ANNA}/events", "users/anna@x/events"],
 )
 def test_any_other_resource_belongs_to_no_mailbox(resource):
-    assert mailbox_of(replace(FRESH, resource=resource)) is None
+    assert mailbox_of(replace(OURS, resource=resource)) is None
 
 
-def test_a_resource_leads_back_to_its_mailbox():
-    assert mailbox_of(replace(FRESH, resource=resource_of(BEN))) == BEN
+def test_a_resource_leads_back_to_its_mailbox_in_either_spelling():
+    first = replace(OURS, resource=resource_of(BEN))
+    second = replace(OURS, resource=resource_of(BEN, first))
+    assert first.resource != second.resource
+    assert resource_of(BEN, second) == first.resource
+    assert mailbox_of(first) == mailbox_of(second) == BEN
 
 
-@given(
-    st.sets(st.sampled_from([ANNA, BEN])),
-    st.lists(
-        st.builds(
-            Subscription,
-            st.sampled_from(["s1", "s2", "s3"]),
-            st.sampled_from([resource_of(ANNA), resource_of(BEN), "me/events"]),
-            st.just(CHANGE_TYPES),
-            st.sampled_from([URL, "https://elsewhere.example"]),
-            st.none(),
-            st.timedeltas(-LIFETIME, LIFETIME).map(lambda ahead: NOW + ahead),
-        )
-    ),
+# All together.
+
+SUBSCRIPTIONS = st.builds(
+    Subscription,
+    st.uuids().map(str),
+    st.sampled_from([resource_of(ANNA), f"/Users/{ANNA}/events", resource_of(BEN), resource_of(CLEO), "me/events"]),
+    st.sampled_from([CHANGE_TYPES, frozenset({"created"})]),
+    st.sampled_from([US.url, OLD_URL, deployed(key=OTHER_KEY).notification_url, "https://other.example"])
+    | st.just(deployed(column="contoso_other").notification_url),
+    st.sampled_from([US.url, OLD_URL, None]),
+    st.timedeltas(-HOUR, LIFETIME).map(lambda ahead: NOW + ahead),
 )
-def test_after_the_plan_each_wanted_mailbox_has_half_a_life_ahead_and_a_second_plan_is_empty(wanted, present):
-    plan = plan_roster(wanted, present, URL, NOW)
-    renewed = {(resource_of(mailbox), held) for mailbox, held in plan.renew}
-    after = [
-        replace(item, expires=NOW + LIFETIME)
-        if (item.resource, item.id) in renewed and item.notification_url == URL
-        else item
-        for item in present
+
+
+def carried_out(found: Plan, present: list[Subscription], names: Iterable[int]) -> list[Subscription]:
+    """What Graph holds after every step of the plan."""
+    gone = {held.id for held in found.spare} | {held.id for _, held in (*found.leave, *found.replace)}
+    renewed = {held.id for _, held in found.renew}
+    fresh = zip((*found.create, *(mailbox for mailbox, _ in found.replace)), names, strict=False)
+    return [
+        *(
+            replace(held, expires=NOW + LIFETIME) if held.id in renewed else held
+            for held in present
+            if held.id not in gone
+        ),
+        *(replace(OURS, id=f"new {name}", resource=resource_of(mailbox)) for mailbox, name in fresh),
     ]
-    after += [replace(FRESH, id=f"new {mailbox}", resource=resource_of(mailbox)) for mailbox in plan.create]
-    assert plan_roster(wanted, after, URL, NOW) == NOTHING
-    assert {*plan.create, *(mailbox for mailbox, _ in plan.renew)} <= wanted
-    assert not set(plan.create) & {mailbox for mailbox, _ in plan.renew}
+
+
+@settings(max_examples=300)
+@given(st.sets(st.sampled_from([ANNA, BEN, CLEO])), st.lists(SUBSCRIPTIONS, max_size=8, unique_by=lambda s: s.id))
+def test_a_plan_carried_out_leaves_one_right_subscription_for_each_wanted_mailbox_and_nothing_to_do(wanted, present):
+    names = count()
+    found = plan_roster(wanted, present, US, NOW)
+    after = carried_out(found, present, names)
+    again = plan_roster(wanted, after, US, NOW)
+    assert [mailbox for mailbox, _ in again.keep] == sorted(wanted)
+    assert replace(again, keep=(), elsewhere=frozenset()) == Plan()
+    ours = [held for held in after if US.owns(held) and mailbox_of(held) and held.expires > NOW]
+    assert sorted(mailbox_of(held) or "" for held in ours) == sorted(wanted)
+    assert all(US.is_right(held) for held in ours)
+    foreign = [held for held in present if not US.owns(held) or mailbox_of(held) is None]
+    assert all(held in after for held in foreign), "others' are as they were"
+    assert found.wanted == len(wanted)

@@ -1,0 +1,73 @@
+"""Writes to subscriptions within Graph's limits: so many in a second, and none at all while it throttles.
+
+One limit holds for all writes of the app in a tenant, so all of them go through one ``Pace``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from aiolimiter import AsyncLimiter
+
+from sync.errors import Paused, Throttled, Transient
+
+WRITES_PER_SECOND = 45
+"""Graph allows 1,000 in 20 seconds, and a limiter that is full lets this many through at once.
+
+Source: Graph, "Microsoft Graph service-specific throttling limits".
+"""
+
+TRIES = 4
+"""Of one write that is not answered, or answered by an error that passes."""
+
+
+class Pace:
+    """*sleep* is a test's way to let no time pass."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._limiter = AsyncLimiter(WRITES_PER_SECOND, 1.0)
+        self._sleep = sleep
+        self._paused_until = 0.0
+
+    async def run(self, write: Callable[[], Awaitable[None]], until: float) -> None:
+        """Do *write* when its turn has come, and again if it may succeed then; *until* is a time of the event loop's.
+
+        A write that is throttled makes all of them wait, as long as Graph asks for.
+        Raises: Paused, with nothing written, if that is beyond *until*; Transient after so many tries; else at once.
+        """
+        failures = throttled = 0
+        while True:
+            await self._wait(until)
+            try:
+                async with self._limiter:
+                    return await write()
+            except Transient as error:
+                if isinstance(error, Throttled) or error.retry_after is not None:
+                    throttled += 1
+                    self._pause(error.retry_after, throttled)
+                    continue
+                failures += 1
+                if failures == TRIES:
+                    raise
+            await self._sleep(_patience(failures))
+
+    async def _wait(self, until: float) -> None:
+        clock = asyncio.get_running_loop().time
+        while (pause := self._paused_until - clock()) > 0:
+            if self._paused_until > until:
+                raise Paused("subscriptions: throttled for longer than there is time", retry_after=pause)
+            await self._sleep(pause)
+        if clock() > until:
+            raise Paused("subscriptions: no time left")
+
+    def _pause(self, retry_after: float | None, throttled: int) -> None:
+        """Source: RFC 6585: a 429 may come without Retry-After; "0" is no reason to press on either."""
+        seconds = _patience(throttled) if retry_after is None else max(retry_after, 0.2)
+        self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
+
+
+def _patience(failures: int) -> float:
+    """Seconds: about one, doubling to half a minute."""
+    return float(min(2.0 ** (failures - 1), 30.0) * random.uniform(0.75, 1.25))  # noqa: S311  jitter needs no secrecy
