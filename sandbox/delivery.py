@@ -143,9 +143,7 @@ class Delivery:
     # From a change to an item in the outbox.
 
     def _hear(self, notice: Notice) -> None:
-        for subscription in self._subscriptions:
-            if subscription.mailbox is not notice.mailbox:
-                continue
+        for subscription in self._subscriptions.of(notice.mailbox):
             for change_type in self._change_types(notice):
                 if change_type in subscription.change_types:
                     self._raise_change(subscription, notice, change_type)

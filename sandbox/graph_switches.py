@@ -53,6 +53,11 @@ class GraphSwitches:
     """The list still shows expired subscriptions, which every other call answers with 404."""
     renewal_shows_client_state: bool = False
     """The answer to a PATCH contains clientState; otherwise it is null there as in lists."""
+    longest_subscription: timedelta = timedelta(minutes=10_070)
+    """What is asked for beyond is refused. The documentation says 10,080; the service is reported to refuse more than
+    this."""
+    subscriptions_per_mailbox: int = 1_000
+    """Of all applications together; 403 above."""
     refuse_reauthorize_near_renewal: bool = True
     """PATCH and reauthorize within ten minutes of each other are refused; documented is only "don't"."""
     duplicates_by_spelling: bool = False

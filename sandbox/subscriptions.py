@@ -22,9 +22,6 @@ from sandbox.graph_errors import GraphError, bad_request
 from sandbox.mailboxes import Mailbox, Mailboxes
 
 SHORTEST = timedelta(minutes=45)
-LONGEST = timedelta(minutes=10_070)
-"""The documentation says 10,080; the service is reported to refuse more than this."""
-PER_MAILBOX = 1_000
 APART = timedelta(minutes=10)
 """Graph, "Reduce missing change notifications": never PATCH and reauthorize within this time of each other."""
 WRITES, WRITES_WITHIN = 1_000, timedelta(seconds=20)
@@ -87,12 +84,25 @@ class Subscriptions:
         self._rng = rng
         self._handshake = handshake
         self._kept: dict[str, Subscription] = {}
+        self._by_mailbox: dict[str, dict[str, Subscription]] = {}
         self._writes: deque[datetime] = deque()
 
     def __iter__(self) -> Iterator[Subscription]:
         """Those that are alive: neither deleted nor expired."""
         now = self._clock.now()
         return iter([each for each in self._kept.values() if each.expiration > now])
+
+    def __contains__(self, subscription: object) -> bool:
+        return (
+            isinstance(subscription, Subscription)
+            and self._kept.get(subscription.id) is subscription
+            and subscription.expiration > self._clock.now()
+        )
+
+    def of(self, mailbox: Mailbox) -> list[Subscription]:
+        """Those of *mailbox* that are alive."""
+        now = self._clock.now()
+        return [each for each in self._by_mailbox.get(mailbox.id, {}).values() if each.expiration > now]
 
     def listed(self) -> list[Subscription]:
         return list(self._kept.values()) if self._switches.list_shows_expired else list(self)
@@ -113,6 +123,7 @@ class Subscriptions:
         await self._validate(wanted.notification_url, wanted.lifecycle_notification_url)
         self._check_room(wanted)  # another request may have been faster meanwhile
         self._kept[wanted.id] = wanted
+        self._by_mailbox.setdefault(wanted.mailbox.id, {})[wanted.id] = wanted
         return wanted
 
     async def renew(self, subscription_id: str, body: Mapping[str, Any]) -> Subscription:
@@ -154,6 +165,7 @@ class Subscriptions:
     def remove(self, subscription: Subscription) -> None:
         """Graph drops it, of itself or because it was asked to."""
         self._kept.pop(subscription.id, None)
+        self._by_mailbox.get(subscription.mailbox.id, {}).pop(subscription.id, None)
 
     def lapse(self, subscription: Subscription) -> None:
         """Its authorization ends: delivery pauses until it is renewed or reauthorized."""
@@ -217,23 +229,21 @@ class Subscriptions:
             wanted = None
         if wanted is None or wanted.tzinfo is None:
             raise bad_request(f"Cannot convert the literal '{text}' to the expected type 'Edm.DateTimeOffset'.")
-        if wanted > now + LONGEST:
-            message = f"Subscription expiration can only be {LONGEST // timedelta(minutes=1)} minutes in the future."
+        longest = self._switches.longest_subscription
+        if wanted > now + longest:
+            message = f"Subscription expiration can only be {longest // timedelta(minutes=1)} minutes in the future."
             raise GraphError(400, "ExtensionError", message)
         return max(wanted.astimezone(UTC), now + SHORTEST)
 
     def _check_room(self, wanted: Subscription) -> None:
-        for other in self:
-            if other.change_types == wanted.change_types and self._same_resource(other, wanted):
+        others = self.of(wanted.mailbox)
+        for other in others:
+            spelt_alike = other.resource == wanted.resource or not self._switches.duplicates_by_spelling
+            if other.change_types == wanted.change_types and spelt_alike:
                 message = f"Subscription Id {other.id} already exists for the requested combination"
                 raise GraphError(409, "ObjectIdentifierInUse", message)
-        if sum(other.mailbox is wanted.mailbox for other in self) >= PER_MAILBOX:
-            raise _extension_error(403, "Forbidden", f"Mailbox has {PER_MAILBOX} subscriptions already.")
-
-    def _same_resource(self, one: Subscription, other: Subscription) -> bool:
-        if self._switches.duplicates_by_spelling:
-            return one.resource == other.resource
-        return one.mailbox is other.mailbox
+        if len(others) >= self._switches.subscriptions_per_mailbox:
+            raise _extension_error(403, "Forbidden", f"Mailbox has {len(others)} subscriptions already.")
 
     def _check_apart(self, other_at: datetime | None) -> None:
         if not self._switches.refuse_reauthorize_near_renewal or other_at is None:

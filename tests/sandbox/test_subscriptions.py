@@ -9,7 +9,7 @@ from aiohttp import web
 
 from sandbox.graph_errors import GraphError
 from sandbox.handshake import Handshake
-from sandbox.subscriptions import LONGEST, WRITES
+from sandbox.subscriptions import WRITES
 from tests.sandbox.graph_world import NOW, World
 
 
@@ -104,13 +104,14 @@ async def test_less_than_45_minutes_ahead_is_raised_to_that(world):
 
 
 async def test_more_than_10070_minutes_ahead_is_refused(world):
-    too_far = (NOW + LONGEST + timedelta(seconds=1)).isoformat()
+    longest = world.switches.longest_subscription
+    too_far = (NOW + longest + timedelta(seconds=1)).isoformat()
     assert await refusal(world.subscribe(expirationDateTime=too_far)) == (
         400,
         "ExtensionError",
         "Subscription expiration can only be 10070 minutes in the future.",
     )
-    await world.subscribe(expirationDateTime=(NOW + LONGEST).isoformat())
+    await world.subscribe(expirationDateTime=(NOW + longest).isoformat())
 
 
 @pytest.mark.parametrize(
@@ -162,8 +163,14 @@ async def test_some_mailboxes_cannot_be_subscribed_to(world, state, status, reas
     assert f"Reason: {reason}" in message
 
 
-async def test_a_mailbox_has_room_for_so_many_subscriptions_and_no_more(world, monkeypatch):
-    monkeypatch.setattr("sandbox.subscriptions.PER_MAILBOX", 2)
+async def test_the_longest_lifetime_can_be_another(world):
+    world.switches.longest_subscription = timedelta(minutes=4230)
+    too_far = (NOW + timedelta(minutes=4231)).isoformat()
+    assert "4230 minutes" in (await refusal(world.subscribe(expirationDateTime=too_far)))[2]
+
+
+async def test_a_mailbox_has_room_for_so_many_subscriptions_and_no_more(world):
+    world.switches.subscriptions_per_mailbox = 2
     await world.subscribe(changeType="created")
     await world.subscribe(changeType="updated")
     assert (await refusal(world.subscribe(changeType="deleted")))[:2] == (403, "ExtensionError")
