@@ -143,11 +143,17 @@ class Keeper:
 
     async def plan(self) -> Plan:
         """What a run would do now. Raises: Transient, Refused if mailboxes or subscriptions cannot be listed."""
-        wanted, present, troubles = await asyncio.gather(
-            self._read_wanted(), self.subscriptions.list(), self.memory.troubles()
+        plan, _ = await self._plan()
+        return plan
+
+    async def _plan(self) -> tuple[Plan, LastRun | None]:
+        wanted, present, troubles, last = await asyncio.gather(
+            self._read_wanted(), self.subscriptions.list(), self.memory.troubles(), self.memory.last_run()
         )
         self.troubled = frozenset(troubles)
-        return plan_roster(wanted, present, self.deployment, self.now(), troubles, self.lifetime)
+        if last is not None:
+            self.lifetime = min(self.lifetime, last.lifetime)
+        return plan_roster(wanted, present, self.deployment, self.now(), troubles, self.lifetime), last
 
     async def keep(self, leavers_agreed: bool = False) -> Report:
         """Carry out the plan, each mailbox's trouble its own; after an outage, have all mailboxes swept.
@@ -156,10 +162,8 @@ class Keeper:
         too many mailboxes are to be left and nobody *agreed* to it.
         """
         deadline = _clock() + BUDGET
-        began, last = self.now(), await self.memory.last_run()
-        if last is not None:
-            self.lifetime = min(self.lifetime, last.lifetime)
-        plan = await self.plan()
+        began = self.now()
+        plan, last = await self._plan()
         if plan.refusal is not None and not leavers_agreed:
             raise Unagreed(f"roster: {plan.refusal}")
         report = Report(wanted=plan.wanted, was_away=last is not None and began - last.at > OUTAGE)

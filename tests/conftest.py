@@ -9,6 +9,7 @@ from azure.data.tables import TableServiceClient
 from azure.storage.queue import QueueServiceClient
 
 from sandbox.azurite import Azurite
+from tests.app import App, an_app
 from tests.world import World, a_world
 
 
@@ -37,3 +38,12 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr("sync.retry._wait", lambda state: 0.0)
     async with a_world() as world:
         yield world
+
+
+@pytest.fixture
+async def app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
+    """The whole app against the sandbox, its clock standing still; short waits take no time."""
+    monkeypatch.setattr("sync.retry._wait", lambda state: 0.0)
+    monkeypatch.setattr("sync.pacing._patience", lambda failures: 0.0)
+    async with an_app() as app:
+        yield app

@@ -5,7 +5,7 @@ Both sides let others act between any two of their steps: each awaits ``pause`` 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +20,7 @@ from sync.model import (
     UnlinkBooking,
     Write,
 )
+from sync.roster import LastRun, Trouble, next_trouble
 
 ANNA = "11111111-1111-4111-8111-111111111111"
 BEN = "22222222-2222-4222-8222-222222222222"
@@ -154,3 +155,26 @@ class QueuesInMemory:
 
     def of(self, queue: str) -> list[str]:
         return [message for name, message, _ in self.sent if name == queue]
+
+
+@dataclass
+class MemoryInMemory:
+    """What the roster remembers between runs, also over restarts of the app."""
+
+    known: dict[str, Trouble] = field(default_factory=dict)
+    last: LastRun | None = None
+
+    async def troubles(self) -> Mapping[str, Trouble]:
+        return dict(self.known)
+
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
+        self.known[mailbox] = next_trouble(mailbox, reason, self.known.get(mailbox), now, rarely)
+
+    async def forget(self, mailbox: str) -> None:
+        self.known.pop(mailbox, None)
+
+    async def last_run(self) -> LastRun | None:
+        return self.last
+
+    async def ran(self, run: LastRun) -> None:
+        self.last = run
