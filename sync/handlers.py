@@ -213,14 +213,20 @@ class Processor:
         return event if await self.events.stands(change.mailbox, change.event_id, event) else None
 
     async def _rival(self, change: Change, event: Event, booking: Booking | None) -> Event | None:
-        """The other event that the booking is linked to, None if there is none (any more)."""
+        """The other event that the booking is linked to, None if there is none (any more).
+
+        It may have been deleted without anybody's having told of it, and still be readable.
+        """
         other = rival_id(change, event, booking)
         if other is None:
             return None
         try:
-            return await self.events.read(change.mailbox, other)
+            rival = await self.events.read(change.mailbox, other)
         except InvalidId:
             return None  # typed in by somebody: no event can have this id
+        if rival is None or rival.id == event.id or await self.events.stands(change.mailbox, other, rival):
+            return rival
+        return None
 
 
 def links(action: Write) -> bool:

@@ -1,0 +1,487 @@
+"""What notifications did not bring is found from both lists, and repaired the way a notification would have been."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.faults import Fault
+from sandbox.graph_errors import ACCESS_DENIED, INTERNAL_ERROR, TOO_MANY_REQUESTS
+from sandbox.mailboxes import Event as OutlookEvent
+from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
+from sandbox.tables import Row
+from sync.errors import MailboxUnavailable, SyncError, Transient
+from sync.model import Booking, Change, Event, EventType, Span
+from sync.notifications import CHANGES, LIFECYCLE, parse_change_message, parse_lifecycle_message
+from sync.sweep import AHEAD, BEHIND, MAILBOXES_PER_SECOND, find_differences
+from tests.app import COLUMN, HOUR, START, App, is_canceled, is_in_step
+from tests.fakes import ANNA, BEN, NOW, span
+
+LINKED, OTHER = "AAkALinked=", "AAkAOther="
+BOOKING_ID = "b0000000-0000-4000-8000-000000000001"
+WINDOW = Span(NOW - BEHIND, NOW + AHEAD)
+EVENT = Event(LINKED, 'W/"1"', span(9), has_extension=True, booking_id=BOOKING_ID)
+BOOKING = Booking(BOOKING_ID, 'W/"1"', span(9), LINKED, ANNA)
+MOVED = replace(EVENT, span=span(14))
+COPY = replace(EVENT, id=OTHER)
+OVER = span(9, day=-3)
+
+
+def found(events: list[Event], bookings: list[Booking]) -> list[Change]:
+    return [each.change for each in find_differences(ANNA, events, bookings, WINDOW, NOW)]
+
+
+# Two lists, compared.
+
+LOOK, LOOK_AT_OTHER = Change(ANNA, LINKED), Change(ANNA, OTHER)
+IS_IT_GONE = Change(ANNA, LINKED, deleted=True)
+
+
+@pytest.mark.parametrize(
+    ("events", "bookings", "expected"),
+    [
+        pytest.param([EVENT], [BOOKING], [], id="a pair in step"),
+        pytest.param([], [], [], id="nothing on either side"),
+        pytest.param([MOVED], [BOOKING], [LOOK], id="an event that moved"),
+        pytest.param([EVENT], [replace(BOOKING, event_id=None)], [LOOK], id="a booking that is not linked"),
+        pytest.param([], [BOOKING], [IS_IT_GONE], id="a linked booking whose event is not listed"),
+        pytest.param([], [replace(BOOKING, event_id=None)], [], id="a booking without event"),
+        pytest.param([replace(EVENT, is_cancelled=True)], [BOOKING], [LOOK], id="an event that its organizer canceled"),
+        pytest.param([EVENT], [], [LOOK], id="an event of the window whose booking is elsewhere"),
+        pytest.param([replace(EVENT, span=span(9, day=-30))], [], [], id="an event of long ago without booking"),
+        pytest.param([replace(EVENT, span=span(9, day=400))], [], [], id="an event far ahead without booking"),
+        pytest.param([replace(EVENT, span=span(9, day=400))], [BOOKING], [LOOK], id="an event that moved far ahead"),
+        pytest.param([replace(EVENT, booking_id=None)], [], [], id="an event whose extension holds no booking id"),
+        pytest.param([EVENT, COPY], [BOOKING], [], id="a copy beside the original"),
+        pytest.param([EVENT, replace(COPY, span=span(14))], [BOOKING], [], id="a copy that moved"),
+        pytest.param([COPY], [BOOKING], [LOOK_AT_OTHER], id="another event that claims the booking"),
+        pytest.param([replace(MOVED, type=EventType.SERIES_MASTER)], [BOOKING], [], id="a series, which is held"),
+        pytest.param([replace(MOVED, is_all_day=True)], [BOOKING], [], id="an event of all day, which is held"),
+        pytest.param(
+            [replace(COPY, is_all_day=True)],
+            [BOOKING],
+            [],
+            id="a held event that claims a booking of another form of id",
+        ),
+        pytest.param(
+            [], [replace(BOOKING, is_canceled=True)], [IS_IT_GONE], id="a canceled booking that is still linked"
+        ),
+        pytest.param([], [replace(BOOKING, is_canceled=True, event_id=None)], [], id="a canceled booking"),
+        pytest.param([MOVED], [replace(BOOKING, has_begun=True)], [], id="work that has begun"),
+        pytest.param(
+            [], [replace(BOOKING, has_begun=True)], [IS_IT_GONE], id="work that has begun, its event not listed"
+        ),
+        pytest.param(
+            [], [replace(BOOKING, span=OVER)], [IS_IT_GONE], id="a booking that is over, its event not listed"
+        ),
+        pytest.param([], [replace(BOOKING, mailbox=BEN)], [], id="somebody else's booking"),
+    ],
+)
+def test_looked_at_is(events, bookings, expected):
+    assert found(events, bookings) == expected
+
+
+def test_an_id_that_differs_in_case_alone_is_another_event():
+    assert found([replace(EVENT, id=LINKED.swapcase())], [BOOKING]) == [Change(ANNA, LINKED.swapcase())]
+
+
+def test_the_most_imminent_comes_first():
+    days = [100, 3, -2, 0, 30]
+    bookings = [replace(BOOKING, id=f"b{day}", event_id=f"e{day}", span=span(12, day=day)) for day in days]
+    assert [change.event_id for change in found([], bookings)] == ["e0", "e-2", "e3", "e30", "e100"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(-9, 200), st.booleans()), max_size=12))
+def test_whatever_the_lists_hold_each_event_is_looked_at_once_at_most(pairs):
+    events = [replace(EVENT, id=f"e{e}", booking_id=f"b{b}", span=span(9, day=day)) for e, b, day, _ in pairs]
+    unique = list({event.id: event for event in events}.values())
+    bookings = [replace(BOOKING, id=f"b{b}", event_id=f"e{e}" if linked else None) for e, b, _, linked in pairs]
+    looked_at = [change.event_id for change in found(unique, list({each.id: each for each in bookings}.values()))]
+    assert len(looked_at) == len(set(looked_at))
+
+
+# Against the simulated services.
+
+
+def hire(app: App, *names: str) -> list[Technician]:
+    return [app.sandbox.people.hire(name) for name in names]
+
+
+async def pairs_of(app: App, technician: Technician, number: int) -> list[tuple[Row, OutlookEvent]]:
+    """Linked ones, from tomorrow on, one each day."""
+    await app.keeper.keep()
+    pairs = []
+    for day in range(1, number + 1):
+        start = START + timedelta(days=day)
+        pairs.append(app.sandbox.people.dispatcher.book(technician, start, start + HOUR))
+    await app.work()
+    app.sandbox.clock.move(timedelta(minutes=2))
+    await app.work()
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    return pairs
+
+
+def be_deaf(app: App) -> None:
+    """From now on no notification arrives."""
+    app.sandbox.delivery.hostility.drop = 1.0
+
+
+async def sweep_all(app: App) -> None:
+    await app.sweeper.sweep_all()
+    app.sandbox.clock.move(timedelta(minutes=1))
+    await app.work()
+
+
+def costs(app: App) -> tuple[int, int, int]:
+    calls = app.sandbox.calls
+    return calls.reads("graph"), calls.reads("dataverse"), calls.writes("dataverse")
+
+
+@pytest.mark.parametrize(("crew", "pairs"), [(1, 0), (1, 1), (3, 7), (2, 120)])
+async def test_in_step_a_sweep_costs_its_list_pages_and_no_write_and_no_message(app, crew, pairs):
+    technicians = hire(app, *(f"Person {number}" for number in range(crew)))
+    for technician in technicians:
+        await pairs_of(app, technician, pairs)
+    be_deaf(app)
+    for technician in technicians:
+        technician.meet(START + HOUR, START + 2 * HOUR)
+    app.sandbox.calls.clear()
+    app.inbox.sent = 0
+    for technician in technicians:
+        assert await app.sweeper.sweep(technician.mailbox.id) == []
+    pages = -(-max(pairs, 1) // 100)
+    assert costs(app) == (crew * pages, crew * 2, 0)
+    assert app.inbox.sent == 0
+    assert app.sandbox.calls.writes("graph") == 0
+
+
+@pytest.mark.parametrize("differing", [1, 4])
+async def test_a_sweep_costs_its_list_pages_and_what_the_differing_ones_would_have_cost_by_notification(app, differing):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 10)
+    app.sandbox.calls.clear()
+    ana.move(pairs[0][1], HOUR)
+    await app.work()
+    by_notification = costs(app)
+    be_deaf(app)
+    for _, event in pairs[-differing:]:
+        ana.move(event, HOUR)
+    app.sandbox.calls.clear()
+    assert len(await app.sweeper.sweep(ana.mailbox.id)) == differing
+    await app.work()
+    assert costs(app) == tuple(pages + differing * each for pages, each in zip((1, 2, 0), by_notification, strict=True))
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+
+
+@pytest.mark.parametrize("readable", [False, True])
+@pytest.mark.parametrize("calendar", ["not_found", "folder", "default"])
+async def test_a_lost_deleted_is_repaired_by_the_next_sweep(app, readable, calendar):
+    switches = app.sandbox.graph_switches
+    switches.deleted_stay_readable, switches.calendar_of_deleted = readable, calendar
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    ana.delete(pairs[1][1])
+    await sweep_all(app)
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    assert [is_canceled(app.sandbox, booking) for booking, _ in pairs] == [False, True, False]
+
+
+@pytest.mark.parametrize("readable", [False, True])
+async def test_everything_that_can_be_missed_is_repaired_by_one_sweep(app, readable):
+    app.sandbox.graph_switches.deleted_stay_readable = readable
+    ana, ben = hire(app, "Ana", "Ben")
+    pairs = [*await pairs_of(app, ana, 8), *await pairs_of(app, ben, 4)]
+    be_deaf(app)
+    dispatcher = app.sandbox.people.dispatcher
+    ana.move(pairs[0][1], HOUR)
+    ana.move(pairs[1][1], timedelta(days=300))
+    ana.delete(pairs[2][1])
+    app.sandbox.mailboxes.cancel_by_organizer(pairs[3][1])
+    app.sandbox.mailboxes.purge(pairs[4][1])
+    ben.move(pairs[8][1], -2 * HOUR)
+    ben.edit(pairs[9][1])
+    new = dispatcher.book(ben, START + 7 * HOUR, START + 8 * HOUR)
+    await sweep_all(app)
+    expected = [pair for place, pair in enumerate(pairs) if place != 3]
+    assert all(is_in_step(app.sandbox, *pair) for pair in [*expected, new])
+    assert is_canceled(app.sandbox, pairs[3][0])
+    app.inbox.sent = 0
+    await sweep_all(app)
+    assert app.inbox.sent == 2, "only the sweeps themselves: all is in step"
+
+
+def state(name: str):
+    def spoil(app: App, technician: Technician) -> None:
+        technician.mailbox.state = name  # type: ignore[assignment]
+
+    return spoil
+
+
+def order(fault_of) -> object:
+    def spoil(app: App, technician: Technician) -> None:
+        app.sandbox.faults.order(fault_of())
+
+    return spoil
+
+
+LIST = r"^/users/[^/]+/events$"
+EMPTY = Fault("graph", "GET", LIST, status=200, body={"value": []}, times=None)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(state("not_enabled"), id="404 MailboxNotEnabledForRESTAPI"),
+        pytest.param(state("not_discovered"), id="404 ResourceNotFound"),
+        pytest.param(state("invalid_user"), id="404 ErrorInvalidUser"),
+        pytest.param(state("denied"), id="403 by policy"),
+        pytest.param(order(lambda: ACCESS_DENIED.fault(path=LIST, times=None)), id="403 for the list only"),
+        pytest.param(order(lambda: TOO_MANY_REQUESTS.fault(path=LIST, times=None)), id="429"),
+        pytest.param(order(lambda: INTERNAL_ERROR.fault(path=LIST, times=None)), id="500"),
+        pytest.param(order(lambda: Fault("graph", path=LIST, status=None, times=None)), id="a cut connection"),
+        pytest.param(order(lambda: Fault("graph", path=LIST, status=200, body={}, times=None)), id="no list at all"),
+        pytest.param(order(lambda: replace(EMPTY)), id="an empty list"),
+    ],
+)
+@pytest.mark.parametrize("readable", [False, True])
+async def test_nothing_is_canceled_and_nothing_written_while_the_mailbox_answers(app, spoil, readable):
+    app.sandbox.graph_switches.deleted_stay_readable = readable
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    spoil(app, ana)
+    app.sandbox.calls.clear()
+    for _ in range(3):
+        await sweep_all(app)
+        app.sandbox.clock.move(timedelta(hours=2))
+    await app.work()
+    assert app.sandbox.calls.writes("dataverse") == 0
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    # And when it answers again, all is as it was.
+    ana.mailbox.state = "ok"
+    app.sandbox.faults.clear()
+    app.sandbox.clock.move(timedelta(hours=2))
+    await sweep_all(app)
+    assert app.sandbox.calls.writes("dataverse") == 0
+    assert app.inbox.parked == []
+
+
+async def test_nothing_is_canceled_because_a_gateway_knows_nothing(app):
+    """A 404 without a code of Graph's is none of those that mean something; a person sees it."""
+    (ana,) = hire(app, "Ana")
+    await pairs_of(app, ana, 3)
+    app.sandbox.faults.order(Fault("graph", path=LIST, status=404, body="<html/>", times=None))
+    app.sandbox.calls.clear()
+    await sweep_all(app)
+    assert app.sandbox.calls.writes("dataverse") == 0
+    assert "graph 404" in app.inbox.parked[0]
+
+
+async def test_an_empty_page_before_the_last_one_is_not_the_end(app):
+    app.sandbox.graph_switches.empty_page = True
+    (ana,) = hire(app, "Ana")
+    await pairs_of(app, ana, 3)
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
+
+
+@pytest.mark.parametrize(("name", "error"), [("denied", MailboxUnavailable), ("not_enabled", MailboxUnavailable)])
+async def test_a_mailbox_out_of_reach_says_so_to_who_asks(app, name, error):
+    (ana,) = hire(app, "Ana")
+    ana.mailbox.state = name
+    with pytest.raises(error):
+        await app.sweeper.compare(ana.mailbox.id)
+
+
+@pytest.mark.parametrize("spans_calendars", [False, True])
+async def test_an_event_in_another_calendar_is_not_gone(app, spans_calendars):
+    app.sandbox.graph_switches.events_list_spans_calendars = spans_calendars
+    (ana,) = hire(app, "Ana")
+    [pair] = await pairs_of(app, ana, 1)
+    be_deaf(app)
+    ana.file(pair[1])
+    await sweep_all(app)
+    assert is_in_step(app.sandbox, *pair)
+
+
+@pytest.mark.parametrize("readable", [False, True])
+async def test_a_copy_is_left_alone_beside_its_original_and_takes_over_when_that_is_gone(app, readable):
+    """As by a notification of the copy: the booking follows the one event that still stands."""
+    app.sandbox.graph_switches.deleted_stay_readable = readable
+    (ana,) = hire(app, "Ana")
+    [(booking, event)] = await pairs_of(app, ana, 1)
+    be_deaf(app)
+    copy = ana.copy(event)
+    ana.move(copy, HOUR)
+    app.sandbox.calls.clear()
+    await sweep_all(app)
+    assert app.sandbox.calls.writes("dataverse") == 0
+    ana.delete(event)
+    await sweep_all(app)
+    assert is_in_step(app.sandbox, booking, copy)
+
+
+async def test_series_and_events_of_all_day_are_held_not_written(app):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 2)
+    be_deaf(app)
+    mailboxes = app.sandbox.mailboxes
+    midnight = START.replace(hour=0) + timedelta(days=1)
+    mailboxes.change(pairs[0][1], is_all_day=True, start=midnight, end=midnight + timedelta(days=1))
+    extension = {EXTENSION_NAME: {EXTENSION_PROPERTY: pairs[1][0].id}}
+    mailboxes.create_series(ana.mailbox, START + HOUR, START + 2 * HOUR, weeks=3, extensions=extension)
+    app.sandbox.calls.clear()
+    await sweep_all(app)
+    assert app.sandbox.calls.writes("dataverse") == 0
+
+
+async def test_work_that_is_canceled_or_done_in_dynamics_costs_nothing_for_ever(app):
+    (ana,) = hire(app, "Ana")
+    (done, event), (canceled, _), (begun, other) = await pairs_of(app, ana, 3)
+    dispatcher = app.sandbox.people.dispatcher
+    dispatcher.complete(done)
+    dispatcher.cancel(canceled)
+    dispatcher.start(begun)
+    be_deaf(app)
+    ana.move(event, HOUR)
+    ana.move(other, HOUR)
+    await sweep_all(app)
+    app.sandbox.calls.clear()
+    app.inbox.sent = 0
+    await sweep_all(app)
+    assert app.sandbox.calls.writes("dataverse") == 0
+    assert app.inbox.sent == 1, "the sweep itself"
+
+
+async def test_a_reassigned_booking_is_not_taken_back(app):
+    ana, ben = hire(app, "Ana", "Ben")
+    [(booking, event)] = await pairs_of(app, ana, 1)
+    be_deaf(app)
+    app.sandbox.tables.update(booking, {"_resource_value": ben.resource.id})
+    ana.move(event, HOUR)
+    app.sandbox.calls.clear()
+    await sweep_all(app)
+    assert booking["starttime"] == START + timedelta(days=1)
+    new = app.sandbox.people.dispatcher.reassign(booking, ben)
+    await sweep_all(app)
+    assert is_in_step(app.sandbox, booking, new)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+async def test_a_booking_that_holds_a_plain_id_is_linked_anew_and_never_canceled(app, stale):
+    """Adopted deployments hold plain ids, which change when the event goes to another calendar and back."""
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    for booking, event in pairs:
+        app.sandbox.tables.update(booking, {COLUMN: event.plain_id})
+        if stale:
+            default = event.calendar
+            ana.file(event)
+            assert default is not None
+            app.sandbox.mailboxes.move(event, default)
+    ana.move(pairs[0][1], HOUR)
+    assert len(await app.sweeper.compare(ana.mailbox.id)) == 3, "one message each"
+    await sweep_all(app)
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    assert not any(is_canceled(app.sandbox, booking) for booking, _ in pairs)
+
+
+async def test_the_most_imminent_differences_are_queued_first(app):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 12)
+    be_deaf(app)
+    for _, event in reversed(pairs):
+        ana.move(event, HOUR)
+    app.inbox.messages.clear()
+    await app.sweeper.sweep(ana.mailbox.id)
+    queued = [parse_change_message(text).event_id for text in app.inbox.of(CHANGES)]
+    assert queued == [event.immutable_id for _, event in pairs]
+
+
+async def test_many_differences_are_not_queued_in_one_breath(app, monkeypatch):
+    monkeypatch.setattr("sync.sweep.MESSAGES_AT_ONCE", 5)
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 12)
+    be_deaf(app)
+    for _, event in pairs:
+        ana.move(event, HOUR)
+    sizes, send = [], app.inbox.send
+
+    async def counted(queue: str, messages: list[str], hidden: float = 0) -> None:
+        sizes.append(len(messages))
+        await send(queue, messages, hidden)
+
+    app.inbox.send = counted
+    await app.sweeper.sweep(ana.mailbox.id)
+    assert sizes == [5, 5, 2]
+
+
+async def test_a_dry_comparison_queues_nothing(app):
+    (ana,) = hire(app, "Ana")
+    [(_, event)] = await pairs_of(app, ana, 1)
+    be_deaf(app)
+    ana.move(event, HOUR)
+    app.inbox.sent = 0
+    [difference] = await app.sweeper.compare(ana.mailbox.id)
+    assert (difference.reason, difference.change.deleted) == ("MoveBooking", False)
+    assert app.inbox.sent == 0
+
+
+async def test_the_sweep_of_all_is_spread_over_time(app):
+    hire(app, *(f"Person {number}" for number in range(4 * MAILBOXES_PER_SECOND + 1)))
+    assert await app.sweeper.sweep_all() == 4 * MAILBOXES_PER_SECOND + 1
+    seconds = [(message.visible_at - app.sandbox.clock.now()).total_seconds() for message in app.inbox.messages]
+    assert [seconds.count(each) for each in range(6)] == [*[MAILBOXES_PER_SECOND] * 4, 1, 0]
+    assert {parse_lifecycle_message(text).event for text in app.inbox.of(LIFECYCLE)} == {"missed"}
+
+
+async def test_one_mailbox_in_trouble_does_not_keep_the_others_from_their_sweep(app):
+    ana, ben = hire(app, "Ana", "Ben")
+    pair = (await pairs_of(app, ben, 1))[0]
+    be_deaf(app)
+    ana.mailbox.state = "denied"
+    ben.move(pair[1], HOUR)
+    await sweep_all(app)
+    assert is_in_step(app.sandbox, *pair)
+
+
+async def test_a_throttled_sweep_comes_again(app):
+    (ana,) = hire(app, "Ana")
+    pair = (await pairs_of(app, ana, 1))[0]
+    be_deaf(app)
+    ana.move(pair[1], HOUR)
+    app.sandbox.faults.order(TOO_MANY_REQUESTS.retry_after("120").fault(path=LIST, times=1))
+    await sweep_all(app)
+    assert not is_in_step(app.sandbox, *pair)
+    app.sandbox.clock.move(timedelta(minutes=3))
+    await app.work()
+    assert is_in_step(app.sandbox, *pair)
+
+
+async def test_who_cannot_be_asked_ends_the_sweep_of_all_and_the_timer_says_so(app):
+    app.sandbox.faults.order(Fault("dataverse", status=503, times=None))
+    hire(app, "Ana")
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_all()
+
+
+@pytest.mark.parametrize("kind", [SyncError])
+async def test_a_window_is_a_week_back_and_half_a_year_ahead(app, kind):
+    (ana,) = hire(app, "Ana")
+    dispatcher = app.sandbox.people.dispatcher
+    be_deaf(app)
+    days = {
+        day: dispatcher.book(ana, START + timedelta(days=day), START + timedelta(days=day, hours=1))
+        for day in (-8, -6, 179, 181)
+    }
+    await sweep_all(app)
+    assert {day: booking[COLUMN] is not None for day, (booking, _) in days.items()} == {
+        -8: False,
+        -6: True,
+        179: True,
+        181: False,
+    }
