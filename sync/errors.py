@@ -125,6 +125,8 @@ def named(service: Service, status: int, code: str | None) -> type[SyncError]:
     found = table.get((status, code)) or table.get((status, None))
     if found is not None:
         return found
+    if status == 404 and code is None:
+        return Transient  # a gateway in front of a service that is down; it knows nothing of items
     return Transient if status in _TRANSIENT or status >= 500 else Refused
 
 
