@@ -181,6 +181,12 @@ class SyncMachine(RuleBasedStateMachine):
         if booking := self.a_booking(pick):
             self.moment += 1
             self.table.edit(booking.id, **edit)
+            # What the customer's other direction does to the event. Without it nothing in Outlook tells that a booking
+            # came back to its first mailbox; that is for the sweep to find.
+            for event in list(self.calendars.events.values()):
+                if event.booking_id == booking.id and self.calendars.has(event.id):
+                    self.calendars.change(event.id)
+                    self.notify(event.id, "updated")
 
     @rule(pick=st.integers(0, 9))
     def a_dispatcher_deletes_a_booking(self, pick: int) -> None:
