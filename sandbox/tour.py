@@ -155,13 +155,11 @@ class Tour:
         say = self.timeline.say
         say(f"\n{world.overview.table()}")
         if self.status == 0:
-            booking, event = story.anas
-            names = {"event": world.overview.events.of(event.immutable_id)}
-            names |= {"booking": world.overview.bookings.of(booking.id)}
+            event = world.overview.events.of(story.anas_event.immutable_id)
+            acts = f"technician/move?event={event}&minutes=30", f"technician/delete?event={event}"
             say("Now it is your turn; what the app does about it is shown here:")
-            say(f'  curl -X POST "{world.url}/sandbox/technician/move?event={names["event"]}&minutes=30"')
-            say(f'  curl -X POST "{world.url}/sandbox/dispatcher/reassign?booking={names["booking"]}&technician=Ben"')
-            say(f'  curl -X POST "{world.url}/sandbox/technician/delete?event={names["event"]}"')
+            for act in (*acts, "dispatcher/book?technician=Ben"):
+                say(f'  curl -X POST "{world.url}/sandbox/{act}"')
         say(f"Everything that can be done: curl {world.url}/sandbox")
         say("Ctrl-C ends it.\n")
 
