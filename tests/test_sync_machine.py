@@ -201,8 +201,7 @@ class SyncMachine(RuleBasedStateMachine):
     def a_notification_is_taken_up(self, pick: int, again: bool) -> None:
         place = pick % len(self.notifications)
         change = self.notifications[place] if again else self.notifications.pop(place)
-        processor = Processor(self.calendars, self.table, lambda: NOW)
-        self.workers.append(Worker(change, processor.process(change), self.moment))
+        self.workers.append(Worker(change, self.processing(change), self.moment))
 
     @precondition(lambda self: self.workers)
     @rule(pick=st.integers(0, 99), steps=st.integers(1, 6))
@@ -211,6 +210,39 @@ class SyncMachine(RuleBasedStateMachine):
         for _ in range(steps):
             if not self.step(worker):
                 return
+
+    @rule(
+        event_id=events,
+        act=st.sampled_from(["move", "delete"]),
+        order=st.lists(st.integers(0, 2), min_size=4, max_size=14),
+        processed_at_once=st.booleans(),
+    )
+    def two_deliveries_race_with_the_technician(
+        self, event_id: str, act: str, order: list[int], processed_at_once: bool
+    ) -> None:
+        """What the other rules do as well, but all of it to one event, which is where it hurts."""
+        owner = self.calendars.owner[event_id]
+        late = Worker(Change(owner, event_id), self.processing(Change(owner, event_id)), self.moment)
+        self.workers.append(late)
+        other: Worker | None = None
+        for choice in order:
+            if choice == 0 and late in self.workers:
+                self.step(late)
+            elif choice == 1 and other is not None and other in self.workers:
+                self.step(other)
+            elif choice == 2 and other is None:
+                if act == "move":
+                    self.a_technician_moves_an_event(event_id, 1)
+                else:
+                    self.a_technician_deletes_an_event(event_id)
+                change = self.notifications.pop() if self.notifications else Change(owner, event_id)
+                other = Worker(change, self.processing(change), self.moment)
+                self.workers.append(other)
+                while processed_at_once and self.step(other):
+                    pass
+
+    def processing(self, change: Change) -> Coroutine[Any, Any, Any]:
+        return Processor(self.calendars, self.table, lambda: NOW).process(change)
 
     @precondition(lambda self: self.workers)
     @rule(pick=st.integers(0, 99))
@@ -291,7 +323,7 @@ class SyncMachine(RuleBasedStateMachine):
         assert len(self.table.written) == written, "nothing has changed, and something was written"
 
     def drain(self, change: Change) -> None:
-        worker = Worker(change, Processor(self.calendars, self.table, lambda: NOW).process(change), self.moment)
+        worker = Worker(change, self.processing(change), self.moment)
         self.working = worker
         assert Schedule([]).run([worker.running]) == [None]
 
@@ -320,6 +352,7 @@ class SyncMachine(RuleBasedStateMachine):
 SyncMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=50, deadline=None)
 
 
+@pytest.mark.timeout(600)  # what fails takes minutes to be made small
 class TestTheHostileUser(SyncMachine.TestCase):  # type: ignore[misc]
     """The quick form."""
 
