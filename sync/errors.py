@@ -25,6 +25,10 @@ class Malformed(SyncError):
     """Not the shape the service documents: 400 to a caller, the poison queue for a message."""
 
 
+class NotOurs(Malformed):
+    """An event that cannot be read, but carries nothing of ours either: none of our business."""
+
+
 class Forged(SyncError):
     """The clientState is not ours: dropped and counted, the sender learns nothing."""
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
 from sync.errors import MailboxUnavailable, Transient
-from sync.handlers import Processor
+from sync.handlers import Processor, look_closer
 from sync.model import (
     Booking,
     CancelBooking,
@@ -249,7 +249,7 @@ class SyncMachine(RuleBasedStateMachine):
     def a_worker_dies_and_its_message_comes_back(self, pick: int) -> None:
         worker = self.workers.pop(pick % len(self.workers))
         worker.running.close()
-        self.notifications.append(worker.change)
+        self.notifications.append(look_closer(worker.change))
 
     @rule()
     def the_next_answer_of_a_write_is_lost(self) -> None:
@@ -268,7 +268,7 @@ class SyncMachine(RuleBasedStateMachine):
             return False
         except (Transient, MailboxUnavailable):
             self.workers.remove(worker)
-            self.notifications.append(worker.change)
+            self.notifications.append(look_closer(worker.change))
             return False
         return True
 
