@@ -189,10 +189,10 @@ class SyncMachine(RuleBasedStateMachine):
                     self.notify(event.id, "updated")
 
     @rule(pick=st.integers(0, 9))
-    def a_dispatcher_deletes_a_booking(self, pick: int) -> None:
+    def a_dispatcher_retires_a_booking(self, pick: int) -> None:
         if booking := self.a_booking(pick):
             self.moment += 1
-            self.table.rows[booking.id] = replace(booking, is_active=False, event_id=None, mailbox=None)
+            self.table.edit(booking.id, is_active=False, event_id=None, mailbox=None)
 
     # --- the app ---
 
