@@ -163,6 +163,7 @@ def hand_over(module: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that what `step` runs is ended, too
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

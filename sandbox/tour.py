@@ -31,6 +31,7 @@ from sandbox.timeline import Timeline
 
 STOPPED = 130
 """Exit status after Ctrl-C before the tour was over, as of a shell."""
+CHANGES = "booking-changes"
 LOOK_AGAIN = 0.03
 PAUSE = 1.0
 """Seconds between two steps, where a person is watching."""
@@ -126,16 +127,13 @@ class Tour:
             await app.run_timer("renew_subscriptions")
             await self._follow(judge, story.subscribed())
             came_true += 1
-            steps = story.steps()
-            while True:
+            judge.begin()
+            for step in story.steps():
+                await self._follow(judge, step)
+                came_true += 1
                 if timeline.is_live and not self._options.once:
                     await asyncio.sleep(PAUSE)
                 judge.begin()
-                step = next(steps, None)
-                if step is None:
-                    break
-                await self._follow(judge, step)
-                came_true += 1
         except (NotTrue, aiohttp.ClientError) as trouble:
             timeline.outcome(False, str(trouble).partition("\n")[0], str(trouble).partition("\n")[2])
             timeline.say(f"\nThe tour ends here. The last lines of {self._options.log}:")
@@ -155,13 +153,11 @@ class Tour:
         say = self.timeline.say
         say(f"\n{world.overview.table()}")
         if self.status == 0:
-            booking, event = story.anas
-            names = {"event": world.overview.events.of(event.immutable_id)}
-            names |= {"booking": world.overview.bookings.of(booking.id)}
+            event = world.overview.events.of(story.anas_event.immutable_id)
+            acts = f"technician/move?event={event}&minutes=30", f"technician/delete?event={event}"
             say("Now it is your turn; what the app does about it is shown here:")
-            say(f'  curl -X POST "{world.url}/sandbox/technician/move?event={names["event"]}&minutes=30"')
-            say(f'  curl -X POST "{world.url}/sandbox/dispatcher/reassign?booking={names["booking"]}&technician=Ben"')
-            say(f'  curl -X POST "{world.url}/sandbox/technician/delete?event={names["event"]}"')
+            for act in (*acts, "dispatcher/book?technician=Ben"):
+                say(f'  curl -X POST "{world.url}/sandbox/{act}"')
         say(f"Everything that can be done: curl {world.url}/sandbox")
         say("Ctrl-C ends it.\n")
 
@@ -216,7 +212,7 @@ class Judge:
             return "Graph has not been able to deliver its notification"
         waiting = await self._waiting()
         if waiting:
-            return f"messages wait in the app's queues: {waiting}"
+            return f"messages are left in the app's queues: {waiting}"
         calls = self._world.calls
         if not calls.reads("graph"):
             return "the app has not looked at Graph"
@@ -226,10 +222,15 @@ class Judge:
         return "" if step.is_true() else "something else"
 
     async def _waiting(self) -> str:
-        """How many messages are in each queue, hidden and poisonous ones as well."""
+        """How many changes are queued, hidden ones as well, and how many messages of any kind are poison.
+
+        What else the app has planned for later, in its other queue, is no business of a step.
+        """
         found = []
         try:
             async for queue in self._queues.list_queues():
+                if queue.name != CHANGES and not queue.name.endswith("-poison"):
+                    continue
                 async with self._queues.get_queue_client(queue.name) as client:
                     count = (await client.get_queue_properties()).approximate_message_count
                 if count:

@@ -9,7 +9,9 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -31,6 +33,9 @@ TIMEOUT = (5.0, 30.0)
 
 CONNECTIONS = 32
 """Below the 52 concurrent requests a user may have. Source: Dataverse, "Service protection API limits"."""
+
+PAGES = 1_000
+"""Of one list; more are a nextLink that leads in a circle."""
 
 # Source: bookingstatus table, and Field Service's choice msdyn_bookingsystemstatus. On Break stands before In Progress.
 _STATUS_CANCELED = 3
@@ -56,6 +61,9 @@ class Transport:
         self._now = now
         self._session = requests.Session()
         self._session.mount(url, HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, pool_block=True))
+        # Not asyncio's own few threads, which also look up the names of hosts for everybody else.
+        self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="dataverse")
+        self._session.auth = _leave_alone
         # The affinity cookie would tie all instances' calls to one web server and its limits.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers.update(
@@ -87,7 +95,7 @@ class Transport:
     async def _send_once(self, method: str, url: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
         try:
             token = (await self._credential.get_token(self._scope)).token
-            response = await asyncio.to_thread(
+            ask = partial(
                 self._session.request,
                 method,
                 url,
@@ -96,6 +104,7 @@ class Transport:
                 timeout=TIMEOUT,
                 allow_redirects=False,
             )
+            response = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         except requests.RequestException as error:
             raise Transient(f"dataverse: no answer ({type(error).__name__})") from error
         except ClientAuthenticationError as error:
@@ -107,11 +116,17 @@ class Transport:
             return None
         try:
             return json.loads(response.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Transient("dataverse: an answer that is no JSON") from None
 
     def close(self) -> None:
         self._session.close()
+        self._threads.shutdown(wait=False)
+
+
+def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from putting what a .netrc file says in the place of our token."""
+    return request
 
 
 class DataverseBookings:
@@ -122,6 +137,7 @@ class DataverseBookings:
         self._column = event_id_column
         self._canceled_setting = canceled_status_id
         self._canceled_found: str | None = None
+        self._field_service_lock = asyncio.Lock()
         self._canceled_lock = asyncio.Lock()
         self._has_field_service = True
 
@@ -147,8 +163,7 @@ class DataverseBookings:
             )
         )
         rows = await self._all_rows(page, page_size=50)
-        bookings = [parse_booking(row, self._column) for row in rows]
-        return [booking for booking in bookings if booking.event_id == event_id]
+        return [parse_booking(row, self._column) for row in rows if row.get(self._column) == event_id]
 
     async def write(self, action: Write) -> None:
         """Write *action* to its booking, unless the row changed since it was read; only the columns that change.
@@ -175,6 +190,8 @@ class DataverseBookings:
         except NotFound as error:
             # Gone is the booking, or the status that it should get.
             self._canceled_found = None
+            if isinstance(action, CancelBooking) and self._canceled_setting and await self.read(action.booking_id):
+                raise Misconfigured("CANCELED_STATUS_ID names no booking status of this environment") from None
             raise Stale(str(error)) from None
 
     async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
@@ -207,21 +224,24 @@ class DataverseBookings:
             "&$expand=UserId($select=azureactivedirectoryobjectid,isdisabled)"
         )
         rows = await self._all_rows(await self._transport.get(path, page_size=5000), page_size=5000)
-        users = [row.get("UserId") or {} for row in rows]
-        return sorted(
-            {
-                _guid(user["azureactivedirectoryobjectid"])
-                for user in users
-                if user.get("azureactivedirectoryobjectid") and not user.get("isdisabled")
-            }
-        )
+        found = set()
+        for user in (row.get("UserId") or {} for row in rows):
+            if user.get("azureactivedirectoryobjectid") and not user.get("isdisabled"):
+                try:
+                    found.add(_guid(user["azureactivedirectoryobjectid"]))
+                except ValueError:
+                    log.warning("a user whose Entra object id is no GUID is left out")
+        return sorted(found)
 
     async def _all_rows(self, page: Any, page_size: int) -> list[Any]:
         rows: list[Any] = _rows(page)
-        while "@odata.nextLink" in page:
-            page = await self._transport.get(page["@odata.nextLink"], page_size=page_size)
+        for _ in range(PAGES):
+            link = page.get("@odata.nextLink")
+            if not link:
+                return rows
+            page = await self._transport.get(str(link), page_size=page_size)
             rows += _rows(page)
-        return rows
+        raise Malformed("dataverse: a list without an end")
 
     def _columns(self) -> str:
         status = f"status,{_FIELD_SERVICE_STATUS}" if self._has_field_service else "status"
@@ -233,21 +253,29 @@ class DataverseBookings:
     async def _with_status_columns(self, ask: Callable[[], Any]) -> Any:
         """Ask with Field Service's column, and without it where the environment has no such column.
 
-        Raises: Misconfigured if that was not the reason.
+        Raises: Misconfigured if another column is the unknown one.
         """
+        asked_for_it = self._has_field_service
         try:
             return await ask()
         except UnknownColumn as error:
-            if not self._has_field_service:
+            if not asked_for_it or await self._finds_field_service():
                 raise Misconfigured(str(error)) from None
-        self._has_field_service = False
-        try:
-            answer = await ask()
-        except UnknownColumn as error:
-            self._has_field_service = True
-            raise Misconfigured(str(error)) from None
-        log.info("no Field Service in this environment: booking statuses are told by 'status' alone")
-        return answer
+        return await ask()
+
+    async def _finds_field_service(self) -> bool:
+        """Whether the column exists, asked for by itself: without it, work that has begun is not told from other work.
+
+        So no other column that is unknown, or not yet published, may be taken for it.
+        """
+        async with self._field_service_lock:
+            if self._has_field_service:
+                try:
+                    await self._transport.get(f"bookingstatuses?$select={_FIELD_SERVICE_STATUS}&$top=1")
+                except UnknownColumn:
+                    self._has_field_service = False
+                    log.info("no Field Service in this environment: booking statuses are told by 'status' alone")
+            return self._has_field_service
 
     async def _canceled(self) -> str:
         """The id of the booking status for Canceled; looked up once.
@@ -304,7 +332,7 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
             ),
             has_begun=field_service in _HAS_BEGUN,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
 
 

@@ -21,6 +21,7 @@ from sync.model import (
     LinkBooking,
     MoveBooking,
     UnlinkBooking,
+    is_event_id,
 )
 
 
@@ -57,7 +58,7 @@ def rival_id(change: Change, event: Event | None, booking: Booking | None) -> st
         return None
     if booking.mailbox != change.mailbox or event.booking_id != booking.id:
         return None
-    return booking.event_id
+    return booking.event_id if is_event_id(booking.event_id or "") else None  # somebody typed in something else
 
 
 def choose_linked(change: Change, bookings: Sequence[Booking]) -> Booking | Hold | None:

@@ -25,6 +25,10 @@ class Malformed(SyncError):
     """Not the shape the service documents: 400 to a caller, the poison queue for a message."""
 
 
+class NotOurs(Malformed):
+    """An event that cannot be read, but carries nothing of ours either: none of our business."""
+
+
 class Forged(SyncError):
     """The clientState is not ours: dropped and counted, the sender learns nothing."""
 
@@ -156,6 +160,8 @@ def named(service: Service, status: int, code: str | None) -> type[SyncError]:
     found = table.get((status, code)) or table.get((status, None))
     if found is not None:
         return found
+    if status == 404 and code is None:
+        return Transient  # a gateway in front of a service that is down; it knows nothing of items
     return Transient if status in _TRANSIENT or status >= 500 else Refused
 
 

@@ -23,7 +23,7 @@ from kiota_abstractions.base_request_configuration import RequestConfiguration
 from kiota_abstractions.native_response_handler import NativeResponseHandler
 from kiota_abstractions.request_information import RequestInformation
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
-from kiota_http.middleware.options import ResponseHandlerOption, RetryHandlerOption
+from kiota_http.middleware.options import RedirectHandlerOption, ResponseHandlerOption, RetryHandlerOption
 from msgraph.generated.models.subscription import Subscription as SubscriptionBody
 from msgraph.generated.users.item.calendars.item.calendar_view.calendar_view_request_builder import (
     CalendarViewRequestBuilder,
@@ -35,7 +35,7 @@ from msgraph.graph_request_adapter import GraphRequestAdapter, options
 from msgraph.graph_service_client import GraphServiceClient
 from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # ships no py.typed
 
-from sync.errors import Malformed, Misconfigured, NotFound, Refused, Service, Stale, Transient, check
+from sync.errors import Malformed, Misconfigured, NotFound, NotOurs, Refused, Service, Stale, Transient, check
 from sync.model import Event, EventType, Span, Subscription
 from sync.notifications import build_client_state
 from sync.retry import short_waits
@@ -46,11 +46,20 @@ log = logging.getLogger(__name__)
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 """Seconds. Creating a subscription takes as long as the handshake, for which Graph waits ten."""
 
+HUNG_FOR = 30.0
+"""Seconds for which a mailbox that did not answer is left alone, so that its changes do not keep those of others."""
+
+PAGES = 1_000
+"""Of one list; more are a nextLink that leads in a circle."""
+
 PER_MAILBOX = 4
 """Outlook serves so many requests of one app for one mailbox at a time. Source: Graph, "Throttling limits"."""
 
 PAGE_SIZE = 100
 """Events in one answer of a list."""
+
+# What a body in another shape than the documented one leads to; dates beyond all calendars overflow.
+_UNREADABLE = (Malformed, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 _IMMUTABLE = ("Prefer", 'IdType="ImmutableId"')
 _UTC = ("Prefer", 'outlook.timezone="UTC"')
@@ -68,7 +77,11 @@ class Transport:
         self._now = now
         self._http = GraphClientFactory.create_with_default_middleware(
             # Waits are retry.py's and the queue's; two layers would multiply them.
-            options={**options, RetryHandlerOption.get_key(): RetryHandlerOption(max_retries=0)},
+            options={
+                **options,
+                RetryHandlerOption.get_key(): RetryHandlerOption(max_retries=0),
+                RedirectHandlerOption.get_key(): RedirectHandlerOption(should_redirect=False),
+            },
             client=httpx.AsyncClient(timeout=TIMEOUT, http2=root.scheme == "https", follow_redirects=False),
         )
         authentication = AzureIdentityAuthenticationProvider(
@@ -89,6 +102,9 @@ class Transport:
         request.add_request_options([ResponseHandlerOption(NativeResponseHandler())])
         try:
             response: Any = await self._adapter.send_primitive_async(request, "bytes", {})
+        except httpx.TimeoutException as error:
+            # Not worth a short wait: whoever hangs now will hang in a second.
+            raise Transient(f"{service}: no answer ({type(error).__name__})", HUNG_FOR) from error
         except httpx.HTTPError as error:
             raise Transient(f"{service}: no answer ({type(error).__name__})") from error
         except ClientAuthenticationError as error:
@@ -100,7 +116,7 @@ class Transport:
             return None
         try:
             return json.loads(response.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Transient(f"{service}: an answer that is no JSON") from None
 
     async def close(self) -> None:
@@ -115,6 +131,7 @@ class GraphEvents:
         self._name = extension_name
         self._property = extension_property
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._hung_until: dict[str, float] = {}
 
     async def read(self, mailbox: str, event_id: str) -> Event | None:
         """The event as it is now, None if Outlook says that this item is not there.
@@ -148,15 +165,11 @@ class GraphEvents:
         )
         request = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
         found: list[Event] = []
-        while True:
-            page = await self._send(mailbox, request)
-            for item in _items(page):
+        async for items in self._pages(mailbox, builder, request, _IMMUTABLE, _UTC):
+            for item in items:
                 with suppress(Malformed):
                     found.append(parse_event(item, self._name, self._property))
-            if "@odata.nextLink" not in page:
-                return found
-            link = builder.with_url(page["@odata.nextLink"])
-            request = link.to_get_request_information(_configured(None, _IMMUTABLE, _UTC))
+        return found
 
     async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
         """Say whether an event that can still be read stands in a calendar, over its own span.
@@ -168,23 +181,30 @@ class GraphEvents:
         user = self._transport.client.users.by_user_id(mailbox)
         if event is not None and await self._is_in(mailbox, user.calendar_view, event):
             return True
-        parameters = CalendarRequestBuilder.CalendarRequestBuilderGetQueryParameters(select=["id"])
-        request = user.events.by_event_id(event_id).calendar.to_get_request_information(
-            _configured(parameters, _IMMUTABLE)
-        )
-        try:
-            calendar = _text(await self._send(mailbox, request), "id")
-        except NotFound:
+        calendar = await self._calendar(mailbox, event_id)
+        if calendar is None:
             return False
         if event is None:
             raise Refused("graph: an event that cannot be read names a calendar")
+        if event.type is not EventType.SINGLE:
+            return True  # its own span is that of one occurrence, which may be gone or moved by itself
         with suppress(NotFound):  # what it names may be no calendar but a folder
             if await self._is_in(mailbox, user.calendars.by_calendar_id(calendar).calendar_view, event):
                 return True
         now = await self.read(mailbox, event_id)
-        if now is not None and now.etag != event.etag:
+        if now is not None and (now.etag != event.etag or await self._calendar(mailbox, event_id) != calendar):
             raise Stale("the event changed while it was looked for")
         return False
+
+    async def _calendar(self, mailbox: str, event_id: str) -> str | None:
+        """The id of the calendar that the event says it is in. Source: Graph, "event resource type", calendar."""
+        parameters = CalendarRequestBuilder.CalendarRequestBuilderGetQueryParameters(select=["id"])
+        builder = self._transport.client.users.by_user_id(mailbox).events.by_event_id(event_id).calendar
+        try:
+            answer = await self._send(mailbox, builder.to_get_request_information(_configured(parameters, _IMMUTABLE)))
+        except NotFound:
+            return None
+        return _text(answer, "id")
 
     async def _is_in(self, mailbox: str, view: Any, event: Event) -> bool:
         """Whether the calendar *view* has the event, or an occurrence of it if it is a series."""
@@ -198,17 +218,38 @@ class GraphEvents:
                 _IMMUTABLE,
             )
         )
-        while True:
-            page = await self._send(mailbox, request)
-            if any(event.id in (item.get("id"), item.get("seriesMasterId")) for item in _items(page)):
+        async for items in self._pages(mailbox, view, request, _IMMUTABLE):
+            if any(event.id in (item.get("id"), item.get("seriesMasterId")) for item in items):
                 return True
-            if "@odata.nextLink" not in page:
-                return False
-            request = view.with_url(page["@odata.nextLink"]).to_get_request_information(_configured(None, _IMMUTABLE))
+        return False
 
     async def _send(self, mailbox: str, request: RequestInformation) -> Any:
         async with self._turns.setdefault(mailbox, asyncio.Semaphore(PER_MAILBOX)):
-            return await self._transport.send("graph", request)
+            clock = asyncio.get_running_loop().time
+            hangs_on = self._hung_until.get(mailbox, 0.0) - clock()
+            if hangs_on > 0:
+                raise Transient("graph: the mailbox did not answer lately", hangs_on)
+            self._hung_until.pop(mailbox, None)
+            try:
+                answer = await self._transport.send("graph", request)
+            except Transient as error:
+                if isinstance(error.__cause__, httpx.TimeoutException):
+                    self._hung_until[mailbox] = clock() + HUNG_FOR
+                raise
+        if answer is None:
+            raise Transient("graph: an empty answer")
+        return answer
+
+    async def _pages(self, mailbox: str, builder: Any, request: RequestInformation, *headers: tuple[str, str]) -> Any:
+        """Each page of a list; one may be empty and still name a next one."""
+        for _ in range(PAGES):
+            page = await self._send(mailbox, request)
+            yield _items(page)
+            link = page.get("@odata.nextLink")
+            if not link:
+                return
+            request = builder.with_url(link).to_get_request_information(_configured(None, *headers))
+        raise Malformed("graph: a list without an end")
 
 
 class GraphSubscriptions:
@@ -230,16 +271,18 @@ class GraphSubscriptions:
         builder = self._transport.client.subscriptions
         found: list[Subscription] = []
         request = builder.to_get_request_information()
-        while True:
+        for _ in range(PAGES):
             page = await self._transport.send("subscriptions", request)
             for item in _items(page):
                 try:
                     found.append(parse_subscription(item))
                 except Malformed as error:
                     log.warning("subscription left out reason=%r", str(error))
-            if "@odata.nextLink" not in page:
+            link = page.get("@odata.nextLink")
+            if not link:
                 return found
-            request = builder.with_url(page["@odata.nextLink"]).to_get_request_information()
+            request = builder.with_url(link).to_get_request_information()
+        raise Malformed("graph: a list without an end")
 
     async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
         """Subscribe to all changes of the default calendar, with immutable ids and lifecycle notifications.
@@ -274,7 +317,7 @@ class GraphSubscriptions:
 
 
 def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event:
-    """Raises: Malformed if *raw* is no event with its times in UTC."""
+    """Raises: Malformed if *raw* is no event with its times in UTC, NotOurs if it has no extension of ours either."""
     extension = next((found for found in _items(raw, "extensions") if _is_named(found, extension_name)), None)
     try:
         return Event(
@@ -287,8 +330,9 @@ def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event
             has_extension=extension is not None,
             booking_id=_guid(extension.get(extension_property)) if extension else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise Malformed(f"graph: an event that cannot be read ({type(error).__name__})") from None
+    except _UNREADABLE as error:
+        kind = Malformed if extension is not None else NotOurs
+        raise kind(f"graph: an event that cannot be read ({type(error).__name__})") from None
 
 
 def parse_subscription(raw: Any) -> Subscription:
@@ -302,12 +346,14 @@ def parse_subscription(raw: Any) -> Subscription:
             lifecycle_url=raw.get("lifecycleNotificationUrl"),
             expires=_aware(datetime.fromisoformat(raw["expirationDateTime"])),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise Malformed(f"graph: a subscription that cannot be read ({type(error).__name__})") from None
 
 
 def _is_named(extension: Any, name: str) -> bool:
     """Whether it is ours; its id carries one of two prefixes, so it is the name that counts."""
+    if not isinstance(extension, dict):
+        return False
     found = extension.get("extensionName") or str(extension.get("id", "")).partition("OpenTypeExtension.")[2]
     return isinstance(found, str) and found.casefold() == name.casefold()
 

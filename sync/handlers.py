@@ -14,7 +14,17 @@ from datetime import datetime
 from typing import Protocol
 
 from sync.decide import choose_linked, decide, rival_id
-from sync.errors import InvalidId, MailboxUnavailable, Malformed, Misconfigured, Refused, Stale, Transient, Withdrawn
+from sync.errors import (
+    InvalidId,
+    MailboxUnavailable,
+    Malformed,
+    Misconfigured,
+    NotOurs,
+    Refused,
+    Stale,
+    Transient,
+    Withdrawn,
+)
 from sync.model import Action, Booking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking, Write
 from sync.notifications import (
     CHANGES,
@@ -27,6 +37,12 @@ from sync.notifications import (
 from sync.parking import Queues, park, put_back
 
 log = logging.getLogger(__name__)
+
+ACK_WITHIN = 2.0
+"""Seconds to store what a POST holds: Graph waits three for its answer."""
+
+PATIENCE = 120.0
+"""Seconds for one change, all waits included; the host's own time-out would end all changes of the process."""
 
 LOOKS = 5
 """How often one change is looked at anew because its row changed meanwhile, before the queue brings it back."""
@@ -75,8 +91,8 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues) -> Reply:
         log.warning("notifications dropped count=%d reason=%r", count, reason)
     try:
         await asyncio.gather(
-            queues.send(CHANGES, [build_change_message(change) for change in received.changes]),
-            queues.send(LIFECYCLE, [build_lifecycle_message(item) for item in received.lifecycle]),
+            queues.send(CHANGES, [build_change_message(change) for change in received.changes], within=ACK_WITHIN),
+            queues.send(LIFECYCLE, [build_lifecycle_message(item) for item in received.lifecycle], within=ACK_WITHIN),
         )
     except Transient as error:
         log.error("notifications not queued reason=%r", str(error))
@@ -85,10 +101,13 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues) -> Reply:
     return Reply(202)
 
 
-async def process_change(text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues) -> None:
+async def process_change(
+    text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues, deliveries: int = 1
+) -> None:
     """Take one message of the queue to its end: done, put back for later, or parked for a person to see.
 
-    A mailbox that cannot be reached at all parks nothing and cancels nothing.
+    A mailbox that cannot be reached at all parks nothing and cancels nothing. *deliveries* is how often the host has
+    handed out this message; more than once means that somebody died over it.
     Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
     """
     try:
@@ -96,12 +115,18 @@ async def process_change(text: str, process: Callable[[Change], Awaitable[Action
     except Malformed as error:
         await park(queues, CHANGES, text, error)
         return
+    if deliveries > 1:
+        change = look_closer(change)
     try:
-        action = await process(change)
+        async with asyncio.timeout(PATIENCE):
+            action = await process(change)
+    except TimeoutError:
+        again = look_closer(replace(change, attempt=change.attempt + 1))
+        await put_back(queues, CHANGES, build_change_message(again), again.attempt, Transient("it took too long"))
     except MailboxUnavailable as error:
         log.warning("mailbox unavailable mailbox=%s event=%s reason=%r", change.mailbox, change.event_id, str(error))
     except (Transient, Misconfigured) as error:
-        again = replace(change, attempt=change.attempt + 1)
+        again = look_closer(replace(change, attempt=change.attempt + 1))
         await put_back(queues, CHANGES, build_change_message(again), again.attempt, error)
     except (Refused, Malformed) as error:
         await park(queues, CHANGES, text, error)
@@ -115,6 +140,15 @@ async def process_change(text: str, process: Callable[[Change], Awaitable[Action
             change.event_id,
             getattr(action, "reason", ""),
         )
+
+
+def look_closer(change: Change) -> Change:
+    """*change*, to be looked at as if its event had been deleted; for a change that was begun before.
+
+    It may have linked its booking and then missed that the event went to Deleted Items in the meantime, from where it
+    may still be read. The hint decides nothing, it only has the calendars asked.
+    """
+    return replace(change, deleted=True)
 
 
 @dataclass
@@ -131,21 +165,25 @@ class Processor:
         Raises: MailboxUnavailable, Transient (Stale if the row kept changing), Refused.
         """
         booking_id: str | None = None
+        trouble = ""
         for _ in range(LOOKS):
             try:
                 action, event = await self._look(change, booking_id)
                 if isinstance(action, Ignore | Hold):
                     return action
                 booking_id = action.booking_id
+                # A deletion that is processed before this link is written finds nothing to cancel, so whoever links,
+                # or does not know whether it did, looks once more. All else is guarded by the etag of the row.
+                if links(action):
+                    change = look_closer(change)
                 await self.bookings.write(action)
-                # A deletion that was processed before this link was written has found nothing to cancel, so whoever
-                # links looks once more. All else is guarded by the etag of the row.
                 if not links(action) or await self.events.stands(change.mailbox, change.event_id, event):
                     return action
-            except Stale:
-                continue
-            change = replace(change, deleted=True)
-        raise Stale("the event or its booking kept changing while they were looked at")
+            except Stale as error:
+                trouble = str(error)
+            except NotOurs as error:
+                return Ignore(str(error))
+        raise Stale(f"looked at {LOOKS} times: {trouble}")
 
     async def _look(self, change: Change, booking_id: str | None) -> tuple[Action, Event | None]:
         """Gather what the decision needs, and decide; the event is the one that the decision is based on.
@@ -183,14 +221,13 @@ class Processor:
             if event is not None and event.booking_id != action.booking_id:
                 raise Stale("the event got another booking")
             action = decide(change, event, booking, rival, self.now())
-        # A closed booking has nothing to cancel that would be found after the link, so it is looked for before.
-        is_closed = isinstance(booking, Booking) and not booking.is_open
+        # An event that can still be read may be in Deleted Items. A link to that would only have to be undone.
         if (
-            isinstance(action, LinkBooking)
-            and is_closed
+            links(action)
+            and not change.deleted
             and not await self.events.stands(change.mailbox, change.event_id, event)
         ):
-            action = Ignore("the event was deleted, and its booking is closed")
+            action = Ignore("the event is in no calendar")
         return action, event
 
     async def _linked(self, change: Change) -> Booking | Hold | None:
@@ -222,13 +259,13 @@ class Processor:
             return None
         try:
             rival = await self.events.read(change.mailbox, other)
-        except InvalidId:
-            return None  # typed in by somebody: no event can have this id
-        if rival is None or rival.id == event.id or await self.events.stands(change.mailbox, other, rival):
+        except (InvalidId, Withdrawn, NotOurs):
+            return None
+        if rival is None or rival.id == event.id or await self.events.stands(change.mailbox, rival.id, rival):
             return rival
-        return None
+        return None  # in Deleted Items
 
 
-def links(action: Write) -> bool:
+def links(action: Action) -> bool:
     """Whether *action* makes its booking hold the event's id."""
     return isinstance(action, LinkBooking) or (isinstance(action, MoveBooking) and action.event_id is not None)

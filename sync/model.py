@@ -5,6 +5,7 @@ What the services call these things on the wire stays in graph.py, dataverse.py 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -63,6 +64,15 @@ class LifecycleNotification:
     subscription_id: str | None
     event: str
     attempt: int = 0
+
+
+# Exchange ids are base64 of either alphabet. Anything else is refused rather than escaped.
+_EVENT_ID = re.compile(r"[A-Za-z0-9+/_=-]{1,1024}")
+
+
+def is_event_id(text: str) -> bool:
+    """Whether *text* can be the id of an event at all."""
+    return _EVENT_ID.fullmatch(text) is not None
 
 
 class EventType(Enum):

@@ -26,10 +26,12 @@ _KEPT = 8_000
 """Characters of an unreadable message that are kept, so that it fits in one message with its reason: none takes more
 than six bytes below, and 48 KiB make 64 KiB in base64. Source: Azure Storage, "Put Message"."""
 
+_REASON = 500
+
 
 class Queues(Protocol):
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0) -> None:
-        """Store all *messages*, hidden for so many seconds. Raises: Transient if one could not be stored."""
+    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
+        """Store all *messages*, hidden for so many seconds. Raises: Transient if one is not stored *within* seconds."""
 
 
 async def put_back(queues: Queues, queue: str, message: str, attempt: int, error: SyncError) -> None:
@@ -53,6 +55,6 @@ def wait_seconds(attempt: int, retry_after: float | None, chance: float) -> floa
 
 async def park(queues: Queues, queue: str, message: str, error: SyncError) -> None:
     """Store *message* in the queue's poison queue with the reason. Raises: Transient if it cannot be reached."""
-    parked = {"queue": queue, "error": type(error).__name__, "reason": str(error), "message": message[:_KEPT]}
+    parked = {"queue": queue, "error": type(error).__name__, "reason": str(error)[:_REASON], "message": message[:_KEPT]}
     await queues.send(f"{queue}-poison", [json.dumps(parked, ensure_ascii=False)])
     log.error("parked queue=%s-poison error=%s reason=%r", queue, type(error).__name__, str(error))

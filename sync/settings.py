@@ -48,7 +48,11 @@ def _url(value: str) -> str:
 
 
 def _service_url(value: str) -> str:
-    return _url(value).rstrip("/")
+    value = _url(value).rstrip("/")
+    parts = urlsplit(value)
+    if parts.query or parts.fragment or re.search(r"\s", value):
+        raise ValueError("must be a plain URL, without a query")
+    return parts._replace(netloc=parts.netloc.lower()).geturl()
 
 
 def _environment_url(value: str) -> str:

@@ -17,9 +17,6 @@ from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from sync.errors import Transient
 
-SEND_TIMEOUT = 2.0
-"""Seconds for all messages of one call: Graph waits three for its answer."""
-
 CONCURRENCY = 32
 
 
@@ -39,10 +36,10 @@ class StorageQueues:
     def of_identity(cls, url: str, credential: AsyncTokenCredential) -> StorageQueues:
         return cls(QueueServiceClient(url, credential=credential, **_OPTIONS))
 
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0) -> None:
+    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
         """Store all *messages*, hidden for so many seconds; they never expire.
 
-        Raises: Transient if one could not be stored in time; some of the others may be.
+        Raises: Transient if one is not stored *within* seconds; it may still be, later, as may the others.
         """
         if not messages:
             return
@@ -50,12 +47,13 @@ class StorageQueues:
             *(self._send(self._client(queue), message, round(hidden)) for message in messages), return_exceptions=True
         )
         try:
-            results = await asyncio.wait_for(sending, SEND_TIMEOUT)
+            # What is under way goes on: a first token that takes longer would else never arrive.
+            results = await asyncio.wait_for(asyncio.shield(sending), within)
         except TimeoutError:
             raise Transient(f"queue {queue}: no answer in time") from None
         for error in results:
             if isinstance(error, AzureError):
-                raise Transient(f"queue {queue}: {type(error).__name__}") from error
+                raise Transient(f"queue {queue}: {type(error).__name__}") from None  # its text may hold secrets
             if isinstance(error, BaseException):
                 raise error
 

@@ -68,10 +68,10 @@ def _plain_text(status: int, body: str) -> PlainText:
     )
 
 
-async def process_change(message: bytes) -> None:
+async def process_change(message: bytes, deliveries: int) -> None:
     from sync.handlers import process_change
 
-    await process_change(_text(message), _process, _queues())
+    await process_change(_text(message), _process, _queues(), deliveries)
 
 
 async def process_lifecycle(message: bytes) -> None:

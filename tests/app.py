@@ -50,7 +50,7 @@ class Inbox:
         self.refuses = False
         self._clock = clock
 
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0) -> None:
+    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
         if self.refuses:
             raise Transient("the queue refuses")
         visible_at = self._clock.now() + timedelta(seconds=hidden)

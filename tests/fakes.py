@@ -148,7 +148,7 @@ class QueuesInMemory:
     sent: list[tuple[str, str, float]] = field(default_factory=list)
     refuses: bool = False
 
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0) -> None:
+    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
         if self.refuses:
             raise Transient("the queue refuses")
         self.sent += [(queue, message, hidden) for message in messages]

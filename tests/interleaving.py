@@ -49,7 +49,7 @@ class Schedule:
         return errors
 
 
-def all_schedules(scenario: Callable[[Schedule], None], at_most: int = 200_000) -> Iterator[Schedule]:
+def all_schedules(scenario: Callable[[Schedule], None], at_most: int = 2_000_000) -> Iterator[Schedule]:
     """Run *scenario*, which builds its world anew and runs the schedule it is given, in every order there is."""
     choices: list[int] = []
     for _ in range(at_most):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from requests.adapters import HTTPAdapter
 
 from sandbox import dataverse_errors
 from sandbox.faults import Fault
@@ -65,7 +67,31 @@ class TestReadingABooking:
             assert not (await read(world)).is_canceled
             world.sandbox.people.dispatcher.cancel(world.booking)
             assert (await read(world)).is_canceled
-            assert world.sandbox.calls.reads("dataverse") == 3, "that the column is missing is learnt once"
+            assert world.sandbox.calls.reads("dataverse") == 4, "that the column is missing is learnt once"
+
+    async def test_an_environment_without_field_service_may_be_found_out_by_many_at_once(self) -> None:
+        async with a_world(field_service=False) as world:
+            found = await asyncio.gather(*(read(world) for _ in range(8)))
+            assert len(found) == 8
+
+    async def test_no_passing_trouble_makes_the_app_blind_to_work_that_has_begun(self, world: World) -> None:
+        """The same code also tells of a column that is not yet published, and of other misuse."""
+        world.sandbox.people.dispatcher.complete(world.booking)
+        world.sandbox.faults.order(
+            dataverse_errors.error(400, "0x80060888", "Could not find a property").fault(service="dataverse")
+        )
+        with pytest.raises(Misconfigured):
+            await read(world)
+        assert (await read(world)).has_begun
+
+    async def test_an_inactive_booking_is_told_apart(self, world: World) -> None:
+        world.sandbox.tables.update(world.booking, {"statecode": 1, "statuscode": 2})
+        assert not (await read(world)).is_active
+
+    async def test_field_services_status_overrules_the_plain_one(self, world: World) -> None:
+        odd = world.sandbox.tables.add_status("Oddly set up", 3, 690970000)
+        world.sandbox.tables.update(world.booking, {"_bookingstatus_value": odd.id})
+        assert not (await read(world)).is_canceled
 
     async def test_a_booking_of_a_crew_has_no_mailbox(self, world: World) -> None:
         crew = world.sandbox.tables.add_resource(None, name="Crew", type=6)
@@ -252,6 +278,20 @@ class TestWhichStatusIsCanceled:
         await bookings.write(CancelBooking(booking.id, booking.etag, unlink=False))
         assert world.booking["_bookingstatus_value"] == second.id
 
+    async def test_a_setting_that_names_no_status_is_told_by_its_name(self, world: World) -> None:
+        unknown = "00000000-0000-4000-8000-000000000000"
+        bookings = dataverse.DataverseBookings(world.bookings._transport, "contoso_outlookeventid", unknown)
+        booking = await read(world)
+        with pytest.raises(Misconfigured, match="CANCELED_STATUS_ID"):
+            await bookings.write(CancelBooking(booking.id, booking.etag, unlink=False))
+
+    async def test_inactive_statuses_do_not_count(self, world: World) -> None:
+        old = world.sandbox.tables.add_status("Storno", 3, 690970005)
+        world.sandbox.tables.update(old, {"statecode": 1, "statuscode": 2})
+        booking = await read(world)
+        await world.bookings.write(CancelBooking(booking.id, booking.etag, unlink=False))
+        assert world.booking["_bookingstatus_value"] == world.sandbox.tables.status("Canceled").id
+
     async def test_while_it_is_a_question_nothing_is_canceled(self, world: World) -> None:
         world.sandbox.tables.add_status("By customer", 3, 690970005)
         booking = await read(world)
@@ -317,6 +357,47 @@ class TestAnswersThatNobodyWants:
         world.sandbox.faults.order(Fault("dataverse", status=200, body=page))
         with pytest.raises(Malformed):
             await world.bookings.mailboxes()
+
+    async def test_a_list_that_leads_in_a_circle_ends(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dataverse, "PAGES", 5)
+        page = {"value": [], "@odata.nextLink": f"{world.sandbox.dataverse_url}/api/data/v9.2/bookableresources"}
+        world.sandbox.faults.order(Fault("dataverse", status=200, body=page, times=None))
+        with pytest.raises(Malformed):
+            await world.bookings.mailboxes()
+
+    async def test_a_redirection_is_not_followed(self, world: World) -> None:
+        world.sandbox.faults.order(
+            Fault("dataverse", status=302, headers={"Location": f"{world.sandbox.url}/sandbox/state"}, times=None)
+        )
+        with pytest.raises(Refused):
+            await read(world)
+
+    async def test_an_odd_user_or_row_does_not_keep_the_others(self, world: World) -> None:
+        odd = {"UserId": {"azureactivedirectoryobjectid": "no guid", "isdisabled": False}}
+        good = {"UserId": {"azureactivedirectoryobjectid": world.mailbox, "isdisabled": False}}
+        world.sandbox.faults.order(Fault("dataverse", status=200, body={"value": [odd, good]}))
+        assert await world.bookings.mailboxes() == [world.mailbox]
+        neighbour = {"contoso_outlookeventid": EVENT_ID.lower()}
+        world.sandbox.faults.order(Fault("dataverse", status=200, body={"value": [neighbour]}))
+        assert await world.bookings.linked_to(EVENT_ID) == []
+
+    async def test_a_netrc_file_does_not_replace_our_token(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        netrc = tmp_path / "netrc"
+        netrc.write_text("default login somebody password secret\n")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        seen: list[str] = []
+        send = HTTPAdapter.send
+
+        def spy(self: HTTPAdapter, request: Any, **options: Any) -> Any:
+            seen.append(request.headers["Authorization"])
+            return send(self, request, **options)
+
+        monkeypatch.setattr(HTTPAdapter, "send", spy)
+        await read(world)
+        assert seen == ["Bearer loopback"]
 
     async def test_a_row_in_another_shape_is_malformed(self, world: World) -> None:
         world.sandbox.faults.order(Fault("dataverse", status=200, body={"bookableresourcebookingid": "x"}))

@@ -174,10 +174,10 @@ def test_a_gateways_error_passes(service, status, content):
 
 
 @pytest.mark.parametrize("content", [b"", HTML, b"{}", b'{"error": null}'], ids=["no body", "HTML", "{}", "null"])
-def test_a_404_in_which_no_service_speaks_is_not_a_missing_item(content):
-    """A gateway in front of an environment that is down knows nothing of its rows."""
-    assert type(raised("graph", 404, content)) is Refused
-    assert type(raised("dataverse", 404, content)) is Refused
+def test_a_404_in_which_no_service_speaks_passes(content):
+    """A gateway in front of an environment that is down knows nothing of its rows, and of nothing for ever."""
+    assert type(raised("graph", 404, content)) is Transient
+    assert type(raised("dataverse", 404, content)) is Transient
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -180,7 +180,7 @@ os.environ.update({{"AzureWebJobsStorage": "not asked", "CLIENT_STATE_KEY": {KEY
 
 class Queues:
     sent = []
-    async def send(self, queue, messages, hidden=0):
+    async def send(self, queue, messages, hidden=0, within=20):
         self.sent += messages
 
 wiring._queues = Queues

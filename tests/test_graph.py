@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,17 @@ from sandbox import graph_errors
 from sandbox.faults import Fault
 from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY
 from sync import graph
-from sync.errors import InvalidId, MailboxUnavailable, Malformed, NotFound, Refused, Stale, SyncError, Transient
+from sync.errors import (
+    InvalidId,
+    MailboxUnavailable,
+    Malformed,
+    NotFound,
+    NotOurs,
+    Refused,
+    Stale,
+    SyncError,
+    Transient,
+)
 from sync.loopback import LoopbackCredential
 from sync.model import Event, EventType, Span
 from tests.world import HOUR, MORNING, NINE, TEN, World
@@ -130,7 +141,7 @@ class TestAnswersThatNobodyWants:
     @pytest.mark.parametrize("body", ["<html>Not Found</html>", {"error": {"code": ""}}, {}])
     async def test_a_404_that_does_not_say_why_is_not_a_deletion(self, world: World, body: Any) -> None:
         world.sandbox.faults.order(Fault("graph", status=404, body=body, times=None))
-        with pytest.raises(Refused) as caught:
+        with pytest.raises((Refused, Transient)) as caught:
             await read(world)
         assert not isinstance(caught.value, NotFound)
 
@@ -144,10 +155,53 @@ class TestAnswersThatNobodyWants:
             await graph.GraphEvents(transport, EXTENSION_NAME, EXTENSION_PROPERTY).read("x", "y")
         await transport.close()
 
+    async def test_a_mailbox_that_hangs_is_left_alone_for_a_while(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its changes must not keep those of others; another mailbox is served meanwhile."""
+        world.events._transport._http.timeout = httpx.Timeout(0.1)
+        ben = world.sandbox.people.hire("Ben")
+        meeting = ben.meet(NINE, TEN)
+        world.sandbox.faults.order(Fault("graph", path=world.mailbox, status=0, delay=0.5, times=None))
+        for _ in range(3):
+            with pytest.raises(Transient) as caught:
+                await read(world)
+            assert (caught.value.retry_after or 0) > 5
+        assert await world.events.read(ben.mailbox.id, meeting.immutable_id) is not None
+        await asyncio.sleep(0.5)
+        assert sum(world.mailbox in call.path for call in world.sandbox.calls) == 1
+
+    async def test_a_redirection_is_not_followed(self, world: World) -> None:
+        location = {"Location": f"{world.sandbox.url}/sandbox/state"}
+        world.sandbox.faults.order(Fault("graph", status=302, headers=location, times=None))
+        with pytest.raises(Refused):
+            await read(world)
+
+    async def test_an_empty_200_is_tried_again(self, world: World) -> None:
+        world.sandbox.faults.order(Fault("graph", status=200, body="", times=None))
+        with pytest.raises(Transient):
+            await read(world)
+
+    async def test_a_list_that_leads_in_a_circle_ends(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(graph, "PAGES", 5)
+        page = {"value": [], "@odata.nextLink": f"{world.sandbox.graph_url}/subscriptions"}
+        world.sandbox.faults.order(Fault("graph", status=200, body=page, times=None))
+        with pytest.raises(Malformed):
+            await world.subscriptions.list()
+
+    async def test_an_odd_subscription_does_not_hide_the_others(self, world: World) -> None:
+        good = {
+            "id": "S",
+            "resource": "users/x/events",
+            "changeType": "updated",
+            "expirationDateTime": "2026-03-21T09:30:00Z",
+        }
+        odd = [{"id": "T"}, 7, None]
+        world.sandbox.faults.order(Fault("graph", status=200, body={"value": [*odd, good]}))
+        assert [each.id for each in await world.subscriptions.list()] == ["S"]
+
     async def test_no_more_than_four_calls_at_a_time_go_to_one_mailbox(self, world: World) -> None:
         """A fifth would be throttled by Outlook, and throttled calls count, too."""
-        import asyncio
-
         world.sandbox.graph_switches.latency = 0.05
         await asyncio.gather(*(read(world) for _ in range(12)))
         assert len(world.sandbox.calls) == 12
@@ -191,6 +245,13 @@ class TestStanding:
         world.technician.move(world.event, timedelta(days=3))
         with pytest.raises(Stale):
             await self.stands(world, event)
+
+    async def test_a_series_whose_first_occurrence_is_gone_stands_in_its_calendar(self, world: World) -> None:
+        master, (first, *_) = world.sandbox.mailboxes.create_series(world.technician.mailbox, NINE, TEN, weeks=3)
+        world.sandbox.mailboxes.delete_occurrence(first)
+        event = await world.events.read(world.mailbox, master.immutable_id)
+        assert event is not None
+        assert await world.events.stands(world.mailbox, master.immutable_id, event)
 
     async def test_a_series_stands_by_its_occurrences(self, world: World) -> None:
         master, _ = world.sandbox.mailboxes.create_series(world.technician.mailbox, NINE, TEN, weeks=3)
@@ -301,6 +362,8 @@ class TestParsing:
         [
             {"start": {"dateTime": "2026-03-17T11:00:00", "timeZone": "W. Europe Standard Time"}},
             {"start": {"dateTime": "tomorrow", "timeZone": "UTC"}},
+            {"start": {"dateTime": "9999-12-31T23:59:59.9999999", "timeZone": "UTC"}},
+            {"start": {"dateTime": "0001-01-01T00:00:00+02:00", "timeZone": "UTC"}},
             {"start": None},
             {"id": None},
             {"type": "somethingNew"},
@@ -327,6 +390,23 @@ class TestParsing:
     def test_the_booking_is_named_by_a_guid_or_not_at_all(self, value: Any, expected: str | None) -> None:
         event = self.parse(extensions=[{"extensionName": EXTENSION_NAME, EXTENSION_PROPERTY: value}])
         assert (event.has_extension, event.booking_id) == (True, expected)
+
+    @pytest.mark.parametrize("found", [None, "x", 7, [], {}, {"id": 5}])
+    def test_an_odd_extension_is_not_ours(self, found: Any) -> None:
+        assert not self.parse(extensions=[found]).has_extension
+
+    def test_an_all_day_event_says_so(self) -> None:
+        assert self.parse(isAllDay=True).is_all_day
+
+    def test_the_name_of_the_extension_is_compared_without_case(self) -> None:
+        assert self.parse(extensions=[{"extensionName": EXTENSION_NAME.upper()}]).has_extension
+
+    def test_an_event_that_cannot_be_read_is_ours_only_with_our_extension(self) -> None:
+        with pytest.raises(Malformed) as caught:
+            self.parse(start=None, extensions=[{"extensionName": EXTENSION_NAME}])
+        assert not isinstance(caught.value, NotOurs)
+        with pytest.raises(NotOurs):
+            self.parse(start=None)
 
     def test_another_apps_extension_is_not_ours(self) -> None:
         event = self.parse(extensions=[{"extensionName": "com.other", EXTENSION_PROPERTY: "x"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from dataclasses import replace
@@ -13,6 +14,7 @@ from sync.errors import (
     MailboxUnavailable,
     Malformed,
     Misconfigured,
+    NotOurs,
     Refused,
     Stale,
     SyncError,
@@ -20,7 +22,7 @@ from sync.errors import (
     Withdrawn,
 )
 from sync.handlers import LOOKS, Processor, process_change, receive
-from sync.model import Action, Booking, CancelBooking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking
+from sync.model import Action, Booking, CancelBooking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking, Write
 from sync.notifications import build_change_message, build_client_state, parse_change_message
 from tests.fakes import ANNA, NOW, Calendars, QueuesInMemory, Table, span
 
@@ -128,6 +130,83 @@ class TestProcess:
         calendars.trouble = [Withdrawn("403 ErrorCannotDeleteObject")]
         assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
 
+    async def test_an_item_that_is_not_readable_but_stands_in_a_calendar_is_not_gone(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        calendars.trouble = [Withdrawn("403 ErrorCannotDeleteObject")]
+        with pytest.raises(Withdrawn):
+            await self.process(calendars, bookings, DELETED)
+        assert bookings.written == []
+
+    async def test_with_the_hint_the_booking_that_the_event_names_is_the_one(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """Another booking holds the event's id, and must not be moved in its place."""
+        other = bookings.put(replace(BOOKING, id="e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10", span=span(20)))
+        bookings.edit(GUID, event_id=None)
+        calendars.change("E1", span=span(12))
+        await self.process(calendars, bookings, DELETED)
+        assert bookings.rows[GUID].span == span(12)
+        assert bookings.rows[other.id] == other
+
+    async def test_an_event_that_gets_another_booking_meanwhile_is_looked_at_anew(self, bookings: Table) -> None:
+        class Repointed(Calendars):
+            async def read(self, mailbox: str, event_id: str) -> Event | None:
+                if len(self.reads) == 1:
+                    self.change("E1", booking_id="e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10")
+                return await super().read(mailbox, event_id)
+
+        calendars = Repointed()
+        calendars.put(ANNA, replace(EVENT, span=span(12)))
+        assert isinstance(await self.process(calendars, bookings), Ignore)
+        assert bookings.written == []
+
+    async def test_a_deleted_event_that_stays_readable_is_not_linked_to_its_unlinked_booking(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        bookings.edit(GUID, event_id=None)
+        calendars.stays_readable = True
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, DELETED), Ignore)
+        assert bookings.written == []
+
+    @pytest.mark.parametrize("trouble", [Transient("503"), None])
+    async def test_a_link_whose_end_is_not_known_is_looked_at_closer(
+        self, calendars: Calendars, bookings: Table, trouble: SyncError | None
+    ) -> None:
+        """The event went to Deleted Items before the link was written, and something failed right after."""
+        bookings.edit(GUID, event_id=None)
+        calendars.stays_readable = True
+        calendars.change("E1", span=span(12))
+
+        class Failing(Table):
+            async def write(self, action: Write) -> None:
+                calendars.delete("E1")
+                if trouble is not None:
+                    calendars.trouble = [trouble]
+                elif not self.written:
+                    await super().write(action)
+                    raise Stale("412, because the first answer was lost")
+                await super().write(action)
+
+        failing = Failing(rows=bookings.rows, version=bookings.version)
+        queues = QueuesInMemory()
+        processor = Processor(calendars, failing, lambda: NOW)
+        await process_change(build_change_message(UPDATED), processor.process, queues)
+        for message in queues.of("booking-changes"):
+            await process_change(message, processor.process, queues)
+        assert failing.rows[GUID].is_canceled
+
+    async def test_a_booking_that_is_over_does_not_flap(self, calendars: Calendars, bookings: Table) -> None:
+        yesterday = span(9, day=-1)
+        bookings.edit(GUID, span=yesterday)
+        calendars.change("E1", span=yesterday)
+        calendars.stays_readable = True
+        calendars.delete("E1")
+        for change in (DELETED, UPDATED, UPDATED, UPDATED):
+            await self.process(calendars, bookings, change)
+        assert len(bookings.written) == 1
+
     async def test_an_unreadable_item_alone_cancels_nothing(self, calendars: Calendars, bookings: Table) -> None:
         calendars.delete("E1")
         calendars.trouble = [Withdrawn("403 ErrorCannotDeleteObject")]
@@ -166,6 +245,22 @@ class TestProcess:
         strict = Strict(events=calendars.events, owner=calendars.owner)
         bookings.edit(GUID, event_id="see Outlook!")
         assert isinstance(await self.process(strict, bookings), LinkBooking)
+
+    async def test_an_event_in_deleted_items_does_not_keep_its_successor_from_the_booking(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        calendars.stays_readable = True
+        calendars.delete("E1")
+        calendars.put(ANNA, replace(EVENT, id="E2"))
+        assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E2")), LinkBooking)
+
+    async def test_an_ordinary_meeting_that_cannot_be_read_is_ignored(self, bookings: Table) -> None:
+        class Odd(Calendars):
+            async def read(self, mailbox: str, event_id: str) -> Event | None:
+                raise NotOurs("an event that cannot be read")
+
+        assert isinstance(await self.process(Odd(), bookings, DELETED), Ignore)
+        assert bookings.written == []
 
     async def test_two_bookings_with_one_event_id_are_held(self, calendars: Calendars, bookings: Table) -> None:
         bookings.put(replace(BOOKING, id="e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10"))
@@ -213,13 +308,16 @@ class TestQueueMessages:
     def queues(self) -> QueuesInMemory:
         return QueuesInMemory()
 
-    async def run(self, queues: QueuesInMemory, outcome: Action | SyncError, text: str | None = None) -> None:
+    async def run(
+        self, queues: QueuesInMemory, outcome: Action | SyncError, text: str | None = None, deliveries: int = 1
+    ) -> None:
         async def process(change: Change) -> Action:
+            self.processed = change
             if isinstance(outcome, SyncError):
                 raise outcome
             return outcome
 
-        await process_change(build_change_message(UPDATED) if text is None else text, process, queues)
+        await process_change(build_change_message(UPDATED) if text is None else text, process, queues, deliveries)
 
     async def test_a_processed_change_leaves_nothing_behind(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Ignore("in step"))
@@ -229,13 +327,31 @@ class TestQueueMessages:
         await self.run(queues, Transient("429", retry_after=300))
         [(queue, message, hidden)] = queues.sent
         assert queue == "booking-changes"
-        assert parse_change_message(message) == replace(UPDATED, attempt=1)
+        assert parse_change_message(message) == replace(DELETED, attempt=1), "to be looked at closer"
         assert 300 <= hidden <= 360
 
     async def test_an_outage_puts_changes_back_and_loses_their_hint_never(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Transient("no answer"), build_change_message(replace(DELETED, attempt=3)))
         [(_, message, _)] = queues.sent
         assert parse_change_message(message) == replace(DELETED, attempt=4)
+
+    @pytest.mark.parametrize(("deliveries", "change"), [(1, UPDATED), (2, DELETED)])
+    async def test_a_change_that_somebody_died_over_is_looked_at_closer(
+        self, queues: QueuesInMemory, deliveries: int, change: Change
+    ) -> None:
+        await self.run(queues, Ignore("in step"), deliveries=deliveries)
+        assert self.processed == change
+
+    async def test_a_change_that_takes_too_long_is_put_back(
+        self, queues: QueuesInMemory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def never(change: Change) -> Action:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        monkeypatch.setattr("sync.handlers.PATIENCE", 0.01)
+        await process_change(build_change_message(UPDATED), never, queues)
+        assert [queue for queue, _, _ in queues.sent] == ["booking-changes"]
 
     async def test_a_change_waits_while_a_setting_is_wrong(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Misconfigured("EVENT_ID_COLUMN"))

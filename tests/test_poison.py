@@ -75,7 +75,7 @@ GIVEN_UP = "given up by the host, whose log tells why"
         pytest.param(
             CHANGES,
             in_base64(build_lifecycle_message(MISSED)),
-            (f"{GIVEN_UP} (Malformed: event)", None),
+            (f"{GIVEN_UP} (Malformed: event id)", None),
             id="of the other queue",
         ),
         pytest.param(CHANGES, "", (f"{GIVEN_UP} (Malformed: not JSON)", None), id="empty"),

@@ -19,6 +19,7 @@ from sync import dataverse, graph, notifications
 from sync.errors import (
     Duplicate,
     InvalidId,
+    LifetimeRefused,
     MailboxUnavailable,
     Misconfigured,
     NotFound,
@@ -27,6 +28,7 @@ from sync.errors import (
     SyncError,
     Transient,
     UnknownColumn,
+    Unvalidated,
     check,
 )
 from sync.model import EventType
@@ -154,10 +156,10 @@ GRAPH_ERRORS: dict[str, type[SyncError]] = {
     "503-UnknownError-empty-message": Transient,
 }
 SUBSCRIPTION_ERRORS: dict[str, type[SyncError]] = {
-    "400-ValidationError": Refused,
-    "400-ValidationError-status": Refused,
-    "400-expiration-too-long": Refused,
-    "400-validation-timeout": Refused,
+    "400-ValidationError": Unvalidated,
+    "400-ValidationError-status": Unvalidated,
+    "400-expiration-too-long": LifetimeRefused,
+    "400-validation-timeout": Unvalidated,
     "403-ExtensionError-subscription": MailboxUnavailable,
     "404-ExtensionError-subscription": MailboxUnavailable,
     "404-subscription-UNVERIFIED": NotFound,

@@ -100,7 +100,7 @@ UNREADABLE = [
     pytest.param(
         "DATAVERSE_URL", "https://contoso.crm4.dynamics.com/api/data/v9.2", "alone", id="more than the environment"
     ),
-    pytest.param("DATAVERSE_URL", "https://contoso.crm4.dynamics.com?a=b", "alone", id="an environment with a query"),
+    pytest.param("DATAVERSE_URL", "https://contoso.crm4.dynamics.com?a=b", "without a query", id="one with a query"),
     pytest.param("NOTIFICATION_URL", "http://contoso.example/api/notifications", "https URL", id="a plain webhook"),
     pytest.param("NOTIFICATION_URL", "/api/notifications", "https URL", id="a webhook without host"),
     pytest.param("EVENT_ID_COLUMN", "Outlook event id", "logical name", id="a column's display name"),
