@@ -65,6 +65,10 @@ class Faults:
         self._ordered.append(fault)
         return fault
 
+    def cancel(self, fault: Fault) -> None:
+        """It strikes no more, if it still could."""
+        self._ordered = [each for each in self._ordered if each is not fault]
+
     def clear(self) -> None:
         self._ordered.clear()
 
