@@ -12,7 +12,20 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync.decide import decide
-from sync.model import Booking, Change, Event, Hold, Ignore, LifecycleNotification, Span
+from sync.model import (
+    Action,
+    Booking,
+    CancelBooking,
+    Change,
+    Event,
+    Hold,
+    Ignore,
+    LifecycleNotification,
+    LinkBooking,
+    MoveBooking,
+    Span,
+    UnlinkBooking,
+)
 from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
 from sync.parking import Queues
 
@@ -28,6 +41,14 @@ changes need some as well. Source: Dataverse, "Service protection API limits".""
 
 MESSAGES_AT_ONCE = 100
 """Sent in one call of the queue, which has little time."""
+
+
+_SUSPICIONS: dict[type[Action], str] = {
+    LinkBooking: "its booking is not linked to it",
+    MoveBooking: "its booking has other times",
+    CancelBooking: "its organizer cancelled it",
+    UnlinkBooking: "its organizer cancelled it, after its booking was closed",
+}
 
 
 class EventLists(Protocol):
@@ -70,7 +91,7 @@ def find_differences(
             continue
         action = decide(change, event, booking, listed.get(booking.event_id or ""), now)
         if not isinstance(action, Ignore | Hold):
-            found.append(Difference(change, type(action).__name__, booking.span.start))
+            found.append(Difference(change, _SUSPICIONS[type(action)], booking.span.start))
     for booking in bookings:
         # What a listed event claims is that one's affair: the id may be an older form of its own, and stale.
         if booking.event_id is None or booking.event_id in listed or booking.id in claimed:

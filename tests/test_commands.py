@@ -224,7 +224,7 @@ async def test_one_mailbox_is_compared_and_its_differences_queued(desk: Desk, an
     document = await desk.reads(f"sweep --mailbox {ana.mailbox.id}")
     [difference] = document["differences"]
     assert (difference["mailbox"], difference["event"]) == (ana.mailbox.id, event.immutable_id)
-    assert difference["reason"] == "LinkBooking"
+    assert difference["reason"] == "its booking is not linked to it"
     assert document["queued"] is True
     [message] = desk.queued(CHANGES)
     assert message["event"] == event.immutable_id
