@@ -137,6 +137,7 @@ class Keeper:
     def __post_init__(self) -> None:
         self._pace = Pace(self.sleep)
         self._renewed: dict[str, datetime] = {}
+        self._one_at_a_time = False
         self.troubled: frozenset[str] = frozenset()
         """When the plan was made."""
         self._wanted_lately: tuple[datetime, frozenset[str]] | None = None
@@ -250,17 +251,22 @@ class Keeper:
     async def replace(self, mailbox: str, old: Subscription, until: float, sweep_after: float = SWEEP_AFTER) -> None:
         """The new one first, then the old one goes; repeated notifications in between are harmless.
 
-        Where Graph takes the second for a duplicate, the old one goes first, and the gap is swept.
+        Where Graph takes the second for a duplicate, the old one goes first, and the gap is swept. That is found out
+        once: its documentation does not say whether another spelling of a resource is another resource.
         """
-        try:
-            await self._live_as_long_as_allowed(
-                lambda expires: self.subscriptions.create(mailbox, expires, beside=old), until
-            )
-        except Duplicate:
-            await self.delete(old, until)
-            await self.create(mailbox, until, sweep_after)
-        else:
-            await self.delete(old, until)
+        if not self._one_at_a_time:
+            try:
+                await self._live_as_long_as_allowed(
+                    lambda expires: self.subscriptions.create(mailbox, expires, beside=old), until
+                )
+            except Duplicate:
+                pass
+            else:
+                await self.delete(old, until)
+                return
+        await self.delete(old, until)
+        await self.create(mailbox, until, sweep_after)
+        self._one_at_a_time = True
 
     async def renew(self, subscription_id: str, until: float) -> None:
         """Give it its whole lifetime again. Raises: NotFound, and what else ``Subscriptions.renew`` does."""

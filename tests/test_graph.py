@@ -312,6 +312,22 @@ class TestSubscriptions:
         assert renewed == replace(held, expires=MORNING + timedelta(minutes=10_000))
 
     @pytest.mark.usefixtures("handshake")
+    async def test_a_write_is_sent_once(self, world: World) -> None:
+        """All writes share one limit, so waiting and trying again is not each one's own affair."""
+        world.sandbox.faults.order(Fault("graph", path="/subscriptions", status=503, times=None))
+        for write in (
+            lambda: world.subscriptions.create(world.mailbox, MORNING + HOUR),
+            lambda: world.subscriptions.renew("c6126aa3-0ed8-412f-a988-71e6cee627c4", MORNING + HOUR),
+            lambda: world.subscriptions.delete("c6126aa3-0ed8-412f-a988-71e6cee627c4"),
+        ):
+            world.sandbox.calls.clear()
+            with pytest.raises(Transient):
+                await write()
+            assert len(world.sandbox.calls) == 1
+
+    async def test_a_subscription_that_is_gone_is_deleted(self, world: World) -> None:
+        await world.subscriptions.delete("c6126aa3-0ed8-412f-a988-71e6cee627c4")
+
     async def test_a_removed_subscription_is_not_found(self, world: World) -> None:
         with pytest.raises(NotFound):
             await world.subscriptions.renew("c6126aa3-0ed8-412f-a988-71e6cee627c4", MORNING + HOUR)

@@ -229,6 +229,16 @@ class TestProcess:
         assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E2")), Ignore)
         assert bookings.rows[GUID].span == span(9)
 
+    @pytest.mark.parametrize("readable", [False, True])
+    async def test_a_copy_takes_over_when_the_original_was_deleted_unnoticed(
+        self, calendars: Calendars, bookings: Table, readable: bool
+    ) -> None:
+        calendars.stays_readable = readable
+        calendars.put(ANNA, replace(EVENT, id="E2", span=span(15)))
+        calendars.delete("E1")
+        await self.process(calendars, bookings, Change(ANNA, "E2"))
+        assert (bookings.rows[GUID].event_id, bookings.rows[GUID].span) == ("E2", span(15))
+
     async def test_a_plain_id_of_an_adopted_deployment_is_replaced(self, calendars: Calendars, bookings: Table) -> None:
         calendars.aliases["PLAIN"] = "E1"
         bookings.edit(GUID, event_id="PLAIN")

@@ -232,6 +232,17 @@ async def test_what_is_most_urgent_is_done_first(desk):
     )
 
 
+async def test_whether_graph_takes_a_second_subscription_is_found_out_once(desk, monkeypatch):
+    monkeypatch.setattr(subscribing, "CONCURRENCY", 1)
+    for mailbox in (ANNA, BEN, CLEO):
+        desk.graph.put(mailbox, lifecycle_url=None)
+    report = await desk.keeper(ANNA, BEN, CLEO).keep()
+    assert report.replaced == 3
+    verbs = [verb for verb, _ in desk.graph.writes]
+    assert verbs == ["create", *["delete", "create"] * 3]
+    assert sorted(sweeps(desk.queues)) == sorted([ANNA, BEN, CLEO]), "each has had a gap"
+
+
 async def test_nothing_is_created_while_the_subscriptions_cannot_be_listed(desk):
     desk.graph.trouble[""] = [Transient("503")] * 99
     with pytest.raises(Transient):

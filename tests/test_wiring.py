@@ -125,6 +125,40 @@ async def test_the_queues_are_reached_by(environment, settings, url, identities)
 
 
 @pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({}, "https://contoso.table.core.windows.net"),
+        (
+            {"AzureWebJobsStorage": "", "AzureWebJobsStorage__accountName": "fabrikam"},
+            "https://fabrikam.table.core.windows.net",
+        ),
+        (
+            {
+                "AzureWebJobsStorage": "",
+                "AzureWebJobsStorage__queueServiceUri": "https://fabrikam.queue.core.usgovcloudapi.net",
+            },
+            "https://fabrikam.table.core.usgovcloudapi.net",
+        ),
+        (
+            {
+                "AzureWebJobsStorage": "",
+                "AzureWebJobsStorage__queueServiceUri": "https://fabrikam.queue.core.windows.net",
+                "AzureWebJobsStorage__tableServiceUri": "https://elsewhere.table.core.windows.net",
+            },
+            "https://elsewhere.table.core.windows.net",
+        ),
+    ],
+    ids=["a connection string", "an account", "the queues' address alone", "an address of its own"],
+)
+async def test_the_rosters_table_is_reached_by(environment, settings, url):
+    for name in ("AzureWebJobsStorage__queueServiceUri", "AzureWebJobsStorage__tableServiceUri"):
+        environment.delenv(name, raising=False)
+    use(environment, **settings)
+    memory = (await wiring._parts()).keeper.memory
+    assert memory._table.url.rstrip("/") == url
+
+
+@pytest.mark.parametrize(
     ("limit", "wanted"), [("", [ANNA, BEN]), (BEN.upper(), [BEN]), ("33333333-3333-4333-8333-333333333333", [])]
 )
 async def test_a_pilot_is_limited_to_its_mailboxes(environment, limit, wanted):

@@ -1,0 +1,1 @@
+"""Measured runs of the app against the simulated services."""

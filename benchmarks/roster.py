@@ -1,0 +1,219 @@
+"""Measures runs of the roster: calls against the least that is possible, duration, memory; by number of mailboxes.
+
+    python -m benchmarks.roster 100 1000 10000
+
+The simulated services, with Graph's limit of writes switched on, run in a process of their own, and the app in another
+one for each number, so that memory is the app's alone. Each handshake comes back to the app, as it does in Azure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import math
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+from aiohttp import web
+
+from sandbox.server import Sandbox
+from sync import dataverse, graph
+from sync.loopback import LoopbackCredential
+from sync.roster import Deployment, LastRun, Trouble, next_trouble
+from sync.subscribing import Keeper
+
+COLUMN = "contoso_outlookeventid"
+KEY, NEW_KEY = "k" * 40, "n" * 40
+MAX_RUNS = 5
+"""Of the timer, for one phase to come to its end."""
+
+
+async def serve(mailboxes: int) -> None:
+    """The services, until stdin ends; says its URL first."""
+    async with Sandbox(seed=1) as sandbox:
+        sandbox.graph_switches.limit_subscription_writes = True
+        for number in range(mailboxes):
+            sandbox.people.hire(f"Person {number}")
+        print(sandbox.url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+class Services:
+    """The other process, seen over HTTP."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url = url
+        self._session = session
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    async def move_clock(self, by: timedelta) -> None:
+        self._ahead += by
+        await self._session.post(f"{self.url}/sandbox/clock?minutes={by // timedelta(minutes=1)}")
+
+    async def forget_calls(self) -> None:
+        await self._session.delete(f"{self.url}/sandbox/calls")
+
+    async def calls(self) -> list[dict[str, object]]:
+        async with self._session.get(f"{self.url}/sandbox/calls") as answer:
+            found: list[dict[str, object]] = await answer.json()
+            return found
+
+
+class Queue:
+    """Counts what is sent."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0) -> None:
+        self.sent += len(messages)
+
+
+class Memory:
+    """Between runs of one process."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Trouble] = {}
+        self.last: LastRun | None = None
+
+    async def troubles(self) -> Mapping[str, Trouble]:
+        return self.known
+
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
+        self.known[mailbox] = next_trouble(mailbox, reason, self.known.get(mailbox), now, rarely)
+
+    async def forget(self, mailbox: str) -> None:
+        self.known.pop(mailbox, None)
+
+    async def last_run(self) -> LastRun | None:
+        return self.last
+
+    async def ran(self, run: LastRun) -> None:
+        self.last = run
+
+
+@asynccontextmanager
+async def webhook() -> AsyncIterator[str]:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(text=request.query.get("validationToken", ""))
+
+    app = web.Application()
+    app.router.add_post("/api/notifications", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/api/notifications?code=functionkey"
+    await runner.cleanup()
+
+
+async def measure(url: str, mailboxes: int) -> None:
+    """Four phases, each of as many runs as it takes; one line for each."""
+    async with webhook() as own_url, aiohttp.ClientSession() as session:
+        services = Services(url, session)
+        to_graph = graph.Transport(f"{url}/v1.0", LoopbackCredential(), services.now)
+        to_dataverse = dataverse.Transport(url, LoopbackCredential(), services.now)
+        bookings = dataverse.DataverseBookings(to_dataverse, COLUMN)
+        queue, memory = Queue(), Memory()
+
+        def keeper(key: str) -> Keeper:
+            deployment = Deployment.of(own_url, key, url, COLUMN)
+
+            async def sweep(mailbox: str) -> Sequence[object]:
+                return []
+
+            async def sweep_all() -> int:
+                return 0
+
+            return Keeper(
+                bookings.mailboxes,
+                graph.GraphSubscriptions(to_graph, deployment.url, key),
+                deployment,
+                memory,
+                queue,
+                services.now,
+                sweep,  # type: ignore[arg-type]
+                sweep_all,
+            )
+
+        people = math.ceil(mailboxes / 5_000)
+        pages = math.ceil(mailboxes / 100)
+        # The least for each: who is wanted, who is subscribed (nobody at first), and the writes.
+        await phase("missing", keeper(KEY), services, mailboxes, people + 1 + mailboxes)
+        await phase("kept", keeper(KEY), services, mailboxes, people + pages)
+        await services.move_clock(timedelta(days=4))
+        await phase("past half", keeper(KEY), services, mailboxes, people + pages + mailboxes)
+        await phase("new key", keeper(NEW_KEY), services, mailboxes, people + pages + 2 * mailboxes)
+        await to_graph.close()
+        to_dataverse.close()
+
+
+async def phase(name: str, keeper: Keeper, services: Services, mailboxes: int, least: int) -> None:
+    await services.forget_calls()
+    seconds: list[float] = []
+    left = 1
+    while left and len(seconds) < MAX_RUNS:
+        begun = time.monotonic()
+        report = await keeper.keep()
+        seconds.append(time.monotonic() - begun)
+        left = report.left + len(report.failed)
+        print(
+            f"{mailboxes:>6} {name:>9}  run {len(seconds)}: {seconds[-1]:6.1f} s  created {report.created}"
+            f" adopted {report.adopted} renewed {report.renewed} replaced {report.replaced}"
+            f" failed {len(report.failed)} left {report.left}",
+            file=sys.stderr,
+        )
+    calls = await services.calls()
+    throttled = sum(call["status"] == 429 for call in calls)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+    print(
+        f"{mailboxes:>9} {name:>10} {len(seconds):>5} {max(seconds):>8.1f} {len(calls):>7} {least:>7}"
+        f" {len(calls) / least - 1:>+7.1%} {throttled:>5} {peak:>7.0f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measures runs of the roster.")
+    parser.add_argument("mailboxes", type=int, nargs="*", default=[100, 1_000, 10_000])
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    if options.serve is not None:
+        asyncio.run(serve(options.serve))
+    elif options.measure is not None:
+        asyncio.run(measure(options.measure[0], int(options.measure[1])))
+    else:
+        print("mailboxes      phase  runs  longest   calls   least    over   429  MB RSS", flush=True)
+        for mailboxes in options.mailboxes:
+            run(mailboxes)
+
+
+def run(mailboxes: int) -> None:
+    own = [sys.executable, "-m", "benchmarks.roster"]
+    with subprocess.Popen(  # noqa: S603
+        [*own, "--serve", str(mailboxes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as services:
+        assert services.stdin is not None  # noqa: S101
+        assert services.stdout is not None  # noqa: S101
+        try:
+            url = services.stdout.readline().strip()
+            subprocess.run([*own, "--measure", url, str(mailboxes)], check=True)  # noqa: S603
+        finally:
+            with contextlib.suppress(OSError):
+                services.stdin.close()
+
+
+if __name__ == "__main__":
+    main()
