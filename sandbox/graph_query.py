@@ -187,7 +187,7 @@ def page(items: Sequence[T], size: int, token: str | None, *, with_empty: bool) 
     if with_empty:
         pages.insert(len(pages) - 1, items[:0])
     try:
-        number = int(token.removeprefix("p"), 36) if token else 0
+        number = int(token.removeprefix("p")) if token else 0
         return pages[number], f"p{number + 1}" if number + 1 < len(pages) else None
     except (ValueError, IndexError):
         raise bad_request("The $skiptoken is not valid.") from None

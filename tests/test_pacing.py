@@ -28,7 +28,7 @@ def soon(seconds: float = 60.0) -> float:
 
 
 @pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def slept() -> list[float]:
     return []
 
 
@@ -86,6 +86,19 @@ async def test_a_throttled_write_makes_all_others_wait_and_is_tried_until_it_suc
     await asyncio.gather(pace.run(throttled, soon()), later())
     assert other.at[0] - throttled.at[0] >= 0.2
     assert throttled.at[-1] - throttled.at[0] >= 0.2 * (TRIES + 1) * 0.99
+
+
+async def test_a_429_without_retry_after_makes_all_others_wait_as_well(monkeypatch):
+    monkeypatch.setattr("sync.pacing._patience", lambda failures: 0.2)
+    pace, throttled, other = Pace(), Writer(*[Throttled("429")] * (TRIES + 1)), Writer()
+
+    async def later() -> None:
+        await asyncio.sleep(0.05)
+        await pace.run(other, soon())
+
+    await asyncio.gather(pace.run(throttled, soon()), later())
+    assert other.at[0] - throttled.at[0] >= 0.2
+    assert len(throttled.at) == TRIES + 2
 
 
 async def test_a_503_with_retry_after_is_throttling_by_another_name():

@@ -58,6 +58,20 @@ async def test_the_list_may_have_an_empty_page_in_its_midst(world):
     assert sizes == [2, 0, 1]
 
 
+@pytest.mark.parametrize("empty_page", [False, True])
+async def test_a_list_of_more_than_ten_pages_is_told_to_its_end(world, empty_page):
+    world.switches.empty_page, world.switches.subscriptions_page_size = empty_page, 1
+    world.switches.duplicates_by_spelling = True
+    words = ["users", "Users", "USERS", "uSers", "usErs", "useRs", "userS", "/users", "/Users", "/USERS", "/uSers"]
+    kept = [(await world.subscribe(resource=f"{word}/{world.mailbox.id}/events")).id for word in words]
+    seen, link = [], "/subscriptions"
+    while link:
+        _, body = await world.call("GET", link)
+        seen += [entry["id"] for entry in body["value"]]
+        link = body.get("@odata.nextLink")
+    assert seen == kept
+
+
 async def test_the_list_takes_no_query_options(world):
     assert (await world.call("GET", "/subscriptions?$top=5"))[0] == 400
 
