@@ -21,8 +21,8 @@ var tableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 var tableDataReader = '76199698-9eea-4c19-bc75-cec21354c6b6'
 
 // The host demands Blob Data Owner on its account. For queues, Message Processor with Message Sender would be
-// narrower, but updating a message, which is how the host hides one that failed, needs messages/write, which neither
-// has (Azure Storage, "Authorize with Microsoft Entra ID", permissions of queue operations).
+// narrower, but the host hides a message that failed by updating it, and updating is the right of neither (as shared
+// access signatures put it: update is a right besides process). Not tried; so Contributor.
 var appRoles = [blobDataOwner, queueDataContributor, tableDataContributor]
 var operatorsRoles = [queueDataContributor, tableDataReader]
 
