@@ -1,4 +1,4 @@
-"""infra/ and azure.yaml, as far as can be told without the Bicep compiler, azd and Azure; scripts have their own file."""
+"""infra/ and azure.yaml, as far as can be told without the Bicep compiler, azd and Azure; not the scripts."""
 
 from __future__ import annotations
 

@@ -136,11 +136,12 @@ def test_a_secret_that_is_there_is_left_alone(secret, script, capsys):
 def test_the_key_is_random_long_enough_and_seen_by_nobody(script, capsys):
     vault, cli = script("vault", Arm())
     assert vault.main(["client-state-key", *VAULT]) == 0
-    (put, refresh) = cli.writes
+    (put, refresh, restart) = cli.writes
     key = put[2]["properties"]["value"]
     assert len(key) >= 32
     assert "/vaults/V/secrets/client-state-key?" in put[1]
     assert "/sites/A/config/configreferences/appsettings/refresh?" in refresh[1]
+    assert "/sites/A/restart?" in restart[1]
     out, err = capsys.readouterr()
     assert key not in out + err + str(cli.commands)
 
@@ -156,7 +157,7 @@ def test_the_file_that_held_the_key_is_gone(script):
 def test_another_version_is_written_only_if_asked_for(script, capsys):
     vault, cli = script("vault", Arm(client_state_key="one"))
     assert vault.main(["client-state-key", "--new", *VAULT]) == 0
-    assert len(cli.writes) == 2
+    assert [call[0] for call in cli.writes] == ["PUT", "POST", "POST"]
     assert "version new" in capsys.readouterr().out
 
 

@@ -71,7 +71,7 @@ def write_notification_url(given: argparse.Namespace) -> None:
 
 
 def let_app_read(site: str, setting: str) -> int:
-    """Have the app's settings resolved anew; by itself that takes up to 24 hours.
+    """Have the app's settings resolved anew, which by itself takes up to 24 hours, and the app start with them.
 
     Source: App Service, "Use Key Vault references as app settings", Understand rotation.
     """
@@ -82,7 +82,9 @@ def let_app_read(site: str, setting: str) -> int:
             time.sleep(PAUSE)
         status = status_of(rest("GET", f"{references}?api-version=2022-03-01"), setting)
         if status == "Resolved":
-            print(f"{setting} is resolved: the app has it")
+            # A process keeps the settings that it started with.
+            rest("POST", f"{site}/restart?api-version=2024-04-01")
+            print(f"{setting} is resolved, and the app restarted with it")
             return 0
     print(f"{setting} is {status}, not Resolved; see docs/deploy.md, 'When something goes wrong'", file=sys.stderr)
     return 1
