@@ -1,7 +1,7 @@
 """Grants the app's identity Microsoft Graph's application permission Calendars.Read, and nothing else.
 
 Shows what is granted and what is missing; grants only with --apply. Needs a Privileged Role Administrator, signed in
-with `az login`. The permission covers all mailboxes of the tenant: narrow it with scope-mailboxes.ps1, before or after.
+with `az login`. The permission covers all mailboxes of the tenant: narrow it first, with scope-mailboxes.ps1.
 Not run against a real tenant.
 
 Source: Graph, "Grant an appRoleAssignment to a service principal".
