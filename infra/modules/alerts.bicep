@@ -1,0 +1,136 @@
+// What somebody should be told without looking, as far as today's logs and metrics tell it.
+// Texts that a query looks for are written by the app (sync/parking.py) or by the Functions host.
+param namePrefix string
+param location string
+param tags object
+param workspaceName string
+param storageName string
+param email string
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' existing = {
+  name: workspaceName
+}
+
+resource storage 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
+  name: storageName
+}
+
+resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)) {
+  name: namePrefix
+  location: 'global'
+  tags: tags
+  properties: {
+    groupShortName: 'bookingsync'
+    enabled: true
+    emailReceivers: [{ name: 'mail', emailAddress: email, useCommonAlertSchema: true }]
+  }
+}
+
+// Each query answers one row, also when nothing was logged, so that silence can be an alert.
+var rules = [
+  {
+    name: 'parked'
+    description: 'A change was given up; its message, with the reason, is in a poison queue.'
+    severity: 2
+    every: 'PT5M'
+    window: 'PT15M'
+    query: '''
+      AppTraces
+      | where Message startswith "parked queue=" or Message has "Moving message to queue"
+      | summarize Count = sum(ItemCount)
+    '''
+    operator: 'GreaterThan'
+    threshold: 0
+  }
+  {
+    name: 'failures'
+    description: 'Functions fail. What strangers send wrongly (4xx) is not counted.'
+    severity: 2
+    every: 'PT5M'
+    window: 'PT15M'
+    query: '''
+      AppRequests
+      | where Success == false and not(ResultCode startswith "4")
+      | summarize Count = sum(ItemCount)
+    '''
+    operator: 'GreaterThan'
+    threshold: 5
+  }
+  {
+    name: 'renewal'
+    description: 'renew_subscriptions, due hourly, has not succeeded for three hours. Subscriptions end within a week.'
+    severity: 1
+    every: 'PT30M'
+    window: 'PT3H'
+    query: '''
+      AppRequests
+      | where OperationName == "renew_subscriptions" and Success == true
+      | summarize Count = sum(ItemCount)
+    '''
+    operator: 'LessThan'
+    threshold: 1
+  }
+]
+
+resource logAlert 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for rule in rules: {
+  name: '${namePrefix}-${rule.name}'
+  location: location
+  tags: tags
+  kind: 'LogAlert'
+  properties: {
+    displayName: 'booking-sync: ${rule.name}'
+    description: rule.description
+    severity: rule.severity
+    enabled: true
+    scopes: [workspace.id]
+    evaluationFrequency: rule.every
+    windowSize: rule.window
+    autoMitigate: true
+    // A new workspace has no tables yet.
+    skipQueryValidation: true
+    criteria: {
+      allOf: [
+        {
+          query: rule.query
+          metricMeasureColumn: 'Count'
+          timeAggregation: 'Total'
+          operator: rule.operator
+          threshold: rule.threshold
+          failingPeriods: { numberOfEvaluationPeriods: 1, minFailingPeriodsToAlert: 1 }
+        }
+      ]
+    }
+    actions: { actionGroups: empty(email) ? [] : [people.id] }
+  }
+}]
+
+// The only queue length that Azure measures: all queues of the account, poison included, once an hour.
+resource backlog 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+  name: '${namePrefix}-backlog'
+  location: 'global'
+  tags: tags
+  properties: {
+    description: 'Messages pile up in the queues.'
+    severity: 2
+    enabled: true
+    scopes: ['${storage.id}/queueServices/default']
+    evaluationFrequency: 'PT1H'
+    windowSize: 'PT6H'
+    autoMitigate: true
+    criteria: {
+      'odata.type': 'Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria'
+      allOf: [
+        {
+          criterionType: 'StaticThresholdCriterion'
+          name: 'messages'
+          metricNamespace: 'Microsoft.Storage/storageAccounts/queueServices'
+          metricName: 'QueueMessageCount'
+          timeAggregation: 'Average'
+          operator: 'GreaterThan'
+          threshold: 1000
+        }
+      ]
+    }
+    actions: empty(email) ? [] : [{ actionGroupId: people.id }]
+  }
+}
