@@ -67,6 +67,9 @@ def _notification_url(value: SecretStr) -> SecretStr:
 
 
 def _key(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().startswith("@Microsoft.KeyVault("):
+        # What Azure leaves in the place of a secret it could not read; anybody could guess it.
+        raise ValueError("is a Key Vault reference that was not resolved: may the app's identity read the secret?")
     if len(value.get_secret_value()) < 32:
         raise ValueError(
             "must be at least 32 characters; python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"

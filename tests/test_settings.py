@@ -110,6 +110,12 @@ UNREADABLE = [
     pytest.param("EVENT_ID_COLUMN", "contoso_x\n", "logical name", id="a column with a line end"),
     pytest.param("EXTENSION_NAME", "booking's", "open extension", id="an extension with a quote"),
     pytest.param("CLIENT_STATE_KEY", "k" * 31, "at least 32", id="a key too short"),
+    pytest.param(
+        "CLIENT_STATE_KEY",
+        "@Microsoft.KeyVault(SecretUri=https://contoso.vault.azure.net/secrets/key)",
+        "Key Vault reference",
+        id="a secret that was not found",
+    ),
     pytest.param("CLIENT_STATE_KEY_PREVIOUS", "short", "at least 32", id="a previous key too short"),
     pytest.param("CANCELED_STATUS_ID", "Canceled", "a GUID", id="a status by its name"),
     pytest.param("MAILBOXES", "anna@contoso.example", "a GUID", id="a mailbox by its address"),
