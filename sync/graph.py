@@ -104,7 +104,8 @@ class Transport:
             response: Any = await self._adapter.send_primitive_async(request, "bytes", {})
         except httpx.TimeoutException as error:
             # Not worth a short wait: whoever hangs now will hang in a second.
-            raise Transient(f"{service}: no answer ({type(error).__name__})", HUNG_FOR) from error
+            patience = HUNG_FOR if service == "graph" else None
+            raise Transient(f"{service}: no answer ({type(error).__name__})", patience) from error
         except httpx.HTTPError as error:
             raise Transient(f"{service}: no answer ({type(error).__name__})") from error
         except ClientAuthenticationError as error:
@@ -214,6 +215,7 @@ class GraphEvents:
                     start_date_time=_iso(event.span.start),
                     end_date_time=_iso(max(event.span.end, event.span.start + timedelta(seconds=1))),
                     select=["id", "seriesMasterId"],
+                    top=PAGE_SIZE,
                 ),
                 _IMMUTABLE,
             )

@@ -13,6 +13,7 @@ from typing import Any
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from sync.roster import LastRun, Trouble, next_trouble
@@ -20,6 +21,8 @@ from sync.roster import LastRun, Trouble, next_trouble
 log = logging.getLogger(__name__)
 
 TABLE = "roster"
+
+_MARKS = 2_000
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
@@ -70,6 +73,24 @@ class RosterTable:
         with _forgiven("written"):
             await self._table.delete_entity("trouble", mailbox)
 
+    async def seen(self, mailbox: str) -> frozenset[str]:
+        """The marks of events that a sweep has seen in the mailbox; none where they cannot be read."""
+        with _forgiven("read"), suppress(ResourceNotFoundError):
+            entity = await self._table.get_entity("seen", mailbox)
+            parts = [str(entity[name]) for name in entity if name.startswith("marks")]
+            return frozenset(mark for part in parts for mark in part.split(",") if mark)
+        return frozenset()
+
+    async def see(self, mailbox: str, marks: frozenset[str]) -> None:
+        """In several columns, as one holds 32,000 characters. Source: Azure Storage, "Table service data model"."""
+        ordered = sorted(marks)
+        columns = {
+            f"marks{place // _MARKS}": ",".join(ordered[place : place + _MARKS])
+            for place in range(0, len(ordered), _MARKS)
+        }
+        with _forgiven("written"):
+            await self._put({"PartitionKey": "seen", "RowKey": mailbox, **columns})
+
     async def last_run(self) -> LastRun | None:
         with _forgiven("read"), suppress(ResourceNotFoundError):
             entity = await self._table.get_entity("run", "last")
@@ -84,11 +105,11 @@ class RosterTable:
 
     async def _put(self, entity: dict[str, Any]) -> None:
         try:
-            await self._table.upsert_entity(entity)
+            await self._table.upsert_entity(entity, mode=UpdateMode.REPLACE)
         except ResourceNotFoundError:
             with suppress(ResourceExistsError):
                 await self._table.create_table()
-            await self._table.upsert_entity(entity)
+            await self._table.upsert_entity(entity, mode=UpdateMode.REPLACE)
 
     async def close(self) -> None:
         await self._table.close()

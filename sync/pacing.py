@@ -23,6 +23,13 @@ TRIES = 4
 """Of one write that is not answered, or answered by an error that passes."""
 
 
+LONGEST_OWN_WAIT = 5.0
+"""Seconds that one write is waited for which alone is in trouble."""
+
+LONGEST_PAUSE = 3_600.0
+"""Seconds that all writes wait, whatever Graph asks for."""
+
+
 class Pace:
     """*sleep* is a test's way to let no time pass."""
 
@@ -44,14 +51,15 @@ class Pace:
                 async with self._limiter:
                     return await write()
             except Transient as error:
-                if isinstance(error, Throttled) or error.retry_after is not None:
+                if isinstance(error, Throttled):
                     throttled += 1
                     self._pause(error.retry_after, throttled)
                     continue
                 failures += 1
-                if failures == TRIES:
-                    raise
-            await self._sleep(_patience(failures))
+                if failures == TRIES or (error.retry_after or 0) > LONGEST_OWN_WAIT:
+                    raise  # the trouble of one mailbox, which is not to keep the others waiting
+                patience = max(_patience(failures), error.retry_after or 0)
+            await self._sleep(patience)
 
     async def _wait(self, until: float) -> None:
         clock = asyncio.get_running_loop().time
@@ -64,7 +72,7 @@ class Pace:
 
     def _pause(self, retry_after: float | None, throttled: int) -> None:
         """Source: RFC 6585: a 429 may come without Retry-After; "0" is no reason to press on either."""
-        seconds = _patience(throttled) if retry_after is None else max(retry_after, 0.2)
+        seconds = _patience(throttled) if retry_after is None else min(max(retry_after, 0.2), LONGEST_PAUSE)
         self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
 
 

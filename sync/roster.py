@@ -25,6 +25,9 @@ CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
 LEAVERS_SHARE = 0.2
 """No more than this share of our subscriptions is given up in one run, or one if that is less than one."""
 
+LONGEST_WAIT = timedelta(days=1)
+"""For another try of a mailbox that refuses; more can only come from a clock that was wrong."""
+
 JITTER = 0.1
 """Renewals are spread over this share of a lifetime, so that those made together do not stay together for ever."""
 
@@ -152,7 +155,7 @@ def plan_roster(
     for mailbox in mailboxes:
         if mailbox not in ours:
             trouble = known.get(mailbox)
-            if trouble is not None and trouble.next_try > now:
+            if trouble is not None and now < trouble.next_try <= now + LONGEST_WAIT:
                 wait.append(trouble)
             else:
                 create.append(mailbox)
@@ -210,7 +213,7 @@ def next_trouble(mailbox: str, reason: str, before: Trouble | None, now: datetim
     since, tries = (before.since, before.tries) if before else (now, 0)
     if not rarely:
         return Trouble(mailbox, reason, since, tries, now)
-    wait = min(timedelta(hours=2.0 ** min(tries, 5)), timedelta(days=1)) - timedelta(minutes=15)
+    wait = min(timedelta(hours=2.0 ** min(tries, 5)), LONGEST_WAIT) - timedelta(minutes=15)
     return Trouble(mailbox, reason, since, tries + 1, now + wait)
 
 

@@ -139,7 +139,15 @@ def _is_mark(item: str) -> bool:
 
 
 def difference_rows(differences: Iterable[Difference]) -> list[DifferenceRow]:
-    return [DifferenceRow(each.change.mailbox, each.start, each.reason, each.change.event_id) for each in differences]
+    return [
+        DifferenceRow(
+            each.change.mailbox,
+            each.start,
+            f"held: {each.reason}" if each.is_held else each.reason,
+            each.change.event_id,
+        )
+        for each in differences
+    ]
 
 
 def parked_rows(parked: Iterable[Parked]) -> list[ParkedRow]:

@@ -52,7 +52,10 @@ UNVALIDATED_IN_A_ROW = 20
 URGENT = timedelta(days=1)
 """A subscription with less life than this is renewed before missing ones are created."""
 
-SHORTEST = timedelta(hours=2)
+REPLACE_WITHIN = 60.0
+"""Seconds that must be left of a run to delete a subscription before the one that replaces it is made."""
+
+SHORTEST = timedelta(hours=4)
 """No lifetime below this is agreed to: half of it has to be more than the time between two runs."""
 
 RENEWED_LATELY = timedelta(minutes=10)
@@ -153,7 +156,7 @@ class Keeper:
         )
         self.troubled = frozenset(troubles)
         if last is not None:
-            self.lifetime = min(self.lifetime, last.lifetime)
+            self.lifetime = max(min(self.lifetime, last.lifetime), SHORTEST)
         return plan_roster(wanted, present, self.deployment, self.now(), troubles, self.lifetime), last
 
     async def keep(self, leavers_agreed: bool = False) -> Report:
@@ -248,24 +251,36 @@ class Keeper:
 
         await self._live_as_long_as_allowed(create, until)
 
-    async def replace(self, mailbox: str, old: Subscription, until: float, sweep_after: float = SWEEP_AFTER) -> None:
+    async def replace(
+        self,
+        mailbox: str,
+        old: Subscription,
+        until: float,
+        sweep_after: float = SWEEP_AFTER,
+        is_elsewhere: bool = False,
+    ) -> None:
         """The new one first, then the old one goes; repeated notifications in between are harmless.
 
         Where Graph takes the second for a duplicate, the old one goes first, and the gap is swept. That is found out
-        once: its documentation does not say whether another spelling of a resource is another resource.
+        once: its documentation does not say whether another spelling of a resource is another resource. The old one
+        stays where another deployment is subscribed as well, as the duplicate may be that one's, and where there is too
+        little time for both. Raises: Duplicate, Paused, and what else ``Subscriptions.create`` does.
         """
-        if not self._one_at_a_time:
+        if is_elsewhere or not self._one_at_a_time:
             try:
                 await self._live_as_long_as_allowed(
                     lambda expires: self.subscriptions.create(mailbox, expires, beside=old), until
                 )
             except Duplicate:
-                pass
+                if is_elsewhere:
+                    raise
             else:
                 await self.delete(old, until)
                 return
+        if until - _clock() < REPLACE_WITHIN:
+            raise Paused("subscriptions: no time left to replace one")
         await self.delete(old, until)
-        await self.create(mailbox, until, sweep_after)
+        await self.create(mailbox, until + REPLACE_WITHIN, sweep_after)
         self._one_at_a_time = True
 
     async def renew(self, subscription_id: str, until: float) -> None:
@@ -412,8 +427,11 @@ class _Run:
         for other in others:
             await self._delete(other)
         try:
-            await self._keeper.replace(mailbox, old, self._deadline, self._sweep_after())
-        except Duplicate:
+            is_elsewhere = mailbox in self._plan.elsewhere
+            await self._keeper.replace(mailbox, old, self._deadline, self._sweep_after(), is_elsewhere)
+        except Duplicate as error:
+            if mailbox in self._plan.elsewhere:
+                raise Refused(f"another deployment of this app is subscribed: {error}") from None
             self._adopt(mailbox)
         else:
             self._report.replaced += 1
@@ -436,7 +454,8 @@ class _Run:
         if not self._adopted:
             return
         keeper = self._keeper
-        ours = {mailbox_of(each) for each in await keeper.subscriptions.list() if keeper.deployment.owns(each)}
+        listed = [each for each in await keeper.subscriptions.list() if each.expires > keeper.now()]
+        ours = {mailbox_of(each) for each in listed if keeper.deployment.owns(each)}
         for mailbox in sorted(self._adopted - ours):
             reason = "Graph says that it is subscribed already, but does not list that subscription"
             self._report.failed[mailbox] = reason

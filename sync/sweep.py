@@ -5,9 +5,10 @@ A list only hints. Each difference goes the way of a notification: it is looked 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from sync.model import (
     MoveBooking,
     Span,
     UnlinkBooking,
+    is_event_id,
 )
 from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
 from sync.parking import Queues
@@ -38,6 +40,9 @@ AHEAD = timedelta(days=180)
 MAILBOXES_PER_SECOND = 5
 """A sweep of all mailboxes is spread: each takes two Dataverse reads, of which 6,000 are allowed in five minutes, and
 changes need some as well. Source: Dataverse, "Service protection API limits"."""
+
+MANY = 3
+"""So many missing events, if they are more than half of all, are not believed to have been deleted."""
 
 MESSAGES_AT_ONCE = 100
 """Sent in one call of the queue, which has little time."""
@@ -56,6 +61,15 @@ class EventLists(Protocol):
         """Raises: MailboxUnavailable, Transient, Refused."""
 
 
+class Seen(Protocol):
+    """Which events of a mailbox earlier sweeps have seen in its list, linked to their bookings; losing it is safe."""
+
+    async def seen(self, mailbox: str) -> frozenset[str]:
+        """Marks of events, as ``mark_of`` makes them."""
+
+    async def see(self, mailbox: str, marks: frozenset[str]) -> None: ...
+
+
 class BookingLists(Protocol):
     async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
         """The active ones, the most imminent first. Raises: Transient, Refused."""
@@ -68,15 +82,30 @@ class Difference:
     change: Change
     reason: str
     start: datetime
+    is_held: bool = False
+    """For a person to look at: nothing is queued."""
+
+
+def mark_of(event_id: str) -> str:
+    """A short mark of an event's id, which is long and nobody else's business."""
+    return hashlib.sha256(event_id.encode()).hexdigest()[:12]
 
 
 def find_differences(
-    mailbox: str, events: Sequence[Event], bookings: Sequence[Booking], window: Span, now: datetime
+    mailbox: str,
+    events: Sequence[Event],
+    bookings: Sequence[Booking],
+    window: Span,
+    now: datetime,
+    seen: frozenset[str],
 ) -> list[Difference]:
     """Say which events are to be processed, the most imminent first; nothing for a pair in step.
 
     *bookings* are the active ones of the mailbox's user within *window*, *events* all with our extension that the list
-    of the mailbox shows.
+    of the mailbox shows. What is not in the list may have been deleted; but the 404 that processing would find is also
+    the answer for an id of another mailbox, as a reassigned booking holds it for a while, and for an outdated id. So
+    only an event that was *seen* in this mailbox's list before is queued, and none if most of them are missing at once,
+    as after a mailbox was restored and all its ids are new. Source: Graph, "Obtain immutable identifiers".
     """
     by_booking = {booking.id: booking for booking in bookings}
     listed = {event.id: event for event in events}
@@ -92,14 +121,38 @@ def find_differences(
         action = decide(change, event, booking, listed.get(booking.event_id or ""), now)
         if not isinstance(action, Ignore | Hold):
             found.append(Difference(change, _SUSPICIONS[type(action)], booking.span.start))
-    for booking in bookings:
+    linked = [booking for booking in bookings if is_event_id(booking.event_id or "")]
+    absent = []
+    for booking in linked:
+        event_id = booking.event_id or ""
         # What a listed event claims is that one's affair: the id may be an older form of its own, and stale.
-        if booking.event_id is None or booking.event_id in listed or booking.id in claimed:
+        if event_id in listed or booking.id in claimed:
             continue
-        change = Change(mailbox, booking.event_id, deleted=True)
+        change = Change(mailbox, event_id, deleted=True)
         if not isinstance(decide(change, None, booking, None, now), Ignore):
-            found.append(Difference(change, "its event is not in the list", booking.span.start))
+            absent.append(Difference(change, "its event is not in the list", booking.span.start))
+    too_many = len(absent) >= MANY and len(absent) > len(linked) / 2
+    for difference in absent:
+        if too_many:
+            reason = f"its event is not in the list, nor are {len(absent) - 1} of {len(linked)} others"
+            found.append(replace(difference, reason=reason, is_held=True))
+        elif mark_of(difference.change.event_id) not in seen:
+            reason = "its event is not in the list, and never was seen there"
+            found.append(replace(difference, reason=reason, is_held=True))
+        else:
+            found.append(difference)
     return sorted(found, key=lambda difference: abs(difference.start - now))
+
+
+def see(events: Sequence[Event], bookings: Sequence[Booking], seen: frozenset[str]) -> frozenset[str]:
+    """The marks to remember: of the events in the list that are linked, and of linked ones that were seen before."""
+    listed = {event.id: event.booking_id for event in events}
+    linked = {booking.event_id: booking.id for booking in bookings if booking.event_id}
+    return frozenset(
+        mark
+        for event_id, booking_id in linked.items()
+        if (mark := mark_of(event_id)) in seen or listed.get(event_id) == booking_id
+    )
 
 
 @dataclass
@@ -110,21 +163,31 @@ class Sweeper:
     events: EventLists
     bookings: BookingLists
     queues: Queues
+    seen: Seen
     now: Callable[[], datetime]
 
     async def compare(self, mailbox: str) -> list[Difference]:
-        """The differences of one mailbox. Raises: MailboxUnavailable, Transient, Refused."""
+        """The differences of one mailbox, which is looked at for the next time, too.
+
+        Raises: MailboxUnavailable, Transient, Refused.
+        """
         now = self.now()
         window = Span.of(now - BEHIND, now + AHEAD)
         # The bookings first: what happens between the two lists then looks like an event ahead of its booking.
         bookings = await self.bookings.of_mailbox(mailbox, window)
         events = await self.events.with_extension(mailbox)
-        return find_differences(mailbox, events, bookings, window, now)
+        seen = await self.seen.seen(mailbox)
+        differences = find_differences(mailbox, events, bookings, window, now, seen)
+        if (sees := see(events, bookings, seen)) != seen:
+            await self.seen.see(mailbox, sees)
+        return differences
 
     async def sweep(self, mailbox: str) -> list[Difference]:
         """Queue a change for each difference of one mailbox. Raises: MailboxUnavailable, Transient, Refused."""
         differences = await self.compare(mailbox)
-        messages = [build_change_message(each.change) for each in differences]
+        for held in (each for each in differences if each.is_held):
+            log.warning("held mailbox=%s event=%s reason=%r", mailbox, held.change.event_id, held.reason)
+        messages = [build_change_message(each.change) for each in differences if not each.is_held]
         for place in range(0, len(messages), MESSAGES_AT_ONCE):
             await self.queues.send(CHANGES, messages[place : place + MESSAGES_AT_ONCE])
         log.info("swept mailbox=%s differences=%d", mailbox, len(differences))

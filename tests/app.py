@@ -96,7 +96,7 @@ class App:
         bookings = dataverse.DataverseBookings(self.to_dataverse, COLUMN)
         subscriptions = graph.GraphSubscriptions(self.to_graph, self.deployment.url, keys[0])
         self.processor = Processor(events, bookings, now)
-        self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, now)
+        self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.memory, now)
         self.keeper = Keeper(
             bookings.mailboxes,
             subscriptions,
@@ -164,7 +164,8 @@ def is_in_step(sandbox: Sandbox, booking: Row, event: Event) -> bool:
     """Told from the world: the booking has its event's times and id, or is canceled without, as the event is gone."""
     if event.calendar is None:
         return is_canceled(sandbox, booking) and booking[COLUMN] is None
-    return (booking[COLUMN], booking["starttime"], booking["endtime"]) == (event.immutable_id, event.start, event.end)
+    times = (booking["starttime"], booking["endtime"]) == (event.start, event.end)
+    return times and booking[COLUMN] == event.immutable_id and not is_canceled(sandbox, booking)
 
 
 def is_canceled(sandbox: Sandbox, booking: Row) -> bool:

@@ -163,6 +163,13 @@ class MemoryInMemory:
 
     known: dict[str, Trouble] = field(default_factory=dict)
     last: LastRun | None = None
+    marks: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    async def seen(self, mailbox: str) -> frozenset[str]:
+        return self.marks.get(mailbox, frozenset())
+
+    async def see(self, mailbox: str, marks: frozenset[str]) -> None:
+        self.marks[mailbox] = marks
 
     async def troubles(self) -> Mapping[str, Trouble]:
         return dict(self.known)

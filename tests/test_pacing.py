@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from sync.errors import Duplicate, Paused, Refused, SyncError, Throttled, Transient
-from sync.pacing import TRIES, WRITES_PER_SECOND, Pace
+from sync.pacing import LONGEST_PAUSE, TRIES, WRITES_PER_SECOND, Pace
 
 
 class Writer:
@@ -101,11 +101,24 @@ async def test_a_429_without_retry_after_makes_all_others_wait_as_well(monkeypat
     assert len(throttled.at) == TRIES + 2
 
 
-async def test_a_503_with_retry_after_is_throttling_by_another_name():
-    """Source: Graph, "Throttling"."""
-    pace, write = Pace(), Writer(*[Transient("503", 0.1)] * (TRIES + 1))
-    await pace.run(write, soon())
-    assert len(write.at) == TRIES + 2
+async def test_a_503_with_retry_after_is_the_trouble_of_one_mailbox(slept):
+    """Short, it is waited for; long, it is told, and nobody else waits."""
+    pace, short, long = sleepless(slept), Writer(Transient("503", 2.0)), Writer(Transient("503", 300.0))
+    await pace.run(short, soon())
+    assert len(short.at) == 2
+    with pytest.raises(Transient):
+        await pace.run(long, soon())
+    assert len(long.at) == 1
+    others = Writer()
+    await pace.run(others, soon(1))
+    assert len(others.at) == 1
+
+
+async def test_no_retry_after_stops_all_writes_for_ever():
+    pace, write = Pace(), Writer(Throttled("429", 1e9))
+    with pytest.raises(Paused) as raised:
+        await pace.run(write, soon(10))
+    assert 3_000 < (raised.value.retry_after or 0) <= LONGEST_PAUSE
 
 
 async def test_a_retry_after_of_nothing_is_no_reason_to_press_on():

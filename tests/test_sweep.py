@@ -17,7 +17,7 @@ from sandbox.tables import Row
 from sync.errors import MailboxUnavailable, SyncError, Transient
 from sync.model import Booking, Change, Event, EventType, Span
 from sync.notifications import CHANGES, LIFECYCLE, parse_change_message, parse_lifecycle_message
-from sync.sweep import AHEAD, BEHIND, MAILBOXES_PER_SECOND, find_differences
+from sync.sweep import AHEAD, BEHIND, MAILBOXES_PER_SECOND, find_differences, mark_of, see
 from tests.app import COLUMN, HOUR, START, App, is_canceled, is_in_step
 from tests.fakes import ANNA, BEN, NOW, span
 
@@ -31,8 +31,41 @@ COPY = replace(EVENT, id=OTHER)
 OVER = span(9, day=-3)
 
 
+SEEN = frozenset({mark_of(LINKED), mark_of(OTHER)})
+
+
 def found(events: list[Event], bookings: list[Booking]) -> list[Change]:
-    return [each.change for each in find_differences(ANNA, events, bookings, WINDOW, NOW)]
+    """What would be queued, where both events were seen by an earlier sweep."""
+    differences = find_differences(ANNA, events, bookings, WINDOW, NOW, SEEN)
+    return [each.change for each in differences if not each.is_held]
+
+
+def test_an_event_that_was_never_seen_in_this_mailbox_is_not_taken_for_deleted() -> None:
+    """Its booking may have come from another technician with the id of the other's event."""
+    [held] = find_differences(ANNA, [], [BOOKING], WINDOW, NOW, frozenset())
+    assert held.is_held
+
+
+def test_most_events_missing_at_once_are_not_taken_for_deleted() -> None:
+    """A mailbox that was restored has new ids for all of its events."""
+    ids = [f"AAkA{number}=" for number in range(8)]
+    bookings = [replace(BOOKING, id=f"b0000000-0000-4000-8000-00000000000{n}", event_id=ids[n]) for n in range(8)]
+    events = [replace(EVENT, id=each.event_id or "", booking_id=each.id) for each in bookings]
+    seen = frozenset(map(mark_of, ids))
+    few = find_differences(ANNA, events[2:], bookings, WINDOW, NOW, seen)
+    most = find_differences(ANNA, events[5:], bookings, WINDOW, NOW, seen)
+    assert ([each.is_held for each in few], [each.is_held for each in most]) == ([False] * 2, [True] * 5)
+
+
+def test_what_is_remembered_is_what_is_linked_in_this_mailbox() -> None:
+    other = replace(BOOKING, id="b0000000-0000-4000-8000-000000000002", event_id="AAkAElsewhere=")
+    assert see([EVENT], [BOOKING, other], frozenset()) == {mark_of(LINKED)}
+    assert see([], [BOOKING, other], frozenset({mark_of(LINKED)})) == {mark_of(LINKED)}, "until its booking lets it go"
+    assert see([], [replace(BOOKING, event_id=None)], frozenset({mark_of(LINKED)})) == frozenset()
+
+
+def test_what_somebody_typed_in_is_not_looked_for() -> None:
+    assert find_differences(ANNA, [], [replace(BOOKING, event_id="ask Ben!")], WINDOW, NOW, SEEN) == []
 
 
 # Two lists, compared.
@@ -92,7 +125,8 @@ def test_an_id_that_differs_in_case_alone_is_another_event():
 def test_the_most_imminent_comes_first():
     days = [100, 3, -2, 0, 30]
     bookings = [replace(BOOKING, id=f"b{day}", event_id=f"e{day}", span=span(12, day=day)) for day in days]
-    assert [change.event_id for change in found([], bookings)] == ["e0", "e-2", "e3", "e30", "e100"]
+    differences = find_differences(ANNA, [], bookings, WINDOW, NOW, frozenset())
+    assert [each.change.event_id for each in differences] == ["e0", "e-2", "e3", "e30", "e100"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(-9, 200), st.booleans()), max_size=12))
@@ -486,3 +520,43 @@ async def test_a_window_is_a_week_back_and_half_a_year_ahead(app, kind):
         179: True,
         181: False,
     }
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_a_booking_that_was_reassigned_is_not_canceled_for_want_of_its_former_event(app, readable):
+    """What the customer has today makes the event of the new technician later, or never."""
+    app.sandbox.graph_switches.deleted_stay_readable = readable
+    ana, ben = hire(app, "Ana", "Ben")
+    [(booking, _), *_] = await pairs_of(app, ana, 1)
+    await sweep_all(app)
+    app.sandbox.tables.update(booking, {"_resource_value": ben.resource.id})
+    for _ in range(2):
+        await sweep_all(app)
+    assert not is_canceled(app.sandbox, booking)
+
+
+async def test_an_outdated_id_of_an_adopted_booking_cancels_nothing(app):
+    """The column holds a plain id, and the event was dragged to another calendar before anybody looked."""
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    booking, event = app.sandbox.people.dispatcher.book(
+        ana, START + timedelta(days=1), START + timedelta(days=1, hours=1)
+    )
+    app.sandbox.tables.update(booking, {COLUMN: event.plain_id})
+    be_deaf(app)
+    app.inbox.messages.clear()
+    ana.file(event)
+    for _ in range(2):
+        await sweep_all(app)
+    assert not is_canceled(app.sandbox, booking)
+
+
+async def test_a_mailbox_that_was_restored_with_new_ids_cancels_nothing(app):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 5)
+    await sweep_all(app)
+    be_deaf(app)
+    for _, event in pairs:
+        app.sandbox.mailboxes.purge(event)
+    await sweep_all(app)
+    assert not any(is_canceled(app.sandbox, booking) for booking, _ in pairs)
