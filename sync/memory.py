@@ -95,13 +95,15 @@ class RosterTable:
         with _forgiven("read"), suppress(ResourceNotFoundError):
             entity = await self._table.get_entity("run", "last")
             with suppress(*_UNREADABLE):
-                return LastRun(_moment(entity["at"]), timedelta(minutes=entity["lifetime"]))
+                lifetime = timedelta(minutes=entity["lifetime"])
+                return LastRun(_moment(entity["at"]), lifetime, str(entity.get("replaced_for", "")))
         return None
 
     async def ran(self, run: LastRun) -> None:
         lifetime = int(run.lifetime / timedelta(minutes=1))
         with _forgiven("written"):
-            await self._put({"PartitionKey": "run", "RowKey": "last", "at": run.at, "lifetime": lifetime})
+            last = {"at": run.at, "lifetime": lifetime, "replaced_for": run.replaced_for}
+            await self._put({"PartitionKey": "run", "RowKey": "last", **last})
 
     async def _put(self, entity: dict[str, Any]) -> None:
         try:

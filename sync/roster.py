@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
@@ -50,6 +50,11 @@ class Deployment:
         key = hmac.new(client_state_key.encode(), b"booking-sync key mark", hashlib.sha256).hexdigest()[:8]
         separator = "&" if "?" in notification_url else "?"
         return cls(f"{notification_url}{separator}booking-sync={deployment}.{key}", deployment)
+
+    @property
+    def mark(self) -> str:
+        """Tells whether anything changed that subscriptions are replaced for."""
+        return hashlib.sha256(self.url.encode()).hexdigest()[:12]
 
     def owns(self, subscription: Subscription) -> bool:
         """Whether we made *subscription*; without a mark, its URL tells, whatever function key it holds."""
@@ -97,6 +102,8 @@ class LastRun:
 
     at: datetime
     lifetime: timedelta
+    replaced_for: str = ""
+    """The mark of the deployment for which many subscriptions were replaced the last time."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,13 @@ class Plan:
     @property
     def wanted(self) -> int:
         return sum(map(len, (self.create, self.replace, self.renew, self.keep, self.wait)))
+
+
+def without_replacements(plan: Plan, now: datetime, lifetime: timedelta = LIFETIME) -> Plan:
+    """*plan*, with the subscriptions that seem wrong renewed where that is due, and kept otherwise."""
+    due = tuple(each for each in plan.replace if each[1].expires - now < lifetime / 2)
+    fine = tuple(each for each in plan.replace if each not in due)
+    return replace(plan, replace=(), renew=(*plan.renew, *due), keep=(*plan.keep, *fine))
 
 
 def plan_roster(

@@ -32,7 +32,7 @@ from sync.model import LifecycleNotification, Subscription
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
 from sync.pacing import Pace
 from sync.parking import Queues, park, put_back
-from sync.roster import LIFETIME, Deployment, LastRun, Plan, Trouble, mailbox_of, plan_roster
+from sync.roster import LIFETIME, Deployment, LastRun, Plan, Trouble, mailbox_of, plan_roster, without_replacements
 from sync.sweep import MAILBOXES_PER_SECOND, Difference
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,10 @@ UNVALIDATED_IN_A_ROW = 20
 
 URGENT = timedelta(days=1)
 """A subscription with less life than this is renewed before missing ones are created."""
+
+A_FEW = 3
+"""More replacements than this are made once for one URL and key: if Graph's list should not show them as they were
+made, they would seem wrong for ever, and each replacement costs two handshakes and perhaps a gap."""
 
 REPLACE_WITHIN = 60.0
 """Seconds that must be left of a run to delete a subscription before the one that replaces it is made."""
@@ -170,13 +174,19 @@ class Keeper:
         plan, last = await self._plan()
         if plan.refusal is not None and not leavers_agreed:
             raise Unagreed(f"roster: {plan.refusal}")
+        replaced_for = last.replaced_for if last is not None else ""
+        if len(plan.replace) > A_FEW and replaced_for == self.deployment.mark:
+            log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.replace))
+            plan = without_replacements(plan, self.now(), self.lifetime)
         report = Report(wanted=plan.wanted, was_away=last is not None and began - last.at > OUTAGE)
         await _Run(self, plan, report, deadline).carry_out()
+        if report.replaced > A_FEW and not report.left:
+            replaced_for = self.deployment.mark
         if report.was_away:
             log.warning("the app was away: all mailboxes are swept")
             report.queued_sweeps = await self.sweep_all()
         # Last of all: a run that did not come to its end has not been.
-        await self.memory.ran(LastRun(began, self.lifetime))
+        await self.memory.ran(LastRun(began, self.lifetime, replaced_for))
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
             *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),

@@ -63,8 +63,18 @@ async def test_what_is_forgotten_is_gone_and_everybody_elses_stays(table):
 
 async def test_the_last_run_is_the_last_one(table):
     await table.ran(LastRun(NOW, LIFETIME))
-    await table.ran(LastRun(MOMENT, timedelta(minutes=4_225)))
-    assert await table.last_run() == LastRun(MOMENT, timedelta(minutes=4_225))
+    await table.ran(LastRun(MOMENT, timedelta(minutes=4_225), "0123456789ab"))
+    assert await table.last_run() == LastRun(MOMENT, timedelta(minutes=4_225), "0123456789ab")
+
+
+async def test_the_marks_of_seen_events_are_remembered_and_replaced(table: RosterTable) -> None:
+    assert await table.seen(ANNA) == frozenset()
+    many = frozenset(f"{number:012x}" for number in range(4_500))
+    await table.see(ANNA, many)
+    assert await table.seen(ANNA) == many
+    await table.see(ANNA, frozenset({"0123456789ab"}))
+    assert await table.seen(ANNA) == {"0123456789ab"}
+    assert await table.seen(BEN) == frozenset()
     assert await table.troubles() == {}
 
 

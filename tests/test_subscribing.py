@@ -181,6 +181,26 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
 # The timer: what is planned is done.
 
 
+@pytest.mark.parametrize(
+    "listed_as", [{"lifecycle_url": None}, {"notification_url": "https://booking-sync.example/***"}]
+)
+async def test_a_list_that_does_not_show_what_was_made_replaces_everything_once_and_not_for_ever(desk, listed_as):
+    class Masked(GraphInMemory):
+        async def list(self) -> Sequence[Subscription]:
+            return [replace(each, **masked) for each in await super().list()]
+
+    masked = {name: US.url.partition("?")[0] if value else None for name, value in listed_as.items()}
+    desk.graph = Masked(by_spelling=True, longest=timedelta(days=30))
+    people = [f"{number:08}-0000-4000-8000-000000000000" for number in range(6)]
+    for _ in range(4):
+        await desk.keeper(*people).keep()
+    assert desk.graph.mailboxes() == people
+    assert desk.graph.made == 2 * len(people), "created, and replaced once"
+    desk.now += LIFETIME * 0.7
+    report = await desk.keeper(*people).keep()
+    assert (report.renewed, report.replaced) == (len(people), 0)
+
+
 async def test_missing_subscriptions_are_created_for_the_whole_lifetime_and_their_mailboxes_swept(desk):
     report = await desk.keeper(ANNA, BEN).keep()
     assert desk.graph.mailboxes() == [ANNA, BEN]
