@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from sys import intern
 from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -343,13 +345,23 @@ def parse_subscription(raw: Any) -> Subscription:
         return Subscription(
             id=_text(raw, "id"),
             resource=_text(raw, "resource"),
-            change_types=frozenset(_text(raw, "changeType").replace(" ", "").lower().split(",")),
-            notification_url=raw.get("notificationUrl") or "",
-            lifecycle_url=raw.get("lifecycleNotificationUrl"),
+            change_types=_change_types(_text(raw, "changeType")),
+            notification_url=_shared(raw.get("notificationUrl")) or "",
+            lifecycle_url=_shared(raw.get("lifecycleNotificationUrl")),
             expires=_aware(datetime.fromisoformat(raw["expirationDateTime"])),
         )
     except _UNREADABLE as error:
         raise Malformed(f"graph: a subscription that cannot be read ({type(error).__name__})") from None
+
+
+@cache
+def _change_types(text: str) -> frozenset[str]:
+    return frozenset(text.replace(" ", "").lower().split(","))
+
+
+def _shared(text: str | None) -> str | None:
+    """The same object for equal texts: thousands of subscriptions have one URL."""
+    return None if text is None else intern(text)
 
 
 def _is_named(extension: Any, name: str) -> bool:

@@ -169,9 +169,9 @@ Write = LinkBooking | UnlinkBooking | CancelBooking | MoveBooking
 Action = Ignore | Hold | Write
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Subscription:
-    """One of the app registration's Graph subscriptions."""
+    """One of the app registration's Graph subscriptions; there are as many of them in memory as there are mailboxes."""
 
     id: str
     resource: str
