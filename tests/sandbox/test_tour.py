@@ -114,7 +114,7 @@ def test_an_app_that_dies_ends_the_run_with_its_last_lines(tmp_path: Path) -> No
         rest = read_up_to(None, process)
     assert process.returncode == 1
     assert "error: the app ended with status -9:\n" in rest
-    assert "Executed 'Functions.renew_subscriptions' (Succeeded" in rest
+    assert "Executing 'Functions.notifications'" in rest
 
 
 @POSIX
