@@ -59,6 +59,12 @@ class Events(Protocol):
         """
 
 
+class Links(Protocol):
+    """Remembers which events we have linked, so that a sweep knows them as the mailbox's own."""
+
+    async def linked(self, mailbox: str, event_id: str) -> None: ...
+
+
 class Bookings(Protocol):
     async def read(self, booking_id: str) -> Booking | None: ...
 
@@ -158,6 +164,7 @@ class Processor:
     events: Events
     bookings: Bookings
     now: Callable[[], datetime]
+    links: Links | None = None
 
     async def process(self, change: Change) -> Action:
         """Look at both sides, decide, write what is needed; return what was done.
@@ -177,6 +184,8 @@ class Processor:
                 if links(action):
                     change = look_closer(change)
                 await self.bookings.write(action)
+                if links(action) and self.links is not None:
+                    await self.links.linked(change.mailbox, change.event_id)
                 if not links(action) or await self.events.stands(change.mailbox, change.event_id, event):
                     return action
             except Stale as error:

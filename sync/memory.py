@@ -16,6 +16,7 @@ from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFo
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
+from sync.marks import mark_of
 from sync.roster import LastRun, Trouble, next_trouble
 
 log = logging.getLogger(__name__)
@@ -73,13 +74,21 @@ class RosterTable:
         with _forgiven("written"):
             await self._table.delete_entity("trouble", mailbox)
 
+    async def linked(self, mailbox: str, event_id: str) -> None:
+        """Remember an event as the mailbox's own from the moment it is linked, not only from the next sweep on."""
+        with _forgiven("written"):
+            await self._put({"PartitionKey": f"linked {mailbox}", "RowKey": mark_of(event_id)})
+
     async def seen(self, mailbox: str) -> frozenset[str]:
-        """The marks of events that a sweep has seen in the mailbox; none where they cannot be read."""
-        with _forgiven("read"), suppress(ResourceNotFoundError):
-            entity = await self._table.get_entity("seen", mailbox)
-            parts = [str(entity[name]) for name in entity if name.startswith("marks")]
-            return frozenset(mark for part in parts for mark in part.split(",") if mark)
-        return frozenset()
+        """The marks of events that a sweep has seen in the mailbox, or that were linked since; none if unreadable."""
+        marks: set[str] = set()
+        with _forgiven("read"):
+            with suppress(ResourceNotFoundError):
+                entity = await self._table.get_entity("seen", mailbox)
+                parts = [str(entity[name]) for name in entity if name.startswith("marks")]
+                marks.update(mark for part in parts for mark in part.split(",") if mark)
+            marks.update(await self._links(mailbox))
+        return frozenset(marks)
 
     async def see(self, mailbox: str, marks: frozenset[str]) -> None:
         """In several columns, as one holds 32,000 characters. Source: Azure Storage, "Table service data model"."""
@@ -90,6 +99,12 @@ class RosterTable:
         }
         with _forgiven("written"):
             await self._put({"PartitionKey": "seen", "RowKey": mailbox, **columns})
+            for mark in marks.intersection(await self._links(mailbox)):
+                await self._table.delete_entity(f"linked {mailbox}", mark)
+
+    async def _links(self, mailbox: str) -> list[str]:
+        found = self._table.query_entities(f"PartitionKey eq 'linked {mailbox}'", select=["RowKey"])
+        return [str(entity["RowKey"]) async for entity in found]
 
     async def last_run(self) -> LastRun | None:
         with _forgiven("read"), suppress(ResourceNotFoundError):

@@ -5,7 +5,6 @@ A list only hints. Each difference goes the way of a notification: it is looked 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync.decide import decide
+from sync.marks import mark_of
 from sync.model import (
     Action,
     Booking,
@@ -65,7 +65,7 @@ class Seen(Protocol):
     """Which events of a mailbox earlier sweeps have seen in its list, linked to their bookings; losing it is safe."""
 
     async def seen(self, mailbox: str) -> frozenset[str]:
-        """Marks of events, as ``mark_of`` makes them."""
+        """Marks of events, as ``mark_of`` makes them; those that we have linked count as seen."""
 
     async def see(self, mailbox: str, marks: frozenset[str]) -> None: ...
 
@@ -84,11 +84,6 @@ class Difference:
     start: datetime
     is_held: bool = False
     """For a person to look at: nothing is queued."""
-
-
-def mark_of(event_id: str) -> str:
-    """A short mark of an event's id, which is long and nobody else's business."""
-    return hashlib.sha256(event_id.encode()).hexdigest()[:12]
 
 
 def find_differences(

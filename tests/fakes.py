@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from sync.errors import Stale, SyncError, Transient
+from sync.marks import mark_of
 from sync.model import (
     Booking,
     CancelBooking,
@@ -164,6 +165,9 @@ class MemoryInMemory:
     known: dict[str, Trouble] = field(default_factory=dict)
     last: LastRun | None = None
     marks: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    async def linked(self, mailbox: str, event_id: str) -> None:
+        self.marks[mailbox] = self.marks.get(mailbox, frozenset()) | {mark_of(event_id)}
 
     async def seen(self, mailbox: str) -> frozenset[str]:
         return self.marks.get(mailbox, frozenset())

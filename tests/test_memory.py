@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from azure.data.tables import TableServiceClient
 
+from sync.marks import mark_of
 from sync.memory import TABLE, RosterTable
 from sync.roster import LIFETIME, LastRun, Trouble
 from tests.app import App
@@ -65,6 +66,16 @@ async def test_the_last_run_is_the_last_one(table):
     await table.ran(LastRun(NOW, LIFETIME))
     await table.ran(LastRun(MOMENT, timedelta(minutes=4_225), "0123456789ab"))
     assert await table.last_run() == LastRun(MOMENT, timedelta(minutes=4_225), "0123456789ab")
+
+
+async def test_an_event_is_known_as_the_mailboxs_own_once_it_was_linked(table: RosterTable) -> None:
+    await table.linked(ANNA, "AAkA/x+y=")
+    assert await table.seen(ANNA) == {mark_of("AAkA/x+y=")}
+    await table.see(ANNA, frozenset({mark_of("AAkA/x+y="), mark_of("other")}))
+    assert await table.seen(ANNA) == {mark_of("AAkA/x+y="), mark_of("other")}
+    await table.see(ANNA, frozenset())
+    assert await table.seen(ANNA) == frozenset(), "the sweep has taken it over, and let it go"
+    assert await table.seen(BEN) == frozenset()
 
 
 async def test_the_marks_of_seen_events_are_remembered_and_replaced(table: RosterTable) -> None:

@@ -15,9 +15,10 @@ from sandbox.mailboxes import Event as OutlookEvent
 from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sandbox.tables import Row
 from sync.errors import MailboxUnavailable, SyncError, Transient
+from sync.marks import mark_of
 from sync.model import Booking, Change, Event, EventType, Span
 from sync.notifications import CHANGES, LIFECYCLE, parse_change_message, parse_lifecycle_message
-from sync.sweep import AHEAD, BEHIND, MAILBOXES_PER_SECOND, find_differences, mark_of, see
+from sync.sweep import AHEAD, BEHIND, MAILBOXES_PER_SECOND, find_differences, see
 from tests.app import COLUMN, HOUR, START, App, is_canceled, is_in_step
 from tests.fakes import ANNA, BEN, NOW, span
 
