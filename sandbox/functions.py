@@ -38,7 +38,7 @@ def choose_host(port: int, *, core_tools: bool = True) -> Host:
     if func is not None:
         return Host("Azure Functions Core Tools (func start)", [func, "start", "--port", str(port)])
     why = "there is no `func` on PATH" if core_tools else "as asked"
-    command = [sys.executable, "-m", "sandbox.host", "--app", ".", "--port", str(port)]
+    command = [sys.executable, "-m", "sandbox.host", "--app", ".", "--port", str(port), "--until-stdin-ends"]
     return Host(f"the sandbox's own small host ({why})", command)
 
 

@@ -372,9 +372,11 @@ class FunctionsHost:
         return web.Response(status=202)
 
 
-async def serve(folder: Path, port: int, key: str | None) -> None:
+async def serve(folder: Path, port: int, key: str | None, with_stdin: bool) -> None:
     """Host the app of *folder* until a signal says stop; the first line printed is ``{"url": …, "functions": […]}``."""
     stop = StopSignal()
+    if with_stdin:
+        stop.also_when_stdin_ends()
     async with FunctionsHost(folder, port=port, key=key) as host:
         print(json.dumps({"url": host.url, "functions": [trigger.name for trigger in host.triggers]}), flush=True)
         await stop.wait()
@@ -385,11 +387,12 @@ def main() -> int:
     parser.add_argument("--app", type=Path, default=Path(), metavar="DIR", help="folder of function_app.py")
     parser.add_argument("--port", type=int, default=7071, help="0 takes a free one, printed in the first line")
     parser.add_argument("--key", help="demand this function key, as in Azure")
+    parser.add_argument("--until-stdin-ends", action="store_true", help="end with the process that started this one")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("azure").setLevel(logging.WARNING)
     try:
-        asyncio.run(serve(arguments.app, arguments.port, arguments.key))
+        asyncio.run(serve(arguments.app, arguments.port, arguments.key, arguments.until_stdin_ends))
     except (HostError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -118,6 +118,20 @@ def test_an_app_that_dies_ends_the_run_with_its_last_lines(tmp_path: Path) -> No
 
 
 @POSIX
+def test_nothing_is_left_behind_even_by_a_run_that_is_killed(tmp_path: Path) -> None:
+    with tour(tmp_path) as process:
+        read_up_to("books Ana", process)
+        children = children_of(process.pid)
+        process.kill()
+        read_up_to(None, process)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(is_alive(pid) for pid in children):
+        time.sleep(0.1)
+    assert children
+    assert not [command for pid, command in children.items() if is_alive(pid)]
+
+
+@POSIX
 def test_after_the_tour_it_stays_up_to_be_played_with(tmp_path: Path) -> None:
     with tour(tmp_path) as process:
         url = read_up_to("Everything that can be done: curl ", process).rpartition("curl ")[2].strip()
