@@ -181,12 +181,13 @@ class Processor:
                 booking_id = action.booking_id
                 # A deletion that is processed before this link is written finds nothing to cancel, so whoever links,
                 # or does not know whether it did, looks once more. All else is guarded by the etag of the row.
-                if links(action):
+                event_id = linked_id(action)
+                if event_id is not None:
                     change = look_closer(change)
                 await self.bookings.write(action)
-                if links(action) and self.links is not None:
-                    await self.links.linked(change.mailbox, change.event_id)
-                if not links(action) or await self.events.stands(change.mailbox, change.event_id, event):
+                if event_id is not None and self.links is not None:
+                    await self.links.linked(change.mailbox, event_id)
+                if event_id is None or await self.events.stands(change.mailbox, event_id, event):
                     return action
             except Stale as error:
                 trouble = str(error)
@@ -231,11 +232,8 @@ class Processor:
                 raise Stale("the event got another booking")
             action = decide(change, event, booking, rival, self.now())
         # An event that can still be read may be in Deleted Items. A link to that would only have to be undone.
-        if (
-            links(action)
-            and not change.deleted
-            and not await self.events.stands(change.mailbox, change.event_id, event)
-        ):
+        event_id = None if change.deleted else linked_id(action)
+        if event_id is not None and not await self.events.stands(change.mailbox, event_id, event):
             action = Ignore("the event is in no calendar")
         return action, event
 
@@ -275,6 +273,6 @@ class Processor:
         return None  # in Deleted Items
 
 
-def links(action: Action) -> bool:
-    """Whether *action* makes its booking hold the event's id."""
-    return isinstance(action, LinkBooking) or (isinstance(action, MoveBooking) and action.event_id is not None)
+def linked_id(action: Action) -> str | None:
+    """The event id that *action* makes its booking hold, if any."""
+    return action.event_id if isinstance(action, LinkBooking | MoveBooking) else None

@@ -22,9 +22,10 @@ from sync.errors import (
     Withdrawn,
 )
 from sync.handlers import LOOKS, Processor, process_change, receive
+from sync.marks import mark_of
 from sync.model import Action, Booking, CancelBooking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking, Write
 from sync.notifications import build_change_message, build_client_state, parse_change_message
-from tests.fakes import ANNA, NOW, Calendars, QueuesInMemory, Table, span
+from tests.fakes import ANNA, NOW, Calendars, MemoryInMemory, QueuesInMemory, Table, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 KEY = "k" * 40
@@ -244,6 +245,17 @@ class TestProcess:
         bookings.edit(GUID, event_id="PLAIN")
         assert isinstance(await self.process(calendars, bookings), LinkBooking)
         assert bookings.rows[GUID].event_id == "E1"
+
+    async def test_what_is_remembered_of_a_link_is_the_id_that_was_written(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """A message may still name the event by an older form of its id."""
+        calendars.aliases["PLAIN"] = "E1"
+        bookings.edit(GUID, event_id=None)
+        memory = MemoryInMemory()
+        await Processor(calendars, bookings, lambda: NOW, memory).process(Change(ANNA, "PLAIN"))
+        assert bookings.rows[GUID].event_id == "E1"
+        assert await memory.seen(ANNA) == {mark_of("E1")}
 
     async def test_an_event_id_that_was_typed_in_is_replaced(self, calendars: Calendars, bookings: Table) -> None:
         class Strict(Calendars):
