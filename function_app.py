@@ -14,7 +14,7 @@ async def notifications(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.queue_trigger("msg", queue_name="booking-changes", connection="AzureWebJobsStorage")
 async def process_change(msg: func.QueueMessage) -> None:
-    await wiring.process_change(msg.get_body(), msg.dequeue_count or 1)
+    await wiring.process_change(msg.get_body())
 
 
 @app.queue_trigger("msg", queue_name="subscription-lifecycle", connection="AzureWebJobsStorage")

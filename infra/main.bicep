@@ -25,6 +25,21 @@ param eventIdColumn string
 @description('Comma-separated object ids of the mailboxes of a pilot; empty for everybody.')
 param mailboxes string = ''
 
+@description('Who wins where booking and event were moved apart: dataverse, outlook or hold; empty for dataverse.')
+param conflictPolicy string = ''
+
+@description('Seconds for which a change waits for more of the same, 0 to 60; empty for 5.')
+param settleSeconds string = ''
+
+@description('Hours for which an event without our extension is left unread; empty for 24, 0 for never.')
+param notOursHours string = ''
+
+@description('So many bookings of one mailbox may be canceled in an hour without a person\'s word; empty for 30.')
+param cancellationsPerMailbox string = ''
+
+@description('So many bookings of all mailboxes may be canceled in an hour without a person\'s word; empty for 200.')
+param cancellationsInAll string = ''
+
 @description('The booking status to cancel with, where several could be meant.')
 param canceledStatusId string = ''
 
@@ -141,6 +156,11 @@ module app 'modules/app.bicep' = {
       DATAVERSE_URL: dataverseUrl
       EVENT_ID_COLUMN: eventIdColumn
       MAILBOXES: mailboxes
+      CONFLICT_POLICY: conflictPolicy
+      SETTLE_SECONDS: settleSeconds
+      NOT_OURS_HOURS: notOursHours
+      CANCELLATIONS_PER_MAILBOX: cancellationsPerMailbox
+      CANCELLATIONS_IN_ALL: cancellationsInAll
       CANCELED_STATUS_ID: canceledStatusId
       EXTENSION_NAME: extensionName
       EXTENSION_PROPERTY: extensionProperty

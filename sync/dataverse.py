@@ -89,7 +89,11 @@ class Transport:
             raise Malformed("dataverse: a nextLink to elsewhere")
         async for attempt in short_waits():
             with attempt:
-                return await self._send_once(method, url, headers, columns)
+                try:
+                    return await self._send_once(method, url, headers, columns)
+                except Stale as error:
+                    error.is_certain = attempt.retry_state.attempt_number == 1
+                    raise
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _send_once(self, method: str, url: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:

@@ -1,12 +1,13 @@
-"""(event, booking) → action: the rules of the synchronization, without IO.
+"""(agreed, event, booking) → action: the rules of the synchronization, without IO.
 
-A change notification only says where to look. What to do follows from the event and the booking as they stand, so a
-late, repeated or reordered notification finds the same two records and gets the same answer.
+A change notification only says where to look. What to do follows from the event and the booking as they stand, and
+from what both last agreed on: a late, repeated or reordered notification finds the same and gets the same answer. No
+two systems' clocks are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime
 
 from sync.model import (
@@ -14,24 +15,39 @@ from sync.model import (
     Booking,
     CancelBooking,
     Change,
+    ConflictPolicy,
     Event,
     EventType,
     Hold,
     Ignore,
+    Leave,
     LinkBooking,
     MoveBooking,
+    Postpone,
+    Span,
     UnlinkBooking,
+    Write,
     is_event_id,
 )
 
 
-def decide(change: Change, event: Event | None, booking: Booking | None, rival: Event | None, now: datetime) -> Action:
+def decide(
+    change: Change,
+    event: Event | None,
+    booking: Booking | None,
+    rival: Event | None,
+    now: datetime,
+    agreed: Set[Span] = frozenset(),
+    policy: ConflictPolicy = ConflictPolicy.DATAVERSE,
+) -> Action:
     """Say what brings *booking* in step with *event*, as both stand now; None is 'not there'.
 
     *rival* is the other event that the booking is linked to (see ``rival_id``), None if there is none any more.
+    *agreed* is what both sides last had in common: no span if that is not known, two while it is not known whether a
+    write of ours took effect. It tells who moved: where nothing is known, it was the event.
     """
     if event is None:
-        return _decide_gone(change, booking, now)
+        return _decide_gone(change, booking, now, agreed, policy)
     if not event.has_extension:
         return Ignore("the event was born in Outlook")
     if event.booking_id is None:
@@ -44,8 +60,8 @@ def decide(change: Change, event: Event | None, booking: Booking | None, rival: 
     if rival is not None and rival.id != event.id:
         return Ignore("the event is a copy, its booking is linked to another event")
     if event.is_cancelled:
-        return _cancel(booking, now)
-    return _decide_present(event, booking)
+        return _cancel(booking, now, agreed, policy)
+    return _decide_present(event, booking, agreed, policy)
 
 
 def rival_id(change: Change, event: Event | None, booking: Booking | None) -> str | None:
@@ -69,15 +85,20 @@ def choose_linked(change: Change, bookings: Sequence[Booking]) -> Booking | Hold
     return ours[0] if ours else None
 
 
-def _decide_gone(change: Change, booking: Booking | None, now: datetime) -> Action:
+def _decide_gone(
+    change: Change, booking: Booking | None, now: datetime, agreed: Set[Span], policy: ConflictPolicy
+) -> Action:
     if booking is None or booking.event_id != change.event_id:
         return Ignore("no booking is linked to the event")
     if booking.mailbox != change.mailbox:
         return Ignore("the booking belongs to another mailbox")
-    return _cancel(booking, now)
+    action = _cancel(booking, now, agreed, policy)
+    if not (change.deleted or change.missing or isinstance(action, Ignore)):
+        return Postpone("the event is not there, and nobody told of its deletion", booking.id)
+    return action
 
 
-def _cancel(booking: Booking, now: datetime) -> Action:
+def _cancel(booking: Booking, now: datetime, agreed: Set[Span], policy: ConflictPolicy) -> Action:
     """What becomes of a booking whose event is gone or cancelled: done work is never cancelled."""
     linked = booking.event_id is not None
     if not booking.is_active:
@@ -89,24 +110,47 @@ def _cancel(booking: Booking, now: datetime) -> Action:
     elif booking.span.end <= now:
         reason = "the booking is over"
     else:
-        return CancelBooking(booking.id, booking.etag, unlink=linked)
+        cancel = CancelBooking(booking.id, booking.etag, unlink=linked)
+        if agreed and booking.span not in agreed:
+            return _conflict("the booking was moved, and its event deleted or cancelled", cancel, policy)
+        return cancel
     return UnlinkBooking(booking.id, booking.etag, reason) if linked else Ignore(reason)
 
 
-def _decide_present(event: Event, booking: Booking) -> Action:
+def _decide_present(event: Event, booking: Booking, agreed: Set[Span], policy: ConflictPolicy) -> Action:
     linked = booking.event_id == event.id
-    if event.type is not EventType.SINGLE:
-        return Hold(f"the event is of a series ({event.type.value})", booking.id)
-    if event.is_all_day:
-        return Hold("the event lasts all day", booking.id)
+    write: Write | None = None if linked else LinkBooking(booking.id, booking.etag, event.id)
     if not event.span.is_positive:
         return Hold("the event ends before it starts", booking.id)
-    if not booking.is_open:
-        if not linked:
-            return LinkBooking(booking.id, booking.etag, event.id)
-        return Ignore("the booking takes no changes of time any more")
-    if event.span != booking.span:
-        return MoveBooking(booking.id, booking.etag, event.span, None if linked else event.id)
-    if not linked:
-        return LinkBooking(booking.id, booking.etag, event.id)
-    return Ignore("the booking is in step")
+    if booking.is_open and event.span != booking.span:
+        write = MoveBooking(booking.id, booking.etag, event.span, None if linked else event.id)
+    if event.type is not EventType.SINGLE:
+        return Hold(f"the event is of a series ({event.type.value})", booking.id, write)
+    if event.is_all_day:
+        return Hold("the event lasts all day", booking.id, write)
+    if write is None:
+        return Ignore("the booking is in step" if booking.is_open else "the booking takes no changes of time any more")
+    if isinstance(write, MoveBooking) and agreed:
+        return _decide_moved(event, booking, write, agreed, policy)
+    return write
+
+
+def _decide_moved(
+    event: Event, booking: Booking, move: MoveBooking, agreed: Set[Span], policy: ConflictPolicy
+) -> Action:
+    """Who moved, told by what both last agreed on."""
+    if booking.span not in agreed and event.span in agreed:
+        return Leave("the booking was moved in Dynamics, and its event is to follow", booking.id)
+    if booking.span in agreed and len(agreed) == 1:
+        return move
+    return _conflict("booking and event were moved apart", move, policy)
+
+
+def _conflict(reason: str, write: CancelBooking | MoveBooking, policy: ConflictPolicy) -> Action:
+    match policy:
+        case ConflictPolicy.OUTLOOK:
+            return write
+        case ConflictPolicy.HOLD:
+            return Hold(reason, write.booking_id, write)
+        case _:
+            return Leave(f"{reason}: the booking stays", write.booking_id, is_conflict=True)

@@ -48,6 +48,9 @@ class Transient(SyncError):
 class Stale(Transient):
     """The row changed since it was read: read again, decide again."""
 
+    is_certain = True
+    """Whether nothing of ours can have changed it: an earlier try may have been answered by nobody, and done."""
+
 
 class Throttled(Transient):
     """All calls of this kind are too many: none of them should be sent for a while."""

@@ -63,6 +63,8 @@ PAGE_SIZE = 100
 # What a body in another shape than the documented one leads to; dates beyond all calendars overflow.
 _UNREADABLE = (Malformed, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
+_COLUMNS = ["id", "start", "end", "isAllDay", "isCancelled", "type"]
+
 _IMMUTABLE = ("Prefer", 'IdType="ImmutableId"')
 _UTC = ("Prefer", 'outlook.timezone="UTC"')
 
@@ -143,7 +145,7 @@ class GraphEvents:
         """
         builder = self._transport.client.users.by_user_id(mailbox).events.by_event_id(event_id)
         parameters = EventItemRequestBuilder.EventItemRequestBuilderGetQueryParameters(
-            select=["id", "start", "end", "isAllDay", "isCancelled", "type"],
+            select=[*_COLUMNS, "createdDateTime", "lastModifiedDateTime"],
             # Without the filter Outlook refuses to expand extensions.
             expand=[f"extensions($filter=id eq '{_quoted(self._name)}')"],
         )
@@ -161,7 +163,7 @@ class GraphEvents:
         builder = self._transport.client.users.by_user_id(mailbox).events
         name = _quoted(self._name)
         parameters = EventsRequestBuilder.EventsRequestBuilderGetQueryParameters(
-            select=["id", "start", "end", "isAllDay", "isCancelled", "type"],
+            select=_COLUMNS,
             expand=[f"Extensions($filter=id eq '{name}')"],
             filter=f"Extensions/any(f:f/id eq '{name}')",
             top=PAGE_SIZE,
@@ -333,6 +335,8 @@ def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event
             is_cancelled=raw.get("isCancelled") is True,
             has_extension=extension is not None,
             booking_id=_guid(extension.get(extension_property)) if extension else None,
+            created=_moment(raw.get("createdDateTime")),
+            modified=_moment(raw.get("lastModifiedDateTime")),
         )
     except _UNREADABLE as error:
         kind = Malformed if extension is not None else NotOurs
@@ -377,6 +381,10 @@ def _utc(moment: dict[str, str]) -> datetime:
     if moment["timeZone"] != "UTC":
         raise ValueError("not in UTC")
     return _aware(datetime.fromisoformat(moment["dateTime"]))
+
+
+def _moment(text: str | None) -> datetime | None:
+    return _aware(datetime.fromisoformat(text)) if text else None
 
 
 def _aware(moment: datetime) -> datetime:

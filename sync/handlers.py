@@ -1,7 +1,7 @@
 """Receive and process: gather → decide → apply, for one POST of Graph's or one message of the queue.
 
-What is said to the services stays in the edges, what is right stays in decide.py. Clients come in as protocols, time
-as an argument.
+What is said to the services stays in the edges, what is right in decide.py and ledger.py. Clients come in as
+protocols, time as an argument.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync.decide import choose_linked, decide, rival_id
@@ -25,7 +26,38 @@ from sync.errors import (
     Transient,
     Withdrawn,
 )
-from sync.model import Action, Booking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking, Write
+from sync.ledger import (
+    Entry,
+    Kind,
+    Look,
+    Notified,
+    Refusal,
+    agreed_spans,
+    conclude,
+    intend,
+    intended_span,
+    is_known,
+    is_queued,
+    is_stale,
+    override,
+    settle_seconds,
+    streak,
+)
+from sync.model import (
+    Action,
+    Booking,
+    CancelBooking,
+    Change,
+    ConflictPolicy,
+    Event,
+    Hold,
+    Ignore,
+    Leave,
+    LinkBooking,
+    MoveBooking,
+    Postpone,
+    Write,
+)
 from sync.notifications import (
     CHANGES,
     LIFECYCLE,
@@ -41,11 +73,17 @@ log = logging.getLogger(__name__)
 ACK_WITHIN = 2.0
 """Seconds to store what a POST holds: Graph waits three for its answer."""
 
+LOOK_WITHIN = 0.5
+"""Seconds of these to ask what is known of the events; what is not known by then is queued."""
+
 PATIENCE = 120.0
 """Seconds for one change, all waits included; the host's own time-out would end all changes of the process."""
 
 LOOKS = 5
 """How often one change is looked at anew because its row changed meanwhile, before the queue brings it back."""
+
+GRACE = 60.0
+"""Seconds until an event is looked for again that was not found, though nobody had told of its deletion."""
 
 
 class Events(Protocol):
@@ -59,12 +97,6 @@ class Events(Protocol):
         """
 
 
-class Links(Protocol):
-    """Remembers which events we have linked, so that a sweep knows them as the mailbox's own."""
-
-    async def linked(self, mailbox: str, event_id: str) -> None: ...
-
-
 class Bookings(Protocol):
     async def read(self, booking_id: str) -> Booking | None: ...
 
@@ -75,6 +107,29 @@ class Bookings(Protocol):
         """Raises: Stale if the row changed since it was read, Transient, Refused."""
 
 
+class Ledger(Protocol):
+    async def read(self, mailbox: str, event_id: str) -> Entry:
+        """A new one if nothing is known of the event. Raises: Transient."""
+
+    async def write(self, entry: Entry) -> Entry:
+        """Raises: Stale if somebody else wrote it since it was read, Transient."""
+
+
+class Marks(Protocol):
+    """What an acknowledgement asks and leaves; neither raises, for not to know costs a run, and nothing else."""
+
+    async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
+        """What is known of each one's event."""
+
+    async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
+        """Remember that a message about the event is on the queue, which nobody sees before *due*."""
+
+
+class Breaker(Protocol):
+    async def refuses(self, mailbox: str, event_key: str, now: datetime) -> str | None:
+        """Why no booking of the mailbox must be canceled now, None if it may. Raises: Transient."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """An HTTP answer in plain text."""
@@ -83,10 +138,12 @@ class Reply:
     body: str = ""
 
 
-async def receive(body: bytes, keys: Sequence[str], queues: Queues) -> Reply:
+async def receive(body: bytes, keys: Sequence[str], queues: Queues, marks: Marks, settle: int = 0) -> Reply:
     """Put what a POST of Graph's says on the queues: 202 when all of it is stored, 503 if Graph is to come again.
 
-    Dropped items do not change the answer: an error would only make Graph repeat them, and tell a forger something.
+    A change that is known, or that a message waits for already, needs no message of its own; the others are hidden for
+    *settle* seconds, so that one run sees all of a burst. Dropped items do not change the answer: an error would only
+    make Graph repeat them, and tell a forger something.
     """
     try:
         received = parse_notifications(body, keys)
@@ -95,25 +152,48 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues) -> Reply:
         return Reply(400, "not a collection of change notifications")
     for reason, count in sorted(received.dropped.items()):
         log.warning("notifications dropped count=%d reason=%r", count, reason)
+    known = await marks.look(received.changes, LOOK_WITHIN)
+    new = [
+        _Queued(change, settle_seconds(change, about, settle), streak(about))
+        for change, about in zip(received.changes, known, strict=True)
+        if not (is_known(change, about) or (settle and is_queued(change, about)))
+    ]
+    waits = {each.hidden for each in new}
     try:
         await asyncio.gather(
-            queues.send(CHANGES, [build_change_message(change) for change in received.changes], within=ACK_WITHIN),
+            *(_queue(queues, marks, [each for each in new if each.hidden == hidden], hidden) for hidden in waits),
             queues.send(LIFECYCLE, [build_lifecycle_message(item) for item in received.lifecycle], within=ACK_WITHIN),
         )
     except Transient as error:
         log.error("notifications not queued reason=%r", str(error))
         return Reply(503)
-    log.info("notifications queued changes=%d lifecycle=%d", len(received.changes), len(received.lifecycle))
+    log.info(
+        "notifications queued changes=%d redundant=%d lifecycle=%d",
+        *(len(new), len(received.changes) - len(new), len(received.lifecycle)),
+    )
     return Reply(202)
 
 
-async def process_change(
-    text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues, deliveries: int = 1
-) -> None:
+@dataclass(frozen=True)
+class _Queued:
+    change: Change
+    hidden: int
+    streak: int
+
+
+async def _queue(queues: Queues, marks: Marks, new: Sequence[_Queued], hidden: int) -> None:
+    """The messages first: a mark that nobody follows would keep later ones from the queue."""
+    messages = [build_change_message(each.change) for each in new]
+    dues = await queues.send(CHANGES, messages, hidden, within=ACK_WITHIN)
+    if hidden:
+        marked = zip(new, dues, strict=True)
+        await asyncio.gather(*(marks.queued(each.change, due, hidden, each.streak) for each, due in marked))
+
+
+async def process_change(text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues) -> None:
     """Take one message of the queue to its end: done, put back for later, or parked for a person to see.
 
-    A mailbox that cannot be reached at all parks nothing and cancels nothing. *deliveries* is how often the host has
-    handed out this message; more than once means that somebody died over it.
+    A mailbox that cannot be reached at all parks nothing and cancels nothing.
     Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
     """
     try:
@@ -121,22 +201,19 @@ async def process_change(
     except Malformed as error:
         await park(queues, CHANGES, text, error)
         return
-    if deliveries > 1:
-        change = look_closer(change)
     try:
-        async with asyncio.timeout(PATIENCE):
-            action = await process(change)
+        action = await asyncio.wait_for(process(change), PATIENCE)
     except TimeoutError:
-        again = look_closer(replace(change, attempt=change.attempt + 1))
-        await put_back(queues, CHANGES, build_change_message(again), again.attempt, Transient("it took too long"))
+        await _put_back(queues, change, Transient("it took too long"))
     except MailboxUnavailable as error:
         log.warning("mailbox unavailable mailbox=%s event=%s reason=%r", change.mailbox, change.event_id, str(error))
     except (Transient, Misconfigured) as error:
-        again = look_closer(replace(change, attempt=change.attempt + 1))
-        await put_back(queues, CHANGES, build_change_message(again), again.attempt, error)
+        await _put_back(queues, change, error)
     except (Refused, Malformed) as error:
         await park(queues, CHANGES, text, error)
     else:
+        if isinstance(action, Postpone):
+            await queues.send(CHANGES, [build_change_message(replace(change, missing=True))], hidden=GRACE)
         log.log(
             logging.WARNING if isinstance(action, Hold) else logging.INFO,
             "processed action=%s booking=%s mailbox=%s event=%s reason=%r",
@@ -148,13 +225,9 @@ async def process_change(
         )
 
 
-def look_closer(change: Change) -> Change:
-    """*change*, to be looked at as if its event had been deleted; for a change that was begun before.
-
-    It may have linked its booking and then missed that the event went to Deleted Items in the meantime, from where it
-    may still be read. The hint decides nothing, it only has the calendars asked.
-    """
-    return replace(change, deleted=True)
+async def _put_back(queues: Queues, change: Change, error: Transient | Misconfigured) -> None:
+    again = replace(change, attempt=change.attempt + 1)
+    await put_back(queues, CHANGES, build_change_message(again), again.attempt, error)
 
 
 @dataclass
@@ -163,96 +236,139 @@ class Processor:
 
     events: Events
     bookings: Bookings
+    ledger: Ledger
+    breaker: Breaker
     now: Callable[[], datetime]
-    links: Links | None = None
+    policy: ConflictPolicy = ConflictPolicy.DATAVERSE
+    not_ours_for: timedelta = timedelta(hours=24)
 
     async def process(self, change: Change) -> Action:
         """Look at both sides, decide, write what is needed; return what was done.
 
         Raises: MailboxUnavailable, Transient (Stale if the row kept changing), Refused.
         """
-        booking_id: str | None = None
+        refusal: Refusal | None = None
         trouble = ""
         for _ in range(LOOKS):
             try:
-                action, event = await self._look(change, booking_id)
-                if isinstance(action, Ignore | Hold):
-                    return action
-                booking_id = action.booking_id
-                # A deletion that is processed before this link is written finds nothing to cancel, so whoever links,
-                # or does not know whether it did, looks once more. All else is guarded by the etag of the row.
-                event_id = linked_id(action)
-                if event_id is not None:
-                    change = look_closer(change)
-                await self.bookings.write(action)
-                if event_id is not None and self.links is not None:
-                    await self.links.linked(change.mailbox, event_id)
-                if event_id is None or await self.events.stands(change.mailbox, event_id, event):
-                    return action
+                return await self._process(change, refusal)
+            except WriteRefused as error:
+                refusal, trouble = error.refusal, str(error)
             except Stale as error:
                 trouble = str(error)
             except NotOurs as error:
                 return Ignore(str(error))
         raise Stale(f"looked at {LOOKS} times: {trouble}")
 
-    async def _look(self, change: Change, booking_id: str | None) -> tuple[Action, Event | None]:
-        """Gather what the decision needs, and decide; the event is the one that the decision is based on.
+    async def _process(self, change: Change, refusal: Refusal | None) -> Action:
+        """One look, one decision, at most one write.
+
+        What is about to be written is noted in the ledger first, and what became of it afterwards, each only if nobody
+        else has noted anything since the ledger was read. So of two workers on one event one always learns of the
+        other, and of a worker that died it is known what it may have written.
+        Raises: Stale if the look is outdated.
+        """
+        entry = await self.ledger.read(change.mailbox, change.event_id)
+        if entry.kind is Kind.GONE:
+            change = replace(change, missing=True)  # somebody has told, and it was so
+        look, action = await self._look(change, entry, refusal)
+        if is_stale(change, look, entry):
+            raise Transient("graph: an older state of the event than is known")
+        action = await self._allowed(override(action, look, entry), look, change, entry)
+        if not isinstance(action, Ignore | Leave | Postpone | Hold):
+            entry = await self.ledger.write(intend(entry, action, look, change, self.now(), refusal))
+            await self._write(action, look)
+        concluded = conclude(entry, action, look, change, self.now(), self.not_ours_for, refusal)
+        if concluded is not None:
+            # Where there was nothing to do, whatever was agreed on, who came in between knows no less.
+            with suppress(*[Stale] if isinstance(action, Ignore) and look.event is not None else []):
+                await self.ledger.write(concluded)
+        return action
+
+    async def _write(self, action: Write, look: Look) -> None:
+        try:
+            await self.bookings.write(action)
+        except Stale as error:
+            if error.is_certain:
+                raise WriteRefused(Refusal(intended_span(action, look.booking), action.etag)) from error
+            raise
+
+    async def _allowed(self, action: Action, look: Look, change: Change, entry: Entry) -> Action:
+        """*action*, held if it is one cancellation too many and no person has released it."""
+        if not isinstance(action, CancelBooking) or entry.released == look.version:
+            return action
+        reason = await self.breaker.refuses(change.mailbox, change.event_id, self.now())
+        return action if reason is None else Hold(reason, action.booking_id, action)
+
+    async def _look(self, change: Change, entry: Entry, refusal: Refusal | None) -> tuple[Look, Action]:
+        """Gather what the decision needs, and decide.
 
         The event's state is read after the booking whose etag guards the write that follows from it; otherwise a slow
         worker could write an older state over a newer one. Where the booking is known by its event only, the event is
-        read again if times are about to be written, or if nobody has told of its deletion.
+        read again if times are about to be written.
         Raises: Stale if the two reads do not fit together.
         """
-        booking: Booking | Hold | None = None
-        if booking_id is not None:
-            booking = await self.bookings.read(booking_id)
-        elif change.deleted:
+        is_hinted = change.deleted or change.missing
+        booking: Booking | Hold | None
+        booking = None if entry.booking_id is None else await self.bookings.read(entry.booking_id)
+        if is_hinted and not _is_linked(booking, change):
             booking = await self._linked(change)
+        event = await self._event_now(change, is_hinted, matters=booking is not None)
 
-        event = await self._event_now(change, matters=booking is not None)
         if event is None:
-            if booking is None and not change.deleted:
+            if not is_hinted and not _is_linked(booking, change):
                 booking = await self._linked(change)
-                if booking is not None and await self._event_now(change) is not None:
-                    raise Stale("the event was out of sight for a moment")
             if isinstance(booking, Hold):
-                return booking, None
-            return decide(change, None, booking, None, self.now()), None
-
+                return Look(None, None), booking if is_hinted else Postpone(booking.reason)
+            return Look(None, booking), self._decide(change, entry, None, booking, None, refusal)
         if event.booking_id is None:
-            return decide(change, event, None, None, self.now()), event
+            return Look(event, None), self._decide(change, entry, event, None, None, refusal)
         event_is_newer = isinstance(booking, Booking) and booking.id == event.booking_id
         if not isinstance(booking, Booking) or booking.id != event.booking_id:
             booking = await self.bookings.read(event.booking_id)
         rival = await self._rival(change, event, booking)
-        action = decide(change, event, booking, rival, self.now())
+        action = self._decide(change, entry, event, booking, rival, refusal)
         if isinstance(action, MoveBooking) and not event_is_newer:
-            event = await self._event_now(change)
-            if event is not None and event.booking_id != action.booking_id:
-                raise Stale("the event got another booking")
-            action = decide(change, event, booking, rival, self.now())
-        # An event that can still be read may be in Deleted Items. A link to that would only have to be undone.
-        event_id = None if change.deleted else linked_id(action)
-        if event_id is not None and not await self.events.stands(change.mailbox, event_id, event):
-            action = Ignore("the event is in no calendar")
-        return action, event
+            newer = await self._event_now(change, is_hinted)
+            if newer is None or newer.booking_id != action.booking_id:
+                raise Stale("the event went, or got another booking")
+            event = newer
+            action = self._decide(change, entry, event, booking, rival, refusal)
+        # An event that can still be read may be in Deleted Items.
+        is_linked = isinstance(action, LinkBooking | MoveBooking) and action.event_id is not None
+        if is_linked and not (is_hinted or await self.events.stands(change.mailbox, event.id, event)):
+            return Look(None, booking), Ignore("the event is in no calendar")
+        return Look(event, booking), action
+
+    def _decide(
+        self,
+        change: Change,
+        entry: Entry,
+        event: Event | None,
+        booking: Booking | None,
+        rival: Event | None,
+        refusal: Refusal | None,
+    ) -> Action:
+        agreed = agreed_spans(entry, booking, refusal)
+        return decide(change, event, booking, rival, self.now(), agreed, self.policy)
 
     async def _linked(self, change: Change) -> Booking | Hold | None:
         return choose_linked(change, await self.bookings.linked_to(change.event_id))
 
-    async def _event_now(self, change: Change, matters: bool = True) -> Event | None:
+    async def _event_now(self, change: Change, is_hinted: bool, matters: bool = True) -> Event | None:
         """The event, None if it is gone.
 
-        With immutable ids a deleted event may stay readable from Deleted Items. So after its deletion was notified, a
-        readable event has to stand in a calendar, too; unless that does not *matter*, as no booking is in sight.
+        With immutable ids a deleted event may stay readable from Deleted Items. So after its deletion was notified, or
+        it was missed, a readable event has to stand in a calendar, too; unless that does not *matter*, as no booking is
+        in sight.
         """
         try:
             event = await self.events.read(change.mailbox, change.event_id)
         except Withdrawn:
-            if change.deleted and not await self.events.stands(change.mailbox, change.event_id, None):
+            if is_hinted and not await self.events.stands(change.mailbox, change.event_id, None):
                 return None
             raise
-        if event is None or not change.deleted or not (matters or event.has_extension):
+        if event is None or not is_hinted or not (matters or event.has_extension):
             return event
         return event if await self.events.stands(change.mailbox, change.event_id, event) else None
 
@@ -273,6 +389,13 @@ class Processor:
         return None  # in Deleted Items
 
 
-def linked_id(action: Action) -> str | None:
-    """The event id that *action* makes its booking hold, if any."""
-    return action.event_id if isinstance(action, LinkBooking | MoveBooking) else None
+def _is_linked(booking: Booking | Hold | None, change: Change) -> bool:
+    return isinstance(booking, Booking) and booking.event_id == change.event_id
+
+
+class WriteRefused(Stale):
+    """The row changed since it was read, and was certainly not written."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__("the row changed meanwhile")
+        self.refusal = refusal

@@ -6,9 +6,9 @@ What the services call these things on the wire stays in graph.py, dataverse.py 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import Enum, StrEnum
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,10 @@ class Change:
     event_id: str
     """Immutable and case-sensitive."""
     deleted: bool = False
+    missing: bool = False
+    """The event was looked for and not found, some time ago, though nobody had told of its deletion. A hint as well."""
+    version: str | None = field(default=None, compare=False)
+    """The event's etag when it was notified; a later one may have followed."""
     attempt: int = 0
     """How often the change was put back because a service could not be asked."""
 
@@ -96,6 +100,9 @@ class Event:
     has_extension: bool = False
     booking_id: str | None = None
     """The GUID in our extension, in lower case; None where there is no readable one."""
+    created: datetime | None = None
+    modified: datetime | None = None
+    """Both by Exchange's clock, and to be compared with nothing but each other."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +133,40 @@ class Ignore:
     reason: str
 
 
+class ConflictPolicy(StrEnum):
+    """Who wins where booking and event were moved apart."""
+
+    DATAVERSE = "dataverse"
+    OUTLOOK = "outlook"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Out of step, and Outlook is to follow: the booking is as Dynamics wants it."""
+
+    reason: str
+    booking_id: str
+    is_conflict: bool = False
+    """Whether the event was changed as well, which is given up."""
+
+
+@dataclass(frozen=True)
+class Postpone:
+    """Not to be believed before a second look, some time from now."""
+
+    reason: str
+    booking_id: str | None = None
+
+
 @dataclass(frozen=True)
 class Hold:
     """Out of step, but not for a program to settle; ``reason`` tells a person."""
 
     reason: str
     booking_id: str | None = None
+    write: Write | None = None
+    """What is done if a person says so; None where nothing can be."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +201,7 @@ class MoveBooking:
 
 
 Write = LinkBooking | UnlinkBooking | CancelBooking | MoveBooking
-Action = Ignore | Hold | Write
+Action = Ignore | Leave | Postpone | Hold | Write
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -35,6 +35,8 @@ _CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
 _RESOURCE = re.compile(
     r"/?users(?:/([^/()']+)/|\('([^/()']+)'\)/)events(?:/(.+)|\('(.+)'\))", re.IGNORECASE | re.DOTALL
 )
+
+_VERSION = re.compile(r'W/"[\x21\x23-\x7e]{1,200}"')
 
 _WORD = re.compile(r"[A-Za-z]{1,64}")
 
@@ -76,11 +78,16 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
             lifecycle[notification] = None
         else:
             where = (notification.mailbox, notification.event_id)
-            if where not in changes or notification.deleted:
-                changes[where] = notification
+            changes[where] = _join(changes.get(where, notification), notification)
     received.changes.extend(changes.values())
     received.lifecycle.extend(lifecycle)
     return received
+
+
+def _join(one: Change, other: Change) -> Change:
+    """Two notifications of one event as one; of several versions none may stand for the others."""
+    version = one.version if one.version == other.version else None
+    return replace(one, deleted=one.deleted or other.deleted, version=version)
 
 
 def _parse_item(item: Any, keys: Sequence[str]) -> Change | LifecycleNotification:
@@ -100,9 +107,16 @@ def _parse_item(item: Any, keys: Sequence[str]) -> Change | LifecycleNotificatio
     if re.fullmatch(_GUID, user) and user.lower() != mailbox:
         raise Forged("clientState of another mailbox")
     data = item.get("resourceData")
-    if isinstance(data, dict) and data.get("id") is not None:
-        event_id = data["id"]
-    return Change(mailbox, _event_id(event_id), change_type.lower() == "deleted")
+    version = None
+    if isinstance(data, dict):
+        event_id = event_id if data.get("id") is None else data["id"]
+        version = data.get("@odata.etag")
+    return Change(
+        mailbox,
+        _event_id(event_id),
+        change_type.lower() == "deleted",
+        version=version if _is_version(version) else None,
+    )
 
 
 def _parse_resource(resource: Any) -> tuple[str, str]:
@@ -118,6 +132,11 @@ def _match(pattern: str | re.Pattern[str], value: Any, name: str) -> str:
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
         raise Malformed(name)
     return value
+
+
+def _is_version(value: Any) -> bool:
+    """An etag; one in another shape than Graph's tells nothing, and is left out."""
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
 
 
 def _event_id(value: Any) -> str:
@@ -155,7 +174,8 @@ def parse_client_state(value: Any, keys: Sequence[str]) -> str:
 # names here are none of those. Source: Azure Functions, queue trigger, message metadata.
 def build_change_message(change: Change) -> str:
     message: dict[str, Any] = {"mailbox": change.mailbox, "event": change.event_id, "deleted": change.deleted}
-    return json.dumps(message | ({"attempt": change.attempt} if change.attempt else {}))
+    optional = {"missing": change.missing, "version": change.version, "attempt": change.attempt}
+    return json.dumps(message | {name: value for name, value in optional.items() if value})
 
 
 def parse_change_message(text: str) -> Change:
@@ -163,10 +183,12 @@ def parse_change_message(text: str) -> Change:
     message = _parse_message(text)
     mailbox = _match(_GUID, message.get("mailbox"), "mailbox").lower()
     event_id = _event_id(message.get("event"))
-    deleted = message.get("deleted", False)
-    if not isinstance(deleted, bool):
-        raise Malformed("deleted")
-    return Change(mailbox, event_id, deleted, _attempt(message))
+    deleted, missing, version = message.get("deleted", False), message.get("missing", False), message.get("version")
+    if not (isinstance(deleted, bool) and isinstance(missing, bool)):
+        raise Malformed("deleted or missing")
+    if not (version is None or _is_version(version)):
+        raise Malformed("version")
+    return Change(mailbox, event_id, deleted, missing, version, _attempt(message))
 
 
 def build_lifecycle_message(notification: LifecycleNotification) -> str:

@@ -10,6 +10,7 @@ import json
 import logging
 import random
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from sync.errors import SyncError
@@ -30,8 +31,13 @@ _REASON = 500
 
 
 class Queues(Protocol):
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
-        """Store all *messages*, hidden for so many seconds. Raises: Transient if one is not stored *within* seconds."""
+    async def send(
+        self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
+    ) -> Sequence[datetime]:
+        """Store all *messages*, hidden for so many seconds; when each can be seen, by the queue's own clock.
+
+        Raises: Transient if one is not stored *within* seconds.
+        """
 
 
 async def put_back(queues: Queues, queue: str, message: str, attempt: int, error: SyncError) -> None:

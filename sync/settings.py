@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from sync.errors import Misconfigured
+from sync.model import ConflictPolicy
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -115,6 +116,7 @@ class AcknowledgeSettings(BaseModel):
     storage: str | None = Field(None, alias="AzureWebJobsStorage", validate_default=True)
     client_state_key: Key = Field(alias="CLIENT_STATE_KEY")
     previous_client_state_key: Key | None = Field(None, alias="CLIENT_STATE_KEY_PREVIOUS")
+    settle_seconds: int = Field(5, alias="SETTLE_SECONDS", ge=0, le=60)
 
     # A validator of the whole would keep silent as long as another setting is missing.
     @field_validator("storage")
@@ -145,6 +147,10 @@ class Settings(AcknowledgeSettings):
     extension_property: str = Field("bookingSyncGuid", alias="EXTENSION_PROPERTY")
     notification_url: Annotated[SecretStr, AfterValidator(_notification_url)] = Field(alias="NOTIFICATION_URL")
     canceled_status_id: Guid | None = Field(None, alias="CANCELED_STATUS_ID")
+    conflict_policy: ConflictPolicy = Field(ConflictPolicy.DATAVERSE, alias="CONFLICT_POLICY")
+    not_ours_hours: int = Field(24, alias="NOT_OURS_HOURS", ge=0, le=24 * 30)
+    cancellations_per_mailbox: int = Field(30, alias="CANCELLATIONS_PER_MAILBOX", ge=0)
+    cancellations_in_all: int = Field(200, alias="CANCELLATIONS_IN_ALL", ge=0)
     mailboxes: Annotated[frozenset[str], BeforeValidator(_guids)] = Field(frozenset(), alias="MAILBOXES")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from azure.core.credentials_async import AsyncTokenCredential
@@ -36,13 +37,15 @@ class StorageQueues:
     def of_identity(cls, url: str, credential: AsyncTokenCredential) -> StorageQueues:
         return cls(QueueServiceClient(url, credential=credential, **_OPTIONS))
 
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
-        """Store all *messages*, hidden for so many seconds; they never expire.
+    async def send(
+        self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
+    ) -> Sequence[datetime]:
+        """Store all *messages*, hidden for so many seconds, and say when each can be seen; they never expire.
 
         Raises: Transient if one is not stored *within* seconds; it may still be, later, as may the others.
         """
         if not messages:
-            return
+            return []
         sending = asyncio.gather(
             *(self._send(self._client(queue), message, round(hidden)) for message in messages), return_exceptions=True
         )
@@ -51,20 +54,25 @@ class StorageQueues:
             results = await asyncio.wait_for(asyncio.shield(sending), within)
         except TimeoutError:
             raise Transient(f"queue {queue}: no answer in time") from None
-        for error in results:
-            if isinstance(error, AzureError):
-                raise Transient(f"queue {queue}: {type(error).__name__}") from None  # its text may hold secrets
-            if isinstance(error, BaseException):
-                raise error
+        dues = []
+        for result in results:
+            if isinstance(result, AzureError):
+                raise Transient(f"queue {queue}: {type(result).__name__}") from None  # its text may hold secrets
+            if isinstance(result, BaseException):
+                raise result
+            dues.append(result)
+        return dues
 
-    async def _send(self, client: QueueClient, message: str, hidden: int) -> None:
+    async def _send(self, client: QueueClient, message: str, hidden: int) -> datetime:
         async with self._turns:
             try:
-                await client.send_message(message, visibility_timeout=hidden, time_to_live=-1)
+                sent = await client.send_message(message, visibility_timeout=hidden, time_to_live=-1)
             except ResourceNotFoundError:
                 with suppress(ResourceExistsError):  # somebody else was faster
                     await client.create_queue()
-                await client.send_message(message, visibility_timeout=hidden, time_to_live=-1)
+                sent = await client.send_message(message, visibility_timeout=hidden, time_to_live=-1)
+        due = sent.next_visible_on
+        return due if isinstance(due, datetime) else datetime.min.replace(tzinfo=UTC)
 
     def _client(self, queue: str) -> QueueClient:
         if queue not in self._clients:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
     from sync.handlers import Processor
+    from sync.ledger_table import LedgerTable
     from sync.memory import RosterTable
     from sync.model import Action, Change, LifecycleNotification
     from sync.settings import AcknowledgeSettings, Settings
     from sync.storage import StorageQueues
     from sync.subscribing import Keeper
     from sync.sweep import Sweeper
+    from sync.tables import StorageTable
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +56,11 @@ async def notifications(query: Mapping[str, str], body: bytes) -> PlainText:
     from sync.handlers import receive
 
     try:
-        settings, queues = _acknowledge_settings(), _queues()
+        settings, queues, ledger = _acknowledge_settings(), _queues(), _ledger()
     except Misconfigured as error:
         log.error("misconfigured: %s", error)
         return _plain_text(503, "")  # Graph comes again for four hours, time enough to set it
-    reply = await receive(body, settings.keys, queues)
+    reply = await receive(body, settings.keys, queues, ledger, settings.settle_seconds)
     return _plain_text(reply.status, reply.body)
 
 
@@ -68,10 +70,10 @@ def _plain_text(status: int, body: str) -> PlainText:
     )
 
 
-async def process_change(message: bytes, deliveries: int) -> None:
+async def process_change(message: bytes) -> None:
     from sync.handlers import process_change
 
-    await process_change(_text(message), _process, _queues(), deliveries)
+    await process_change(_text(message), _process, _queues())
 
 
 async def process_lifecycle(message: bytes) -> None:
@@ -104,7 +106,9 @@ async def close() -> None:
         await (await _parts()).close()
     if _queues.cache_info().currsize:
         await _queues().close()
-    for built in (_parts_of, _queues, _settings, _acknowledge_settings):
+    if _ledger.cache_info().currsize:
+        await _ledger().close()
+    for built in (_parts_of, _queues, _ledger, _table, _settings, _acknowledge_settings):
         built.cache_clear()
 
 
@@ -139,6 +143,7 @@ async def _parts() -> Parts:
 def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
     from sync import dataverse, graph
+    from sync.breaker import Breaker
     from sync.handlers import Processor
     from sync.roster import Deployment
     from sync.settings import is_loopback
@@ -162,7 +167,10 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
     sweeper = Sweeper(wanted, events, bookings, queues, memory, _now)
     keeper = Keeper(wanted, subscriptions, deployment, memory, queues, _now, sweeper.sweep, sweeper.sweep_all)
-    return Parts(Processor(events, bookings, _now, memory), keeper, sweeper, queues, (to_graph, to_dataverse, memory))
+    breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
+    not_ours_for = timedelta(hours=settings.not_ours_hours)
+    processor = Processor(events, bookings, _ledger(), breaker, _now, settings.conflict_policy, not_ours_for)
+    return Parts(processor, keeper, sweeper, queues, (to_graph, to_dataverse, memory))
 
 
 def _memory(settings: Settings) -> RosterTable:
@@ -174,6 +182,26 @@ def _memory(settings: Settings) -> RosterTable:
     if settings.storage_queue_url and not (settings.storage_table_url or settings.storage_account):
         url = settings.storage_queue_url.replace(".queue.", ".table.")
     return RosterTable.of_identity(url, _credential(False, settings.storage_client_id))
+
+
+@cache
+def _ledger() -> LedgerTable:
+    from sync.ledger_table import LedgerTable
+
+    return LedgerTable(_table("ledger"))
+
+
+@cache
+def _table(name: str) -> StorageTable:
+    from sync.tables import StorageTable
+
+    settings = _acknowledge_settings()
+    if settings.storage:
+        return StorageTable.of_connection_string(settings.storage, name)
+    url = settings.storage_table_url or f"https://{settings.storage_account}.table.core.windows.net"
+    if settings.storage_queue_url and not (settings.storage_table_url or settings.storage_account):
+        url = settings.storage_queue_url.replace(".queue.", ".table.")
+    return StorageTable.of_identity(url, _credential(False, settings.storage_client_id), name)
 
 
 @cache

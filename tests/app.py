@@ -26,7 +26,7 @@ from sync.notifications import CHANGES, LIFECYCLE
 from sync.roster import Deployment
 from sync.subscribing import Keeper, process_lifecycle
 from sync.sweep import Sweeper
-from tests.fakes import MemoryInMemory
+from tests.fakes import BreakerInMemory, LedgerInMemory, MemoryInMemory
 
 START = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 KEY, NEW_KEY = "k" * 40, "n" * 40
@@ -50,12 +50,15 @@ class Inbox:
         self.refuses = False
         self._clock = clock
 
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
+    async def send(
+        self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
+    ) -> Sequence[datetime]:
         if self.refuses:
             raise Transient("the queue refuses")
         visible_at = self._clock.now() + timedelta(seconds=hidden)
         self.messages += [Message(queue, text, visible_at) for text in messages]
         self.sent += len(messages)
+        return [visible_at] * len(messages)
 
     def of(self, queue: str) -> list[str]:
         return [message.text for message in self.messages if message.queue == queue]
@@ -82,6 +85,7 @@ class App:
         """Down, it answers nothing with success."""
         self.inbox = Inbox(sandbox.clock)
         self.memory = MemoryInMemory()
+        self.ledger = LedgerInMemory(now=sandbox.clock.now)
         self.refused = 0
         """Notifications whose clientState was not ours."""
         self.to_graph = graph.Transport(sandbox.graph_url, LoopbackCredential(), sandbox.clock.now)
@@ -95,7 +99,7 @@ class App:
         events = graph.GraphEvents(self.to_graph, EXTENSION_NAME, EXTENSION_PROPERTY)
         bookings = dataverse.DataverseBookings(self.to_dataverse, COLUMN)
         subscriptions = graph.GraphSubscriptions(self.to_graph, self.deployment.url, keys[0])
-        self.processor = Processor(events, bookings, now, self.memory)
+        self.processor = Processor(events, bookings, self.ledger, BreakerInMemory(), now)
         self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.memory, now)
         self.keeper = Keeper(
             bookings.mailboxes,
@@ -120,7 +124,7 @@ class App:
             return web.Response(status=503)
         if "validationToken" in request.query:
             return web.Response(text=request.query["validationToken"])
-        reply = await receive(await request.read(), self.keys, self.inbox)
+        reply = await receive(await request.read(), self.keys, self.inbox, self.ledger)
         return web.Response(status=reply.status)
 
     async def work(self, delivered: bool = True) -> None:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from sync.errors import Stale, SyncError, Transient
+from sync.ledger import Entry, Kind, Notified
 from sync.marks import mark_of
 from sync.model import (
     Booking,
     CancelBooking,
+    Change,
     Event,
     LinkBooking,
     MoveBooking,
@@ -34,7 +36,7 @@ def span(hour: float, hours: float = 1, day: int = 0) -> Span:
     return Span(start, start + timedelta(hours=hours))
 
 
-async def _at_once() -> None:
+async def at_once() -> None:
     return None
 
 
@@ -42,7 +44,7 @@ async def _at_once() -> None:
 class Calendars:
     """The events of all mailboxes. A deleted event stays readable where ``stays_readable`` says so."""
 
-    pause: Callable[[], Awaitable[None]] = _at_once
+    pause: Callable[[], Awaitable[None]] = at_once
     stays_readable: bool = False
     events: dict[str, Event] = field(default_factory=dict)
     owner: dict[str, str] = field(default_factory=dict)
@@ -95,7 +97,7 @@ class Calendars:
 class Table:
     """The bookings. ``written`` holds what the app wrote, in order; people change rows by ``edit``."""
 
-    pause: Callable[[], Awaitable[None]] = _at_once
+    pause: Callable[[], Awaitable[None]] = at_once
     rows: dict[str, Booking] = field(default_factory=dict)
     written: list[Write] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
@@ -143,16 +145,91 @@ class Table:
 
 
 @dataclass
+class LedgerInMemory:
+    """Entries with etags; ``is_down`` is a storage account that does not answer."""
+
+    pause: Callable[[], Awaitable[None]] = at_once
+    entries: dict[tuple[str, str], Entry] = field(default_factory=dict)
+    marks: dict[tuple[str, str], Notified] = field(default_factory=dict)
+    now: Callable[[], datetime] = lambda: NOW
+    """The storage account's own clock."""
+    version: int = 0
+    is_down: bool = False
+
+    async def read(self, mailbox: str, event_id: str) -> Entry:
+        await self.pause()
+        self._check()
+        return self.entries.get((mailbox, event_id)) or Entry(mailbox, event_id)
+
+    async def write(self, entry: Entry) -> Entry:
+        await self.pause()
+        self._check()
+        place = (entry.mailbox, entry.event_id)
+        if (self.entries[place].etag if place in self.entries else "") != entry.etag:
+            raise Stale("somebody else wrote the entry")
+        self.version += 1
+        self.entries[place] = replace(entry, etag=str(self.version))
+        return self.entries[place]
+
+    async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
+        self._check()
+        return [
+            entry for entry in self.entries.values() if entry.mailbox == mailbox and entry.kind is not Kind.NOT_OURS
+        ]
+
+    async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
+        return [self._look(change) for change in changes]
+
+    def _look(self, change: Change) -> Notified:
+        place = (change.mailbox, change.event_id)
+        known = self.marks.get(place) or Notified(NOW)
+        entry = self.entries.get(place)
+        if self.is_down:
+            return Notified(NOW)
+        if entry is not None:
+            known = replace(known, kind=entry.kind, versions=frozenset(entry.versions), expires=entry.expires)
+        return replace(known, at=self.now())
+
+    async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
+        if not self.is_down:
+            mark = Notified(NOW, due=due, due_is_deletion=change.deleted, settle=settle, streak=streak)
+            self.marks[change.mailbox, change.event_id] = mark
+
+    def wipe(self) -> None:
+        self.entries.clear()
+        self.marks.clear()
+
+    def _check(self) -> None:
+        if self.is_down:
+            raise Transient("table ledger: no answer")
+
+
+@dataclass
+class BreakerInMemory:
+    """Refuses once more than so many cancellations were asked for."""
+
+    ceiling: int = 1_000_000
+    asked: set[tuple[str, str]] = field(default_factory=set)
+
+    async def refuses(self, mailbox: str, event_key: str, now: datetime) -> str | None:
+        self.asked.add((mailbox, event_key))
+        return "too many" if len(self.asked) > self.ceiling else None
+
+
+@dataclass
 class QueuesInMemory:
     """What was sent, as (queue, message, seconds hidden)."""
 
     sent: list[tuple[str, str, float]] = field(default_factory=list)
     refuses: bool = False
 
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
+    async def send(
+        self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
+    ) -> Sequence[datetime]:
         if self.refuses:
             raise Transient("the queue refuses")
         self.sent += [(queue, message, hidden) for message in messages]
+        return [NOW + timedelta(seconds=hidden)] * len(messages)
 
     def of(self, queue: str) -> list[str]:
         return [message for name, message, _ in self.sent if name == queue]

@@ -6,6 +6,7 @@ A step ends where a coroutine awaits ``Steps.pause``; which one goes on then is 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from random import Random
 from typing import Any
 
 
@@ -22,10 +23,12 @@ class _GiveWay:
 
 
 class Schedule:
-    """Follows *choices*, then takes the first actor that is left; remembers how many could have gone on each time."""
+    """Follows *choices*, then takes the first actor that is left, or one by lot; remembers how many could have gone on
+    each time."""
 
-    def __init__(self, choices: list[int]) -> None:
+    def __init__(self, choices: list[int], rng: Random | None = None) -> None:
         self.choices = choices
+        self.rng = rng
         self.taken: list[int] = []
         self.width: list[int] = []
 
@@ -35,7 +38,7 @@ class Schedule:
         alive = list(range(len(actors)))
         while alive:
             place = len(self.taken)
-            choice = self.choices[place] if place < len(self.choices) else 0
+            choice = self.choices[place] if place < len(self.choices) else self._next(len(alive))
             self.taken.append(choice)
             self.width.append(len(alive))
             actor = alive[choice]
@@ -47,6 +50,9 @@ class Schedule:
                 errors[actor] = error
                 alive.remove(actor)
         return errors
+
+    def _next(self, alive: int) -> int:
+        return self.rng.randrange(alive) if self.rng is not None else 0
 
 
 def all_schedules(scenario: Callable[[Schedule], None], at_most: int = 2_000_000) -> Iterator[Schedule]:
@@ -63,3 +69,12 @@ def all_schedules(scenario: Callable[[Schedule], None], at_most: int = 2_000_000
             return
         choices = [*choices[:-1], choices[-1] + 1]
     raise AssertionError(f"more than {at_most} orders")
+
+
+def some_schedules(scenario: Callable[[Schedule], None], count: int, seed: int = 7) -> Iterator[Schedule]:
+    """Like ``all_schedules``, for as many orders as are drawn by lot."""
+    rng = Random(seed)
+    for _ in range(count):
+        schedule = Schedule([], rng)
+        scenario(schedule)
+        yield schedule

@@ -17,9 +17,13 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
     "commands": {"errors", "notifications", "poison", "rows", "sweep", "terminal", "wiring"},
-    "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "memory", "model", "roster", "settings"}
-    | {"storage", "subscribing", "sweep"},
-    "handlers": {"decide", "errors", "model", "notifications", "parking"},
+    "wiring": {"breaker", "dataverse", "errors", "graph", "handlers", "ledger_table", "loopback", "memory", "model"}
+    | {"roster", "settings", "storage", "subscribing", "sweep", "tables"},
+    "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking"},
+    "ledger_table": {"errors", "ledger", "model", "tables"},
+    "breaker": {"tables"},
+    "tables": {"errors"},
+    "ledger": {"model"},
     "subscribing": {"errors", "model", "notifications", "pacing", "parking", "roster", "sweep"},
     "sweep": {"decide", "marks", "model", "notifications", "parking"},
     "memory": {"marks", "roster"},
@@ -29,7 +33,7 @@ USES = {
     "dataverse": {"errors", "model", "retry"},
     "rows": {"model", "poison", "roster", "sweep"},
     "poison": {"errors", "model", "notifications", "storage"},
-    "settings": {"errors"},
+    "settings": {"errors", "model"},
     "storage": {"errors"},
     "notifications": {"errors", "model"},
     "parking": {"errors"},
@@ -54,13 +58,15 @@ NEEDS = {
     "settings": {"pydantic"},
     "storage": {"azure.core", "azure.storage"},
     "memory": {"azure.core", "azure.data"},
+    "tables": {"azure.core", "azure.data"},
+    "ledger_table": {"pydantic"},
     "pacing": {"aiolimiter"},
     "loopback": {"azure.core"},
     "poison": {"azure.core", "azure.storage"},
     "retry": {"tenacity"},
 }
 
-PURE = ["decide", "errors", "model", "notifications", "roster"]
+PURE = ["decide", "errors", "ledger", "model", "notifications", "roster"]
 """These touch neither the clock nor the environment nor chance; all of it is given to them."""
 
 

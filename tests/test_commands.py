@@ -284,7 +284,7 @@ async def test_parked_messages_are_listed_with_their_reasons_and_stay(desk: Desk
 
 
 async def test_replaying_puts_a_message_back_with_its_tries_counted_anew(desk: Desk) -> None:
-    await desk.parked(CHANGES, *(build_change_message(Change(MAILBOX, id, True, 31)) for id in ("one", "two")))
+    await desk.parked(CHANGES, *(build_change_message(Change(MAILBOX, id, True, attempt=31)) for id in ("one", "two")))
     ids = {row["event"]: row["id"] for row in (await desk.reads("poison"))["messages"]}
     document = await desk.reads(f"replay {ids['one'].upper()}")
     assert [row["event"] for row in document["replayed"]] == ["one"]

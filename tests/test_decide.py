@@ -8,15 +8,19 @@ import pytest
 
 from sync.decide import choose_linked, decide, rival_id
 from sync.model import (
+    Action,
     Booking,
     CancelBooking,
     Change,
+    ConflictPolicy,
     Event,
     EventType,
     Hold,
     Ignore,
+    Leave,
     LinkBooking,
     MoveBooking,
+    Postpone,
     Span,
     UnlinkBooking,
 )
@@ -24,6 +28,7 @@ from tests.fakes import ANNA, BEN, NOW, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 CHANGE = Change(ANNA, "E1")
+TOLD = Change(ANNA, "E1", deleted=True)
 EVENT = Event("E1", "", span(9), has_extension=True, booking_id=GUID)
 BOOKING = Booking(GUID, 'W/"7"', span(9), "E1", ANNA)
 
@@ -116,7 +121,7 @@ PRESENT = [
 
 @pytest.mark.parametrize(("event", "booking", "expected"), [*GONE, *CANCELLED_BY_ORGANIZER, *PRESENT])
 def test_the_decision_table(event: Event | None, booking: Booking | None, expected: object) -> None:
-    action = decide(CHANGE, event, booking, None, NOW)
+    action = decide(CHANGE if event is not None else TOLD, event, booking, None, NOW)
 
     assert isinstance(action, expected) if isinstance(expected, type) else action == expected
 
@@ -149,11 +154,104 @@ def test_the_other_event_is_read_only_where_it_decides(event: Event | None, book
     assert rival_id(CHANGE, event, booking) is None
 
 
-def test_the_hint_of_a_deletion_decides_nothing() -> None:
-    hinted = replace(CHANGE, deleted=True)
+def test_the_hint_of_a_deletion_decides_nothing_of_an_event_that_is_there() -> None:
+    for event, booking in [(EVENT, BOOKING), (MOVED, BOOKING), (EVENT, UNLINKED), (CANCELLED, BOOKING)]:
+        assert decide(TOLD, event, booking, None, NOW) == decide(CHANGE, event, booking, None, NOW)
 
-    for event, booking in [(EVENT, BOOKING), (MOVED, BOOKING), (None, BOOKING), (None, None), (EVENT, UNLINKED)]:
-        assert decide(hinted, event, booking, None, NOW) == decide(CHANGE, event, booking, None, NOW)
+
+@pytest.mark.parametrize("booking", [BOOKING, BEGUN, OVER, CANCELED])
+def test_an_event_that_is_not_there_though_nobody_told_is_looked_for_again(booking: Booking) -> None:
+    assert isinstance(decide(CHANGE, None, booking, None, NOW), Postpone)
+    missed = decide(replace(CHANGE, missing=True), None, booking, None, NOW)
+    assert missed == decide(TOLD, None, booking, None, NOW)
+    assert not isinstance(missed, Postpone)
+
+
+class TestWhoMoved:
+    """Both sides last agreed on nine o'clock."""
+
+    AGREED = frozenset([span(9)])
+    BY_DISPATCHER = replace(BOOKING, span=span(16))
+
+    def decide(
+        self,
+        event: Event | None,
+        booking: Booking,
+        policy: ConflictPolicy = ConflictPolicy.DATAVERSE,
+        agreed: frozenset[Span] = AGREED,
+    ) -> Action:
+        return decide(TOLD if event is None else CHANGE, event, booking, None, NOW, agreed, policy)
+
+    def test_only_the_event_so_the_booking_follows(self) -> None:
+        assert self.decide(MOVED, BOOKING) == MOVE
+
+    @pytest.mark.parametrize("policy", ConflictPolicy)
+    def test_only_the_booking_so_it_is_left(self, policy: ConflictPolicy) -> None:
+        action = self.decide(EVENT, self.BY_DISPATCHER, policy)
+        assert isinstance(action, Leave)
+        assert not action.is_conflict
+
+    @pytest.mark.parametrize("policy", ConflictPolicy)
+    def test_both_to_the_same_so_they_are_in_step(self, policy: ConflictPolicy) -> None:
+        assert isinstance(self.decide(MOVED, replace(BOOKING, span=span(13)), policy), Ignore)
+
+    def test_both_apart_and_the_dispatcher_wins(self) -> None:
+        action = self.decide(MOVED, self.BY_DISPATCHER)
+        assert isinstance(action, Leave)
+        assert action.is_conflict
+
+    def test_both_apart_and_outlook_wins_where_that_is_set(self) -> None:
+        assert self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.OUTLOOK) == MOVE
+
+    def test_both_apart_and_a_person_is_asked_where_that_is_set(self) -> None:
+        action = self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.HOLD)
+        assert isinstance(action, Hold)
+        assert action.write == MOVE
+
+    @pytest.mark.parametrize("gone", [None, CANCELLED])
+    @pytest.mark.parametrize(
+        ("policy", "kind"),
+        [(ConflictPolicy.DATAVERSE, Leave), (ConflictPolicy.OUTLOOK, CancelBooking), (ConflictPolicy.HOLD, Hold)],
+    )
+    def test_a_deletion_against_a_move_is_a_conflict_too(
+        self, gone: Event | None, policy: ConflictPolicy, kind: type[Action]
+    ) -> None:
+        assert isinstance(self.decide(gone, self.BY_DISPATCHER, policy), kind)
+
+    @pytest.mark.parametrize("gone", [None, CANCELLED])
+    def test_a_deletion_of_what_nobody_moved_cancels(self, gone: Event | None) -> None:
+        assert self.decide(gone, BOOKING) == CANCEL
+
+    def test_nothing_is_known_so_it_was_the_event(self) -> None:
+        assert self.decide(MOVED, self.BY_DISPATCHER, agreed=frozenset()) == MOVE
+        assert self.decide(None, self.BY_DISPATCHER, agreed=frozenset()) == CANCEL
+
+    def test_a_write_of_ours_is_in_doubt_and_the_booking_is_as_it_was(self) -> None:
+        """Either it was not written, or a dispatcher moved it back: the dispatcher wins."""
+        doubt = frozenset([span(9), span(13)])
+        assert isinstance(self.decide(MOVED, BOOKING, agreed=doubt), Leave)
+        assert isinstance(self.decide(MOVED, self.BY_DISPATCHER, agreed=doubt), Leave)
+
+    def test_a_closed_booking_is_nobodys_conflict(self) -> None:
+        assert isinstance(self.decide(MOVED, replace(self.BY_DISPATCHER, is_canceled=True)), Ignore)
+
+    def test_a_booking_moved_and_not_linked_is_not_linked_to_an_event_of_other_times(self) -> None:
+        assert isinstance(self.decide(EVENT, replace(self.BY_DISPATCHER, event_id=None)), Leave)
+
+
+@pytest.mark.parametrize(
+    ("event", "write"),
+    [
+        (replace(MOVED, is_all_day=True), MOVE),
+        (replace(EVENT, is_all_day=True), None),
+        (replace(MOVED, type=EventType.SERIES_MASTER), MOVE),
+        (replace(EVENT, span=span(9, -1)), None),
+    ],
+)
+def test_what_is_held_tells_what_a_release_would_do(event: Event, write: object) -> None:
+    action = decide(CHANGE, event, BOOKING, None, NOW)
+    assert isinstance(action, Hold)
+    assert action.write == write
 
 
 class TestBookingsThatHoldOneEventsId:

@@ -22,7 +22,7 @@ from sync import wiring
 from sync.errors import Transient
 from sync.model import LifecycleNotification
 from sync.notifications import build_change_message, build_client_state, build_lifecycle_message, parse_change_message
-from tests.fakes import QueuesInMemory
+from tests.fakes import LedgerInMemory, QueuesInMemory
 from tests.test_notifications import ANNA, KEY, change, lifecycle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,14 +176,23 @@ def test_the_handshake_imports_nothing_heavy():
 def test_an_acknowledgement_imports_pydantic_and_no_client_of_graph_or_dataverse():
     stand_in = f"""{ANSWER}
 import os
+from datetime import UTC, datetime
+from sync import ledger
 os.environ.update({{"AzureWebJobsStorage": "not asked", "CLIENT_STATE_KEY": {KEY!r}}})
 
 class Queues:
     sent = []
     async def send(self, queue, messages, hidden=0, within=20):
         self.sent += messages
+        return [None for _ in messages]
 
-wiring._queues = Queues
+class Ledger:
+    async def look(self, changes, within):
+        return [ledger.Notified(datetime.now(UTC)) for _ in changes]
+    async def queued(self, change, due, settle, streak):
+        pass
+
+wiring._queues, wiring._ledger = Queues, Ledger
 status = answer({{}}, {json.dumps({"value": [change(), lifecycle()]}).encode()!r})
 result = [status, len(Queues.sent), heavy()]
 """
@@ -217,6 +226,7 @@ class App:
     def use_queues_in_memory(self) -> None:
         self.configure(AzureWebJobsStorage="not asked", CLIENT_STATE_KEY=KEY)
         self.monkeypatch.setattr(wiring, "_queues", cache(lambda: self.queues))
+        self.monkeypatch.setattr(wiring, "_ledger", cache(LedgerInMemory))
 
     async def post(self, body: bytes | str = b"", **query: str) -> func.HttpResponse:
         content = body.encode() if isinstance(body, str) else body
@@ -232,7 +242,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> App:
     for name in list(os.environ):
         if name.upper().startswith("AZUREWEBJOBSSTORAGE") or name.startswith("CLIENT_STATE_KEY"):
             monkeypatch.delenv(name)
-    for built in ("_acknowledge_settings", "_settings", "_queues", "_parts_of"):
+    for built in ("_acknowledge_settings", "_settings", "_queues", "_ledger", "_table", "_parts_of"):
         monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
     return App(monkeypatch)
 

@@ -44,6 +44,8 @@ class TestReadingAnEvent:
             Span(NINE, TEN),
             has_extension=True,
             booking_id=world.booking.id,
+            created=MORNING,
+            modified=MORNING,
         )
 
     @pytest.mark.parametrize("position", ["absent", "empty"])
@@ -67,7 +69,7 @@ class TestReadingAnEvent:
         await read(world)
         [call] = world.sandbox.calls
         assert call.query == (
-            f"$expand=extensions($filter=id eq '{EXTENSION_NAME}')&$select=id,start,end,isAllDay,isCancelled,type"
+            f"$expand=extensions($filter=id eq '{EXTENSION_NAME}')&$select=id,start,end,isAllDay,isCancelled,type,createdDateTime,lastModifiedDateTime"
         )
         prefer = {part.strip() for part in call.headers["prefer"].split(",")}
         assert prefer == {'IdType="ImmutableId"', 'outlook.timezone="UTC"'}

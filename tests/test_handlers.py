@@ -21,11 +21,22 @@ from sync.errors import (
     Transient,
     Withdrawn,
 )
-from sync.handlers import LOOKS, Processor, process_change, receive
-from sync.marks import mark_of
-from sync.model import Action, Booking, CancelBooking, Change, Event, Hold, Ignore, LinkBooking, MoveBooking, Write
+from sync.handlers import GRACE, LOOKS, Processor, process_change, receive
+from sync.model import (
+    Action,
+    Booking,
+    CancelBooking,
+    Change,
+    Event,
+    Hold,
+    Ignore,
+    LinkBooking,
+    MoveBooking,
+    Postpone,
+    Write,
+)
 from sync.notifications import build_change_message, build_client_state, parse_change_message
-from tests.fakes import ANNA, NOW, Calendars, MemoryInMemory, QueuesInMemory, Table, span
+from tests.fakes import ANNA, NOW, BreakerInMemory, Calendars, LedgerInMemory, QueuesInMemory, Table, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 KEY = "k" * 40
@@ -50,8 +61,16 @@ class TestProcess:
         bookings.put(BOOKING)
         return bookings
 
+    @pytest.fixture(autouse=True)
+    def ledger(self) -> LedgerInMemory:
+        self.remembered = LedgerInMemory()
+        return self.remembered
+
+    def processor(self, calendars: Calendars, bookings: Table) -> Processor:
+        return Processor(calendars, bookings, self.remembered, BreakerInMemory(), lambda: NOW)
+
     async def process(self, calendars: Calendars, bookings: Table, change: Change = UPDATED) -> Action:
-        return await Processor(calendars, bookings, lambda: NOW).process(change)
+        return await self.processor(calendars, bookings).process(change)
 
     async def test_an_ordinary_meeting_costs_one_read(self, calendars: Calendars, bookings: Table) -> None:
         calendars.put(ANNA, Event("E9", "", span(9)))
@@ -75,20 +94,21 @@ class TestProcess:
         assert bookings.rows[GUID].is_canceled
         assert bookings.rows[GUID].event_id is None
 
-    async def test_a_404_that_nobody_announced_is_asked_for_twice(self, calendars: Calendars, bookings: Table) -> None:
+    async def test_a_404_that_nobody_announced_is_believed_after_a_second_look(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
         calendars.delete("E1")
-        assert isinstance(await self.process(calendars, bookings), CancelBooking)
-        assert calendars.reads == ["E1", "E1"]
+        assert isinstance(await self.process(calendars, bookings), Postpone)
+        assert bookings.written == []
+        assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), CancelBooking)
 
-    async def test_an_event_out_of_sight_for_a_moment_cancels_nothing(self, bookings: Table) -> None:
-        class Blinking(Calendars):
-            async def read(self, mailbox: str, event_id: str) -> Event | None:
-                event = await super().read(mailbox, event_id)
-                return event if len(self.reads) > 1 else None
-
-        calendars = Blinking()
-        calendars.put(ANNA, EVENT)
-        assert isinstance(await self.process(calendars, bookings), Ignore)
+    async def test_an_event_out_of_sight_for_a_moment_cancels_nothing(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings), Postpone)
+        calendars.restore("E1")
+        assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), Ignore)
         assert bookings.written == []
 
     async def test_a_new_booking_learns_its_events_id_by_one_write(self, calendars: Calendars, bookings: Table) -> None:
@@ -171,32 +191,34 @@ class TestProcess:
         assert isinstance(await self.process(calendars, bookings, DELETED), Ignore)
         assert bookings.written == []
 
-    @pytest.mark.parametrize("trouble", [Transient("503"), None])
-    async def test_a_link_whose_end_is_not_known_is_looked_at_closer(
-        self, calendars: Calendars, bookings: Table, trouble: SyncError | None
+    @pytest.mark.parametrize("outcome", ["written", "written, but the answer is lost", "refused"])
+    async def test_a_deletion_that_was_processed_before_a_link_is_not_forgotten_by_it(
+        self, calendars: Calendars, bookings: Table, outcome: str
     ) -> None:
-        """The event went to Deleted Items before the link was written, and something failed right after."""
+        """Its own processing found nothing to cancel, for the booking was not linked yet."""
         bookings.edit(GUID, event_id=None)
         calendars.stays_readable = True
         calendars.change("E1", span=span(12))
+        processing = self.processor
 
-        class Failing(Table):
+        class Overtaken(Table):
             async def write(self, action: Write) -> None:
-                calendars.delete("E1")
-                if trouble is not None:
-                    calendars.trouble = [trouble]
-                elif not self.written:
-                    await super().write(action)
-                    raise Stale("412, because the first answer was lost")
+                if not calendars.deleted:
+                    calendars.delete("E1")
+                    assert isinstance(await processing(calendars, self).process(DELETED), Ignore)
+                    if outcome == "refused":
+                        raise Stale("412")
+                    self.answer_is_lost = outcome != "written"
                 await super().write(action)
 
-        failing = Failing(rows=bookings.rows, version=bookings.version)
+        overtaken = Overtaken(rows=bookings.rows, version=bookings.version)
         queues = QueuesInMemory()
-        processor = Processor(calendars, failing, lambda: NOW)
+        processor = self.processor(calendars, overtaken)
         await process_change(build_change_message(UPDATED), processor.process, queues)
         for message in queues.of("booking-changes"):
             await process_change(message, processor.process, queues)
-        assert failing.rows[GUID].is_canceled
+        assert overtaken.rows[GUID].is_canceled == (outcome != "refused")
+        assert overtaken.rows[GUID].event_id is None
 
     async def test_a_booking_that_is_over_does_not_flap(self, calendars: Calendars, bookings: Table) -> None:
         yesterday = span(9, day=-1)
@@ -246,16 +268,12 @@ class TestProcess:
         assert isinstance(await self.process(calendars, bookings), LinkBooking)
         assert bookings.rows[GUID].event_id == "E1"
 
-    async def test_what_is_remembered_of_a_link_is_the_id_that_was_written(
-        self, calendars: Calendars, bookings: Table
-    ) -> None:
+    async def test_what_is_linked_is_the_events_own_form_of_its_id(self, calendars: Calendars, bookings: Table) -> None:
         """A message may still name the event by an older form of its id."""
         calendars.aliases["PLAIN"] = "E1"
         bookings.edit(GUID, event_id=None)
-        memory = MemoryInMemory()
-        await Processor(calendars, bookings, lambda: NOW, memory).process(Change(ANNA, "PLAIN"))
+        await self.process(calendars, bookings, Change(ANNA, "PLAIN"))
         assert bookings.rows[GUID].event_id == "E1"
-        assert await memory.seen(ANNA) == {mark_of("E1")}
 
     async def test_an_event_id_that_was_typed_in_is_replaced(self, calendars: Calendars, bookings: Table) -> None:
         class Strict(Calendars):
@@ -330,16 +348,14 @@ class TestQueueMessages:
     def queues(self) -> QueuesInMemory:
         return QueuesInMemory()
 
-    async def run(
-        self, queues: QueuesInMemory, outcome: Action | SyncError, text: str | None = None, deliveries: int = 1
-    ) -> None:
+    async def run(self, queues: QueuesInMemory, outcome: Action | SyncError, text: str | None = None) -> None:
         async def process(change: Change) -> Action:
             self.processed = change
             if isinstance(outcome, SyncError):
                 raise outcome
             return outcome
 
-        await process_change(build_change_message(UPDATED) if text is None else text, process, queues, deliveries)
+        await process_change(build_change_message(UPDATED) if text is None else text, process, queues)
 
     async def test_a_processed_change_leaves_nothing_behind(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Ignore("in step"))
@@ -349,7 +365,7 @@ class TestQueueMessages:
         await self.run(queues, Transient("429", retry_after=300))
         [(queue, message, hidden)] = queues.sent
         assert queue == "booking-changes"
-        assert parse_change_message(message) == replace(DELETED, attempt=1), "to be looked at closer"
+        assert parse_change_message(message) == replace(UPDATED, attempt=1)
         assert 300 <= hidden <= 360
 
     async def test_an_outage_puts_changes_back_and_loses_their_hint_never(self, queues: QueuesInMemory) -> None:
@@ -357,12 +373,11 @@ class TestQueueMessages:
         [(_, message, _)] = queues.sent
         assert parse_change_message(message) == replace(DELETED, attempt=4)
 
-    @pytest.mark.parametrize(("deliveries", "change"), [(1, UPDATED), (2, DELETED)])
-    async def test_a_change_that_somebody_died_over_is_looked_at_closer(
-        self, queues: QueuesInMemory, deliveries: int, change: Change
-    ) -> None:
-        await self.run(queues, Ignore("in step"), deliveries=deliveries)
-        assert self.processed == change
+    async def test_what_is_not_believed_is_looked_at_again_later(self, queues: QueuesInMemory) -> None:
+        await self.run(queues, Postpone("the event is not there", GUID))
+        [(queue, message, hidden)] = queues.sent
+        assert (queue, hidden) == ("booking-changes", GRACE)
+        assert parse_change_message(message) == replace(UPDATED, missing=True)
 
     async def test_a_change_that_takes_too_long_is_put_back(
         self, queues: QueuesInMemory, monkeypatch: pytest.MonkeyPatch
@@ -455,22 +470,22 @@ class TestReceive:
 
     async def test_202_means_that_changes_and_lifecycle_notifications_are_queued(self) -> None:
         queues = QueuesInMemory()
-        assert (await receive(self.BODY, [KEY], queues)).status == 202
+        assert (await receive(self.BODY, [KEY], queues, LedgerInMemory())).status == 202
         assert sorted(queue for queue, _, _ in queues.sent) == ["booking-changes", "subscription-lifecycle"]
 
     async def test_503_if_the_queue_refuses(self) -> None:
-        assert (await receive(self.BODY, [KEY], QueuesInMemory(refuses=True))).status == 503
+        assert (await receive(self.BODY, [KEY], QueuesInMemory(refuses=True), LedgerInMemory())).status == 503
 
     async def test_nothing_good_in_a_post_is_still_acknowledged(self) -> None:
         queues = QueuesInMemory()
-        assert (await receive(b'{"value": [{}, 7, null]}', [KEY], queues)).status == 202
+        assert (await receive(b'{"value": [{}, 7, null]}', [KEY], queues, LedgerInMemory())).status == 202
         assert queues.sent == []
 
     async def test_400_for_what_is_no_collection(self) -> None:
-        assert (await receive(b"[]", [KEY], QueuesInMemory())).status == 400
+        assert (await receive(b"[]", [KEY], QueuesInMemory(), LedgerInMemory())).status == 400
 
     async def test_what_was_dropped_is_counted_without_secrets(self, caplog: pytest.LogCaptureFixture) -> None:
-        await receive(self.BODY, [KEY], QueuesInMemory())
+        await receive(self.BODY, [KEY], QueuesInMemory(), LedgerInMemory())
         assert "dropped count=1" in caplog.text
         assert "stolen" not in caplog.text
         assert build_client_state(KEY, ANNA) not in caplog.text

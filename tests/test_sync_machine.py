@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
 from sync.errors import MailboxUnavailable, Transient
-from sync.handlers import Processor, look_closer
+from sync.handlers import Processor
 from sync.model import (
     Booking,
     CancelBooking,
@@ -28,7 +28,7 @@ from sync.model import (
     UnlinkBooking,
     Write,
 )
-from tests.fakes import ANNA, BEN, NOW, Calendars, Table, span
+from tests.fakes import ANNA, BEN, NOW, BreakerInMemory, Calendars, LedgerInMemory, Table, span
 from tests.interleaving import Schedule, Steps
 
 
@@ -64,6 +64,7 @@ class SyncMachine(RuleBasedStateMachine):
         self.calendars = Calendars(self.steps.pause)
         self.table = WatchedTable(self.steps.pause)
         self.table.machine = self
+        self.ledger = LedgerInMemory(self.steps.pause)
         self.notifications: list[Change] = []
         self.workers: list[Worker] = []
         self.history: dict[str, list[Span]] = {}
@@ -242,14 +243,14 @@ class SyncMachine(RuleBasedStateMachine):
                     pass
 
     def processing(self, change: Change) -> Coroutine[Any, Any, Any]:
-        return Processor(self.calendars, self.table, lambda: NOW).process(change)
+        return Processor(self.calendars, self.table, self.ledger, BreakerInMemory(), lambda: NOW).process(change)
 
     @precondition(lambda self: self.workers)
     @rule(pick=st.integers(0, 99))
     def a_worker_dies_and_its_message_comes_back(self, pick: int) -> None:
         worker = self.workers.pop(pick % len(self.workers))
         worker.running.close()
-        self.notifications.append(look_closer(worker.change))
+        self.notifications.append(worker.change)
 
     @rule()
     def the_next_answer_of_a_write_is_lost(self) -> None:
@@ -268,7 +269,7 @@ class SyncMachine(RuleBasedStateMachine):
             return False
         except (Transient, MailboxUnavailable):
             self.workers.remove(worker)
-            self.notifications.append(look_closer(worker.change))
+            self.notifications.append(worker.change)
             return False
         return True
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sandbox.clock import Clock
@@ -16,6 +16,7 @@ from sync import dataverse, graph
 from sync.handlers import Processor
 from sync.loopback import LoopbackCredential
 from sync.model import Action, Change
+from tests.fakes import BreakerInMemory, LedgerInMemory
 
 MORNING = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 NINE, TEN = MORNING.replace(hour=9), MORNING.replace(hour=10)
@@ -36,13 +37,14 @@ class World:
     technician: Technician
     booking: Row
     event: Event
+    ledger: LedgerInMemory = field(default_factory=LedgerInMemory)
 
     @property
     def mailbox(self) -> str:
         return self.technician.mailbox.id
 
     async def process(self, event: Event, deleted: bool = False) -> Action:
-        processor = Processor(self.events, self.bookings, self.sandbox.clock.now)
+        processor = Processor(self.events, self.bookings, self.ledger, BreakerInMemory(), self.sandbox.clock.now)
         return await processor.process(Change(self.mailbox, event.immutable_id, deleted))
 
     async def counted(self, event: Event, deleted: bool = False) -> tuple[int, int, int]:

@@ -1,0 +1,407 @@
+"""What is remembered of each event: what it and its booking last agreed on, what was decided last, when and why.
+
+Values and rules without IO; ledger_table.py stores them. The ledger is a cache: what it does not know is read anew. It
+holds ids, times and reasons, nothing of what events are about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sync.model import (
+    Action,
+    Booking,
+    CancelBooking,
+    Change,
+    Event,
+    Hold,
+    Ignore,
+    Leave,
+    LinkBooking,
+    MoveBooking,
+    Postpone,
+    Span,
+    UnlinkBooking,
+    Write,
+)
+
+GONE = "gone"
+"""Stands for the version of an event that is no more."""
+
+VERSIONS = 8
+"""So many versions of an event are remembered, the newest last: a change is notified up to four times."""
+
+DECISIONS = 20
+"""The last ones are kept for ``explain``."""
+
+YOUNG = timedelta(minutes=10)
+"""An event without our extension may still get it: the extension is a second call after the event's creation."""
+
+KEPT, KEPT_AFTER_END, GONE_KEPT = timedelta(days=90), timedelta(days=30), timedelta(days=30)
+"""How long an entry is of use after it was written, or after the end of what was agreed on."""
+
+LONGEST_SETTLE = 60
+"""Seconds; an event that never rests is looked at once in so many."""
+
+STREAK = 2
+"""So many runs in a row are usual: somebody tries where an event fits."""
+
+
+class Kind(StrEnum):
+    PAIR = "pair"
+    """It carries our extension."""
+    GONE = "gone"
+    NOT_OURS = "not ours"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """Writes that were about to be sent, and the times that the booking has afterwards.
+
+    All were guarded by one *version* of the booking, so that one of them at most took effect.
+    """
+
+    spans: tuple[Span, ...]
+    version: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One line of an event's history. The spans are those that were looked at, not those that were written."""
+
+    at: datetime
+    cause: str
+    outcome: str
+    reason: str = ""
+    event_version: str = ""
+    booking_version: str = ""
+    event_span: Span | None = None
+    booking_span: Span | None = None
+    times: int = 1
+    """How often in a row the same was decided of the same versions; *at* is the last time."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Why a pair is out of step, and since when; ``is_waiting`` for Outlook to follow rather than for a person."""
+
+    reason: str
+    since: datetime
+    version: str
+    """Of the event; a person's word holds for this one only."""
+    is_waiting: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one event; ``etag`` is that of the stored row, empty if there is none yet."""
+
+    mailbox: str
+    event_id: str
+    etag: str = ""
+    kind: Kind = Kind.PAIR
+    booking_id: str | None = None
+    agreed: tuple[Span, ...] = ()
+    """What both sides last had in common; several where a write of ours is in doubt."""
+    intent: Intent | None = None
+    versions: tuple[str, ...] = ()
+    """Those that need no second look, the newest last."""
+    modified: datetime | None = None
+    """When the event was modified at the newest of them, by Exchange's clock."""
+    held: Held | None = None
+    released: str | None = None
+    """The version of the event for which a person said: do it."""
+    discarded: str | None = None
+    """The version of the event for which a person said: let it be."""
+    history: tuple[Decision, ...] = ()
+    expires: datetime | None = None
+
+    @property
+    def is_new(self) -> bool:
+        return not self.etag
+
+
+@dataclass(frozen=True)
+class Look:
+    """Both sides as they were seen for one decision."""
+
+    event: Event | None
+    booking: Booking | None
+
+    @property
+    def version(self) -> str:
+        return self.event.etag if self.event is not None else GONE
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A write of ours that was certainly not done, because the booking was at another *version* by then."""
+
+    span: Span | None
+    version: str
+
+
+def agreed_spans(entry: Entry, booking: Booking | None, refusal: Refusal | None = None) -> Set[Span]:
+    """What both sides last agreed on: no span if that is unknown, several while a write of ours is in doubt."""
+    agreed, intent = frozenset(entry.agreed), entry.intent
+    if intent is None or booking is None or booking.etag == intent.version:
+        return agreed  # nothing was written
+    possible = frozenset(intent.spans)
+    if refusal is not None and refusal.version == intent.version and refusal.span != booking.span:
+        possible -= {refusal.span}
+    if booking.span in possible:
+        return frozenset([booking.span])
+    # What links a booking writes its times and its event's id at once, so the id tells of both.
+    if agreed or booking.event_id == entry.event_id:
+        return agreed | possible
+    return agreed
+
+
+def override(action: Action, look: Look, entry: Entry) -> Action:
+    """*action*, unless a person has said otherwise of just this version of the event."""
+    if isinstance(action, Hold) and action.write is not None and entry.released == look.version:
+        return action.write
+    if isinstance(action, Hold | CancelBooking) and entry.discarded == look.version:
+        return Ignore("a person decided to let it be")
+    return action
+
+
+def is_stale(change: Change, look: Look, entry: Entry) -> bool:
+    """Whether the event may have been read from a copy that lags behind.
+
+    It was known in a newer state, by Exchange's own clock; or a version was notified that is not known yet, and what
+    was read is one that was. Once more is enough to tell that from a late notification.
+    """
+    event = look.event
+    if event is None:
+        return False
+    if event.modified is not None and entry.modified is not None and event.modified < entry.modified:
+        return change.attempt < 3  # the clocks of two Exchange servers need not agree for ever
+    return (
+        change.attempt == 0
+        and change.version not in (None, event.etag, *entry.versions)
+        and event.etag in entry.versions
+    )
+
+
+def intended_span(write: Write, booking: Booking | None) -> Span | None:
+    """The times that *booking* has once *write* is done."""
+    if isinstance(write, MoveBooking):
+        return write.span
+    return booking.span if booking is not None else None
+
+
+def intend(entry: Entry, write: Write, look: Look, change: Change, now: datetime, refusal: Refusal | None) -> Entry:
+    """*entry* as it is stored before *write* is sent, so that a crash in between is known of."""
+    span = intended_span(write, look.booking)
+    spans = () if span is None else (span,)
+    before = entry.intent
+    if before is not None and before.version == write.etag:
+        spans = tuple(dict.fromkeys([*before.spans, *spans]))
+    return replace(
+        entry,
+        kind=Kind.PAIR,
+        booking_id=write.booking_id,
+        agreed=_ordered(agreed_spans(entry, look.booking, refusal)),
+        intent=Intent(spans, write.etag),
+        history=_with(entry.history, _decision(write, look, change, now, about_to=True)),
+        expires=now + KEPT,
+    )
+
+
+def _ordered(spans: Set[Span]) -> tuple[Span, ...]:
+    return tuple(sorted(spans, key=lambda span: (span.start, span.end)))
+
+
+def conclude(
+    entry: Entry,
+    action: Action,
+    look: Look,
+    change: Change,
+    now: datetime,
+    not_ours_for: timedelta,
+    refusal: Refusal | None = None,
+) -> Entry | None:
+    """*entry* as it is stored after *action* was carried out; None if there is nothing to remember."""
+    event, booking = look.event, look.booking
+    if isinstance(action, Postpone):
+        return None
+    if event is None:
+        if not (change.deleted or change.missing):
+            return None  # nobody is sure of it
+        agreed = _ordered(agreed_spans(entry, booking, refusal))
+        known = replace(entry, kind=Kind.GONE, agreed=agreed, intent=None, versions=(), expires=now + GONE_KEPT)
+    elif not event.has_extension:
+        if _is_young(event) or not not_ours_for:
+            return None
+        return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=now + not_ours_for)
+    else:
+        versions = entry.versions if entry.kind is Kind.PAIR else ()
+        if booking is not None:
+            seen = [version for version in (change.version, event.etag) if version]
+            versions = tuple(dict.fromkeys([*(v for v in versions if v not in seen), *seen]))[-VERSIONS:]
+        common = agreed_after(action, event, booking)
+        known = replace(
+            entry,
+            kind=Kind.PAIR,
+            booking_id=booking.id if booking is not None else entry.booking_id,
+            agreed=(common,) if common is not None else _ordered(agreed_spans(entry, booking, refusal)),
+            intent=None,
+            versions=versions,
+            modified=event.modified or entry.modified,
+            expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
+        )
+    return replace(
+        known,
+        released=None,
+        discarded=entry.discarded if entry.discarded == look.version else None,
+        held=_held(entry, action, look, now),
+        history=_with(entry.history, _decision(action, look, change, now)),
+    )
+
+
+def agreed_after(action: Action, event: Event, booking: Booking | None) -> Span | None:
+    """What both sides have in common once *action* is done, None if they have not."""
+    if isinstance(action, MoveBooking):
+        return action.span
+    if booking is not None and event.span == booking.span and not isinstance(action, CancelBooking):
+        linked = booking.event_id == event.id or isinstance(action, LinkBooking)
+        return event.span if linked else None
+    return None
+
+
+def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry | None:
+    """*entry* with a pair that a sweep has found in step; None if that is known already, or none of its business."""
+    if event.booking_id != booking.id or booking.event_id != event.id or event.span != booking.span:
+        return None
+    if entry.kind is Kind.PAIR and (entry.booking_id, entry.agreed, entry.intent) == (booking.id, (event.span,), None):
+        return None
+    return replace(
+        entry,
+        kind=Kind.PAIR,
+        booking_id=booking.id,
+        agreed=(event.span,),
+        intent=None,
+        versions=(*(v for v in entry.versions if v != event.etag), event.etag)[-VERSIONS:],
+        held=None,
+        expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
+    )
+
+
+def _is_young(event: Event) -> bool:
+    """Told by Exchange's clock alone: every notification follows a modification."""
+    return event.created is None or event.modified is None or event.modified - event.created <= YOUNG
+
+
+def _held(entry: Entry, action: Action, look: Look, now: datetime) -> Held | None:
+    match action:
+        case Hold(reason=reason):
+            waiting = False
+        case Leave(reason=reason):
+            waiting = True
+        case _:
+            return None
+    before = entry.held
+    since = before.since if before is not None and before.version == look.version else now
+    return Held(reason, since, look.version, waiting)
+
+
+_OUTCOMES: dict[type[Action], str] = {
+    Ignore: "ignored",
+    Leave: "left",
+    Postpone: "postponed",
+    Hold: "held",
+    LinkBooking: "linked",
+    UnlinkBooking: "unlinked",
+    CancelBooking: "canceled",
+    MoveBooking: "moved",
+}
+
+
+def _decision(action: Action, look: Look, change: Change, now: datetime, about_to: bool = False) -> Decision:
+    outcome = _OUTCOMES[type(action)]
+    return Decision(
+        at=now,
+        cause=_cause(change),
+        outcome=f"about to be {outcome}" if about_to else outcome,
+        reason=getattr(action, "reason", ""),
+        event_version=look.version,
+        booking_version=look.booking.etag if look.booking is not None else "",
+        event_span=look.event.span if look.event is not None else None,
+        booking_span=look.booking.span if look.booking is not None else None,
+    )
+
+
+def _cause(change: Change) -> str:
+    cause = "told of its deletion" if change.deleted else "not found before" if change.missing else "told of a change"
+    return f"{cause}, try {change.attempt + 1}" if change.attempt else cause
+
+
+def _with(history: tuple[Decision, ...], decision: Decision) -> tuple[Decision, ...]:
+    """The same once more is counted, not repeated; what was about to be done gives way to what was done."""
+    before = history[-1] if history else None
+    if before is not None and before.outcome.removeprefix("about to be ") == decision.outcome != before.outcome:
+        history = history[:-1]
+    elif before is not None and replace(before, at=decision.at, cause=decision.cause, times=1) == decision:
+        return (*history[:-1], replace(decision, times=before.times + 1))
+    return (*history, decision)[-DECISIONS:]
+
+
+@dataclass(frozen=True)
+class Notified:
+    """What is known of an event when a notification of it comes in; all times are the storage account's own."""
+
+    at: datetime
+    kind: Kind | None = None
+    versions: Set[str] = field(default_factory=frozenset)
+    expires: datetime | None = None
+    due: datetime | None = None
+    """When the message that was queued last can be seen, and processed."""
+    due_is_deletion: bool = False
+    settle: int = 0
+    """Seconds for which that one was hidden."""
+    streak: int = 0
+    """So many were queued in a row, each soon after the one before was processed."""
+
+
+def is_known(change: Change, known: Notified) -> bool:
+    """Whether the notification tells nothing new, so that neither service needs to be asked."""
+    if known.kind is None or known.expires is None or known.expires <= known.at:
+        return False
+    match known.kind:
+        case Kind.NOT_OURS:
+            return True
+        case Kind.GONE:
+            return change.deleted
+        case _:
+            return not change.deleted and change.version in known.versions
+
+
+_GRAIN = timedelta(seconds=1)
+"""What storage tells of its time is whole seconds."""
+
+
+def is_queued(change: Change, known: Notified) -> bool:
+    """Whether a message for the same event waits unseen: what is processed later sees this change as well."""
+    if known.due is None or known.at + _GRAIN >= known.due:
+        return False
+    return known.due_is_deletion or not change.deleted
+
+
+def settle_seconds(change: Change, known: Notified, settle: int) -> int:
+    """How long to wait for more of the same: twice as long each time for an event that does not rest.
+
+    After a deletion nothing follows that would be worth waiting for.
+    """
+    if change.deleted or not settle or streak(known) <= STREAK:
+        return settle
+    return max(settle, min(known.settle * 2, LONGEST_SETTLE))
+
+
+def streak(known: Notified) -> int:
+    """Which run in a row it is that a message now is queued for."""
+    is_row = known.due is not None and known.at - known.due <= timedelta(seconds=LONGEST_SETTLE)
+    return known.streak + 1 if is_row else 1

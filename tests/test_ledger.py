@@ -1,0 +1,328 @@
+"""What is remembered of an event, and what follows from it: rules without IO."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from sync.ledger import (
+    DECISIONS,
+    GONE,
+    LONGEST_SETTLE,
+    VERSIONS,
+    Entry,
+    Held,
+    Intent,
+    Kind,
+    Look,
+    Notified,
+    Refusal,
+    agree,
+    agreed_spans,
+    conclude,
+    intend,
+    is_known,
+    is_queued,
+    is_stale,
+    override,
+    settle_seconds,
+    streak,
+)
+from sync.model import (
+    Action,
+    Booking,
+    CancelBooking,
+    Change,
+    Event,
+    Hold,
+    Ignore,
+    Leave,
+    LinkBooking,
+    MoveBooking,
+    Postpone,
+)
+from tests.fakes import ANNA, NOW, span
+
+GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
+CHANGE = Change(ANNA, "E1", version="v2")
+TOLD = Change(ANNA, "E1", deleted=True)
+EVENT = Event("E1", "v2", span(9), has_extension=True, booking_id=GUID)
+BOOKING = Booking(GUID, "b7", span(9), "E1", ANNA)
+MEETING = Event("E1", "v2", span(9), created=NOW - timedelta(days=3), modified=NOW)
+MOVE = MoveBooking(GUID, "b7", span(12))
+CANCEL = CancelBooking(GUID, "b7", unlink=True)
+NEW = Entry(ANNA, "E1")
+DAY = timedelta(days=1)
+IN_STEP = Ignore("in step")
+
+
+def concluded(action: Action, event: Event | None, booking: Booking | None, entry: Entry = NEW) -> Entry:
+    change = TOLD if event is None else CHANGE
+    known = conclude(entry, action, Look(event, booking), change, NOW, DAY)
+    assert known is not None
+    return known
+
+
+class TestWhatIsAgreedOn:
+    @pytest.mark.parametrize(
+        ("action", "event", "expected"),
+        [
+            pytest.param(IN_STEP, EVENT, (span(9),), id="what both have in step"),
+            pytest.param(MOVE, replace(EVENT, span=span(12)), (span(12),), id="what the booking was moved to"),
+            pytest.param(Leave("", GUID), replace(EVENT, span=span(12)), (), id="nothing, if the booking is left"),
+            pytest.param(Hold("", GUID), replace(EVENT, span=span(12)), (), id="nothing, if it is held"),
+        ],
+    )
+    def test_after_an_action(self, action: Action, event: Event, expected: object) -> None:
+        assert concluded(action, event, BOOKING).agreed == expected
+
+    def test_what_was_agreed_on_before_stays_where_nothing_new_is(self) -> None:
+        before = replace(NEW, agreed=(span(7),))
+        assert concluded(Leave("", GUID), replace(EVENT, span=span(12)), BOOKING, before).agreed == (span(7),)
+        assert concluded(CANCEL, None, BOOKING, before).agreed == (span(7),)
+
+    def test_a_booking_that_is_not_linked_agrees_on_nothing_until_it_is(self) -> None:
+        unlinked = replace(BOOKING, event_id=None)
+        assert concluded(IN_STEP, EVENT, unlinked).agreed == ()
+        assert concluded(LinkBooking(GUID, "b7", "E1"), EVENT, unlinked).agreed == (span(9),)
+
+    def test_what_a_sweep_finds_in_step_is_agreed_on(self) -> None:
+        entry = agree(NEW, EVENT, BOOKING, NOW)
+        assert entry is not None
+        assert (entry.agreed, entry.booking_id, entry.versions) == ((span(9),), GUID, ("v2",))
+        assert agree(entry, EVENT, BOOKING, NOW) is None, "once is enough"
+
+    @pytest.mark.parametrize(
+        ("event", "booking"),
+        [
+            (EVENT, replace(BOOKING, span=span(12))),
+            (EVENT, replace(BOOKING, event_id="E2")),
+            (replace(EVENT, booking_id=None), BOOKING),
+        ],
+    )
+    def test_what_a_sweep_finds_out_of_step_is_not(self, event: Event, booking: Booking) -> None:
+        assert agree(NEW, event, booking, NOW) is None
+
+
+class TestAWriteInDoubt:
+    """It was intended on version b7 of the booking, and nobody knows what became of it."""
+
+    ENTRY = replace(NEW, agreed=(span(9),), intent=Intent((span(12),), "b7"))
+
+    def test_the_booking_is_unchanged_so_nothing_was_written(self) -> None:
+        assert agreed_spans(self.ENTRY, BOOKING) == {span(9)}
+
+    def test_the_booking_has_the_times_so_it_was_written(self) -> None:
+        assert agreed_spans(self.ENTRY, replace(BOOKING, etag="b8", span=span(12))) == {span(12)}
+
+    def test_the_booking_has_other_times_so_nobody_knows(self) -> None:
+        assert agreed_spans(self.ENTRY, replace(BOOKING, etag="b8")) == {span(9), span(12)}
+
+    def test_a_refusal_that_is_certain_says_that_it_was_not_written(self) -> None:
+        changed = replace(BOOKING, etag="b8")
+        assert agreed_spans(self.ENTRY, changed, Refusal(span(12), "b7")) == {span(9)}
+        assert agreed_spans(self.ENTRY, changed, Refusal(span(12), "b6")) == {span(9), span(12)}
+
+    def test_a_refusal_says_nothing_of_what_somebody_else_intended(self) -> None:
+        both = replace(self.ENTRY, intent=Intent((span(12), span(15)), "b7"))
+        moved = replace(BOOKING, etag="b8", span=span(12))
+        assert agreed_spans(both, moved, Refusal(span(15), "b7")) == {span(12)}
+
+    def test_the_id_of_the_event_tells_that_a_link_was_written(self) -> None:
+        first = replace(self.ENTRY, agreed=())
+        assert agreed_spans(first, replace(BOOKING, etag="b8", span=span(20))) == {span(12)}
+        assert agreed_spans(first, replace(BOOKING, etag="b8", span=span(20), event_id=None)) == set()
+
+    def test_intents_on_one_version_of_the_booking_stand_side_by_side(self) -> None:
+        look = Look(replace(EVENT, span=span(15)), BOOKING)
+        entry = intend(self.ENTRY, replace(MOVE, span=span(15)), look, CHANGE, NOW, None)
+        assert entry.intent == Intent((span(12), span(15)), "b7")
+
+    def test_an_intent_on_a_newer_version_settles_the_older_ones(self) -> None:
+        newer = replace(BOOKING, etag="b8", span=span(12))
+        entry = intend(self.ENTRY, replace(MOVE, etag="b8", span=span(15)), Look(EVENT, newer), CHANGE, NOW, None)
+        assert (entry.agreed, entry.intent) == ((span(12),), Intent((span(15),), "b8"))
+
+    def test_done_it_is_in_doubt_no_more(self) -> None:
+        assert concluded(MOVE, replace(EVENT, span=span(12)), BOOKING, self.ENTRY).intent is None
+
+
+class TestWhatNeedsNoSecondLook:
+    def test_the_versions_that_were_notified_and_read(self) -> None:
+        entry = concluded(IN_STEP, replace(EVENT, etag="v3"), BOOKING)
+        assert entry.versions == ("v2", "v3")
+
+    def test_the_newest_ones_are_kept(self) -> None:
+        before = replace(NEW, versions=tuple(f"old{number}" for number in range(VERSIONS)))
+        versions = concluded(IN_STEP, EVENT, BOOKING, before).versions
+        assert (len(versions), versions[-1]) == (VERSIONS, "v2")
+
+    def test_an_event_whose_booking_is_not_there_may_need_one(self) -> None:
+        assert concluded(Ignore("no booking"), EVENT, None).versions == ()
+
+    def test_an_old_meeting_of_somebodys_own_is_not_ours_for_a_day(self) -> None:
+        entry = concluded(IN_STEP, MEETING, None)
+        assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + DAY)
+
+    @pytest.mark.parametrize(
+        ("event", "hours"),
+        [
+            pytest.param(replace(MEETING, created=NOW - timedelta(minutes=10)), DAY, id="it is young"),
+            pytest.param(replace(MEETING, created=None), DAY, id="nobody knows its age"),
+            pytest.param(MEETING, timedelta(0), id="it is turned off"),
+        ],
+    )
+    def test_a_meeting_is_looked_at_again_if(self, event: Event, hours: timedelta) -> None:
+        assert conclude(NEW, IN_STEP, Look(event, None), CHANGE, NOW, hours) is None
+
+    def test_a_deletion_that_was_told_of_and_seen(self) -> None:
+        assert concluded(CANCEL, None, BOOKING).kind is Kind.GONE
+
+    def test_a_deletion_that_nobody_told_of_is_not_remembered(self) -> None:
+        assert conclude(NEW, Postpone("", GUID), Look(None, BOOKING), CHANGE, NOW, DAY) is None
+        assert conclude(NEW, Ignore(""), Look(None, None), CHANGE, NOW, DAY) is None
+
+    @pytest.mark.parametrize(
+        ("known", "change", "expected"),
+        [
+            pytest.param({}, CHANGE, False, id="a new event does"),
+            pytest.param({"kind": Kind.PAIR, "versions": {"v1", "v2"}}, CHANGE, True, id="a known version does not"),
+            pytest.param({"kind": Kind.PAIR, "versions": {"v1"}}, CHANGE, False, id="an unknown version does"),
+            pytest.param({"kind": Kind.PAIR, "versions": {"v1"}}, Change(ANNA, "E1"), False, id="no version does"),
+            pytest.param({"kind": Kind.PAIR, "versions": {"v2"}}, replace(TOLD, version="v2"), False, id="a deletion"),
+            pytest.param({"kind": Kind.GONE}, TOLD, True, id="a deletion of what is gone does not"),
+            pytest.param({"kind": Kind.GONE}, CHANGE, False, id="a change of what was gone does"),
+            pytest.param({"kind": Kind.NOT_OURS}, CHANGE, True, id="somebody's own meeting does not"),
+            pytest.param({"kind": Kind.NOT_OURS}, TOLD, True, id="nor does its deletion"),
+            pytest.param({"kind": Kind.NOT_OURS, "expires": NOW}, CHANGE, False, id="until that has expired"),
+        ],
+    )
+    def test_of_a_notification(self, known: dict[str, object], change: Change, expected: bool) -> None:
+        assert is_known(change, Notified(NOW, **{"expires": NOW + DAY, **known})) == expected  # type: ignore[arg-type]
+
+
+class TestAStateThatLagsBehind:
+    KNOWN = replace(NEW, versions=("v1", "v2"), modified=NOW)
+
+    def test_modified_before_what_is_known(self) -> None:
+        older = Look(replace(EVENT, etag="v0", modified=NOW - timedelta(seconds=1)), BOOKING)
+        assert is_stale(CHANGE, older, self.KNOWN)
+        assert not is_stale(replace(CHANGE, attempt=3), older, self.KNOWN), "servers' clocks may differ for ever"
+
+    def test_a_new_version_was_told_of_and_a_known_one_read(self) -> None:
+        look = Look(replace(EVENT, modified=NOW), BOOKING)
+        assert is_stale(replace(CHANGE, version="v9"), look, self.KNOWN)
+        assert not is_stale(replace(CHANGE, version="v9", attempt=1), look, self.KNOWN), "it was an old notification"
+
+    @pytest.mark.parametrize("version", ["v1", "v2", None])
+    def test_what_is_known_was_told_of(self, version: str | None) -> None:
+        assert not is_stale(replace(CHANGE, version=version), Look(EVENT, BOOKING), self.KNOWN)
+
+    def test_a_newer_state_or_none_at_all(self) -> None:
+        assert not is_stale(CHANGE, Look(replace(EVENT, etag="v9", modified=NOW), BOOKING), self.KNOWN)
+        assert not is_stale(TOLD, Look(None, BOOKING), self.KNOWN)
+
+
+class TestHeld:
+    def test_with_its_reason_and_since_when(self) -> None:
+        entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING)
+        assert entry.held == Held("it lasts all day", NOW, "v2")
+        again = conclude(entry, Hold("it lasts all day", GUID), Look(EVENT, BOOKING), CHANGE, NOW + DAY, DAY)
+        assert again is not None
+        assert again.held == entry.held, "since the first time"
+
+    def test_what_waits_for_outlook_is_told_apart(self) -> None:
+        held = concluded(Leave("moved in Dynamics", GUID), EVENT, BOOKING).held
+        assert held is not None
+        assert held.is_waiting
+
+    def test_in_step_again_it_is_not_held(self) -> None:
+        assert concluded(IN_STEP, EVENT, BOOKING, replace(NEW, held=Held("", NOW, "v1"))).held is None
+
+    @pytest.mark.parametrize(("event", "version"), [(EVENT, "v2"), (None, GONE)])
+    def test_a_release_holds_for_this_version_of_the_event_only(self, event: Event | None, version: str) -> None:
+        hold, look = Hold("", GUID, MOVE), Look(event, BOOKING)
+        assert override(hold, look, replace(NEW, released=version)) == MOVE
+        assert override(hold, look, replace(NEW, released="another")) == hold
+        assert override(replace(hold, write=None), look, replace(NEW, released=version)) == replace(hold, write=None)
+
+    @pytest.mark.parametrize("action", [Hold("", GUID, MOVE), CANCEL])
+    def test_what_a_person_discards_stays_as_it_is(self, action: Action) -> None:
+        look = Look(EVENT, BOOKING)
+        assert isinstance(override(action, look, replace(NEW, discarded="v2")), Ignore)
+        assert override(action, look, replace(NEW, discarded="v1")) == action
+
+    def test_a_word_is_forgotten_with_the_version_it_was_said_of(self) -> None:
+        entry = concluded(MOVE, EVENT, BOOKING, replace(NEW, released="v2", discarded="v1"))
+        assert (entry.released, entry.discarded) == (None, None)
+        assert concluded(IN_STEP, EVENT, BOOKING, replace(NEW, discarded="v2")).discarded == "v2"
+
+
+class TestHistory:
+    def test_a_decision_tells_what_was_seen_on_both_sides(self) -> None:
+        moved = replace(EVENT, span=span(12))
+        [decision] = concluded(MOVE, moved, BOOKING).history
+        assert (decision.at, decision.outcome, decision.cause) == (NOW, "moved", "told of a change")
+        assert (decision.event_span, decision.booking_span) == (span(12), span(9))
+        assert (decision.event_version, decision.booking_version) == ("v2", "b7")
+
+    def test_what_was_about_to_be_done_gives_way_to_what_was_done(self) -> None:
+        about_to = intend(NEW, MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None)
+        assert [each.outcome for each in about_to.history] == ["about to be moved"]
+        assert [each.outcome for each in concluded(MOVE, EVENT, BOOKING, about_to).history] == ["moved"]
+        after_a_crash = concluded(IN_STEP, EVENT, BOOKING, about_to).history
+        assert [each.outcome for each in after_a_crash] == ["about to be moved", "ignored"]
+
+    def test_the_same_again_is_counted(self) -> None:
+        entry = NEW
+        for _ in range(3):
+            entry = concluded(IN_STEP, EVENT, BOOKING, entry)
+        assert [(each.outcome, each.times) for each in entry.history] == [("ignored", 3)]
+
+    def test_it_does_not_grow_for_ever(self) -> None:
+        entry = NEW
+        for number in range(DECISIONS + 5):
+            entry = concluded(Ignore(str(number)), EVENT, BOOKING, entry)
+        assert len(entry.history) == DECISIONS
+        assert entry.history[-1].reason == str(DECISIONS + 4)
+
+
+class TestBursts:
+    """A message was queued at NOW and can be seen five seconds later."""
+
+    KNOWN = Notified(NOW, due=NOW + timedelta(seconds=5), settle=5, streak=1)
+
+    def at(self, seconds: float, **changes: object) -> Notified:
+        return replace(self.KNOWN, at=NOW + timedelta(seconds=seconds), **changes)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(("seconds", "expected"), [(0, True), (3.9, True), (4, False), (5, False), (900, False)])
+    def test_what_comes_before_it_can_be_seen_needs_no_message_of_its_own(self, seconds: float, expected: bool) -> None:
+        assert is_queued(CHANGE, self.at(seconds)) == expected
+
+    def test_the_first_one_needs_one(self) -> None:
+        assert not is_queued(CHANGE, Notified(NOW))
+
+    def test_a_deletion_needs_one_that_tells_of_it(self) -> None:
+        assert not is_queued(TOLD, self.at(1))
+        assert is_queued(TOLD, self.at(1, due_is_deletion=True))
+        assert is_queued(CHANGE, self.at(1, due_is_deletion=True))
+
+    def test_an_event_that_does_not_rest_is_looked_at_less_and_less_often(self) -> None:
+        waits, known = [], Notified(NOW)
+        for _ in range(8):
+            waits.append(settle_seconds(CHANGE, known, 5))
+            due = known.at + timedelta(seconds=waits[-1])
+            known = Notified(due, due=due, settle=waits[-1], streak=streak(known))
+        assert waits == [5, 5, 10, 20, 40, 60, 60, 60]
+
+    def test_once_it_has_rested_it_is_as_any_other(self) -> None:
+        rested = self.at(6 + LONGEST_SETTLE, streak=9, settle=60)
+        assert (settle_seconds(CHANGE, rested, 5), streak(rested)) == (5, 1)
+
+    def test_a_deletion_never_waits_longer(self) -> None:
+        assert settle_seconds(TOLD, self.at(5, streak=9, settle=60), 5) == 5
+
+    def test_turned_off_nothing_waits(self) -> None:
+        assert settle_seconds(CHANGE, self.at(5, streak=9, settle=60), 0) == 0
