@@ -20,7 +20,9 @@ USES = {
     "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "memory", "model", "roster", "settings"}
     | {"storage", "subscribing", "sweep"},
     "handlers": {"decide", "errors", "model", "notifications", "parking"},
-    "subscribing": {"errors", "model", "notifications", "pacing", "parking", "roster", "sweep"},
+    "subscribing": {"errors", "model", "notifications", "parking", "roster", "roster_run", "steps", "sweep"},
+    "roster_run": {"errors", "model", "roster", "steps", "sweep"},
+    "steps": {"errors", "model", "notifications", "pacing", "parking", "roster"},
     "sweep": {"decide", "marks", "model", "notifications", "parking"},
     "memory": {"marks", "roster"},
     "marks": set(),

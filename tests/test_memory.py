@@ -146,7 +146,8 @@ async def test_a_table_that_cannot_be_reached_is_as_good_as_an_empty_one(nowhere
 async def test_without_its_table_the_roster_is_kept_all_the_same(app: App, nowhere, storage):
     ana, ben = app.sandbox.people.hire("Ana"), app.sandbox.people.hire("Ben")
     ben.mailbox.state = "denied"
-    app.keeper.memory = nowhere
+    app.memory = nowhere
+    app.install("k" * 40)
     for _ in range(2):
         report = await app.keeper.keep()
         assert list(report.failed) == [ben.mailbox.id], "tried by each run, for want of memory"
@@ -157,11 +158,12 @@ async def test_a_run_remembers_in_the_table_what_the_next_process_reads(app: App
     ana, ben = app.sandbox.people.hire("Ana"), app.sandbox.people.hire("Ben")
     ben.mailbox.state = "denied"
     app.sandbox.graph_switches.longest_subscription = timedelta(minutes=4_230)
-    app.keeper.memory = table
-    await app.keeper.keep()
+    app.memory = table
     app.install("k" * 40)
+    await app.keeper.keep()
     another = RosterTable.of_connection_string(storage)
-    app.keeper.memory = another
+    app.memory = another
+    app.install("k" * 40)
     plan = await app.keeper.plan()
     await another.close()
     assert [trouble.mailbox for trouble in plan.wait] == [ben.mailbox.id]
