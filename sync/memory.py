@@ -53,12 +53,12 @@ class RosterTable:
                     found[trouble.mailbox] = trouble
         return found
 
-    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool, in_gap: bool = False) -> None:
         with _forgiven("written"):
             before = None
             with suppress(ResourceNotFoundError):
                 before = _trouble(await self._table.get_entity("trouble", mailbox))
-            trouble = next_trouble(mailbox, reason, before, now, rarely)
+            trouble = next_trouble(mailbox, reason, before, now, rarely, in_gap)
             await self._put(
                 {
                     "PartitionKey": "trouble",
@@ -67,6 +67,7 @@ class RosterTable:
                     "since": trouble.since,
                     "tries": trouble.tries,
                     "next_try": trouble.next_try,
+                    "in_gap": trouble.in_gap,
                 }
             )
 
@@ -146,7 +147,8 @@ def _trouble(entity: Mapping[str, Any]) -> Trouble | None:
     """None if somebody else wrote it, or another version of this app."""
     with suppress(*_UNREADABLE):
         since, next_try = _moment(entity["since"]), _moment(entity["next_try"])
-        return Trouble(entity["RowKey"], str(entity["reason"]), since, int(entity["tries"]), next_try)
+        in_gap = entity.get("in_gap") is True
+        return Trouble(entity["RowKey"], str(entity["reason"]), since, int(entity["tries"]), next_try, in_gap)
     return None
 
 

@@ -94,6 +94,8 @@ class Trouble:
     since: datetime
     tries: int
     next_try: datetime
+    in_gap: bool = False
+    """Its old subscription was deleted to make room for a new one, which is not made yet."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,11 @@ class LastRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """Each mailbox is in one of the first five; all in the order in which they are most urgent."""
+    """Each mailbox is to be created, replaced, renewed, kept, or waits; all in the order of their urgency."""
 
     create: tuple[str, ...] = ()
+    gaps: frozenset[str] = frozenset()
+    """Those of ``create`` whose old subscription was deleted to make room for the new one."""
     replace: tuple[tuple[str, Subscription], ...] = ()
     """A new one first, then the old one goes."""
     renew: tuple[tuple[str, Subscription], ...] = ()
@@ -183,8 +187,10 @@ def plan_roster(
         else:
             keep.append((mailbox, best))
     leave = [(mailbox, held) for mailbox in sorted(ours.keys() - set(mailboxes)) for held in ours[mailbox]]
+    gaps = frozenset(mailbox for mailbox in create if mailbox in known and known[mailbox].in_gap)
     return Plan(
-        create=tuple(create),
+        create=tuple(sorted(create, key=lambda mailbox: mailbox not in gaps)),
+        gaps=gaps,
         replace=tuple(sorted(replace, key=lambda held: held[1].expires)),
         renew=tuple(sorted(renew, key=lambda held: held[1].expires)),
         keep=tuple(keep),
@@ -218,17 +224,20 @@ def _refusal(leavers: int, subscribed: int) -> str | None:
     return f"{leavers} of {subscribed} mailboxes are not wanted any more; if that is so, say it by command"
 
 
-def next_trouble(mailbox: str, reason: str, before: Trouble | None, now: datetime, rarely: bool) -> Trouble:
-    """What to remember of a mailbox that went wrong.
+def next_trouble(
+    mailbox: str, reason: str, before: Trouble | None, now: datetime, rarely: bool, in_gap: bool = False
+) -> Trouble:
+    """What to remember of a mailbox that went wrong; a gap lasts until all is well.
 
     Where it is the mailbox that refuses, it is tried *rarely*: after an hour, doubling to a day, and a little less, so
     that the timer's run of that hour finds it due. All else is tried again by each run, and not counted as a refusal.
     """
     since, tries = (before.since, before.tries) if before else (now, 0)
+    in_gap = in_gap or (before is not None and before.in_gap)
     if not rarely:
-        return Trouble(mailbox, reason, since, tries, now)
+        return Trouble(mailbox, reason, since, tries, now, in_gap)
     wait = min(timedelta(hours=2.0 ** min(tries, 5)), LONGEST_WAIT) - timedelta(minutes=15)
-    return Trouble(mailbox, reason, since, tries + 1, now + wait)
+    return Trouble(mailbox, reason, since, tries + 1, now + wait, in_gap)
 
 
 def mailbox_of(subscription: Subscription) -> str | None:

@@ -1,4 +1,4 @@
-"""Single writes to subscriptions: create, replace, renew, delete, each within its time and remembered if it goes wrong.
+"""Single writes to subscriptions: create, renew, delete, each within its time and remembered if it goes wrong.
 
 In which order, and of which mailboxes, is roster_run.py's and subscribing.py's to say.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sync.errors import Duplicate, LifetimeRefused, Misconfigured, Paused, SyncError, Transient, Unvalidated
+from sync.errors import LifetimeRefused, Misconfigured, Paused, SyncError, Transient, Unvalidated
 from sync.model import LifecycleNotification, Subscription
 from sync.notifications import LIFECYCLE, build_lifecycle_message
 from sync.pacing import Pace
@@ -20,9 +20,6 @@ from sync.parking import Queues
 from sync.roster import LIFETIME, LastRun, Trouble
 
 log = logging.getLogger(__name__)
-
-REPLACE_WITHIN = 60.0
-"""Seconds that must be left of a run to delete a subscription before the one that replaces it is made."""
 
 SHORTEST = timedelta(hours=4)
 """No lifetime below this is agreed to: half of it has to be more than the time between two runs."""
@@ -56,8 +53,11 @@ class Memory(Protocol):
 
     async def troubles(self) -> Mapping[str, Trouble]: ...
 
-    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
-        """One more try of *mailbox* has failed; *rarely* says how soon the next one is worth while."""
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool, in_gap: bool = False) -> None:
+        """One more try of *mailbox* has failed; *rarely* says how soon the next one is worth while.
+
+        *in_gap* if its old subscription goes before there is a new one; that stays so until it is forgotten.
+        """
 
     async def forget(self, mailbox: str) -> None: ...
 
@@ -83,9 +83,8 @@ class Steps:
     def __post_init__(self) -> None:
         self.pace = Pace(self.sleep)
         self.renewed: dict[str, datetime] = {}
-        self._one_at_a_time = False
         self.troubled: frozenset[str] = frozenset()
-        """When the plan was made."""
+        """Mailboxes of which something is remembered that success is to make forgotten."""
 
     async def create(self, mailbox: str, until: float, sweep_after: float = SWEEP_AFTER) -> None:
         """Subscribe, and have what happened before that swept.
@@ -105,37 +104,25 @@ class Steps:
 
         await self._live_as_long_as_allowed(create, until)
 
-    async def replace(
-        self,
-        mailbox: str,
-        old: Subscription,
-        until: float,
-        sweep_after: float = SWEEP_AFTER,
-        is_elsewhere: bool = False,
-    ) -> None:
-        """The new one first, then the old one goes; repeated notifications in between are harmless.
+    async def create_beside(self, mailbox: str, old: Subscription, until: float) -> None:
+        """Subscribe a second time, so that *old* may go without a gap. Raises: as ``create`` does."""
+        await self._live_as_long_as_allowed(
+            lambda expires: self.subscriptions.create(mailbox, expires, beside=old), until
+        )
 
-        Where Graph takes the second for a duplicate, the old one goes first, and the gap is swept. That is found out
-        once: its documentation does not say whether another spelling of a resource is another resource. The old one
-        stays where another deployment is subscribed as well, as the duplicate may be that one's, and where there is too
-        little time for both. Raises: Duplicate, Paused, and what else ``Subscriptions.create`` does.
+    async def make_room(self, mailbox: str, old: Subscription, until: float) -> None:
+        """Delete *old* before there is a new one; remembered before, so that nobody is silent unseen.
+
+        Raises: Paused, with nothing deleted, and what else ``Subscriptions.delete`` does.
         """
-        if is_elsewhere or not self._one_at_a_time:
-            try:
-                await self._live_as_long_as_allowed(
-                    lambda expires: self.subscriptions.create(mailbox, expires, beside=old), until
-                )
-            except Duplicate:
-                if is_elsewhere:
-                    raise
-            else:
-                await self.delete(old, until)
-                return
-        if until - clock() < REPLACE_WITHIN:
-            raise Paused("subscriptions: no time left to replace one")
-        await self.delete(old, until)
-        await self.create(mailbox, until + REPLACE_WITHIN, sweep_after)
-        self._one_at_a_time = True
+        reason = "its old subscription is deleted, and a new one not made yet"
+        await self.memory.remember(mailbox, reason, self.now(), rarely=False, in_gap=True)
+        self.troubled |= {mailbox}
+        try:
+            await self.delete(old, until)
+        except Paused:
+            await self.memory.forget(mailbox)
+            raise
 
     async def renew(self, subscription_id: str, until: float) -> None:
         """Give it its whole lifetime again. Raises: NotFound, and what else ``Subscriptions.renew`` does."""

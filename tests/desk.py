@@ -25,6 +25,11 @@ US = Deployment.of("https://sync.example/api/notifications?code=functionkey", KE
 CLEO, DAN, EVE, OTTO = (f"{letter * 8}-0000-4000-8000-000000000000" for letter in "cdef")
 
 
+def people(number: int) -> list[str]:
+    """So many mailboxes."""
+    return [f"{place:08}-0000-4000-8000-000000000000" for place in range(number)]
+
+
 def sweeps(queues: QueuesInMemory) -> list[str]:
     """The mailboxes whose sweep was queued."""
     found = [parse_lifecycle_message(text) for text in queues.of(LIFECYCLE)]
@@ -67,7 +72,7 @@ class GraphInMemory:
         for other in self.held.values():
             alike = other.resource == resource if self.by_spelling else mailbox_of(other) == mailbox
             if alike and other.change_types == CHANGE_TYPES:
-                raise Duplicate("409")
+                raise Duplicate("409", other.id)
         self.put(mailbox, expires - NOW, resource=resource)
         await self.step()
 

@@ -178,8 +178,8 @@ class MemoryInMemory:
     async def troubles(self) -> Mapping[str, Trouble]:
         return dict(self.known)
 
-    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
-        self.known[mailbox] = next_trouble(mailbox, reason, self.known.get(mailbox), now, rarely)
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool, in_gap: bool = False) -> None:
+        self.known[mailbox] = next_trouble(mailbox, reason, self.known.get(mailbox), now, rarely, in_gap)
 
     async def forget(self, mailbox: str) -> None:
         self.known.pop(mailbox, None)

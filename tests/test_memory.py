@@ -99,6 +99,16 @@ async def test_times_are_plain_ones_in_utc(table):
     assert last.at.utcoffset() == timedelta()
 
 
+async def test_a_gap_is_remembered_until_the_mailbox_is_well(table):
+    await table.remember(ANNA, "its old subscription is deleted", NOW, rarely=False, in_gap=True)
+    await table.remember(ANNA, "503", NOW, rarely=False)
+    trouble = (await table.troubles())[ANNA]
+    assert (trouble.reason, trouble.in_gap) == ("503", True)
+    await table.forget(ANNA)
+    await table.remember(ANNA, "503", NOW, rarely=False)
+    assert not (await table.troubles())[ANNA].in_gap
+
+
 async def test_many_race_to_make_the_table_and_all_are_remembered(table):
     mailboxes = [f"{number:08}-0000-4000-8000-000000000000" for number in range(20)]
     await asyncio.gather(*(table.remember(mailbox, "403", NOW, rarely=True) for mailbox in mailboxes))

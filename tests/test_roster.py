@@ -298,6 +298,14 @@ def test_a_mailbox_that_refused_waits_until_its_next_try():
     assert plan([], BEN, troubles={ANNA: trouble}) == Plan(create=(BEN,))
 
 
+def test_those_whose_old_subscription_was_deleted_for_a_new_one_are_created_first():
+    gap = Trouble(CLEO, "503", NOW - HOUR, 0, NOW - HOUR, in_gap=True)
+    found = plan([], ANNA, BEN, CLEO, troubles={CLEO: gap, ANNA: replace(gap, mailbox=ANNA, in_gap=False)})
+    assert found.create == (CLEO, ANNA, BEN)
+    assert found.gaps == {CLEO}
+    assert plan([replace(OURS, resource=resource_of(CLEO))], CLEO, troubles={CLEO: gap}).gaps == frozenset()
+
+
 def test_a_trouble_does_not_keep_a_subscription_that_is_there_from_its_renewal():
     trouble = Trouble(ANNA, "forbidden", NOW, 9, NOW + HOUR)
     assert plan([expiring(HOUR)], troubles={ANNA: trouble}).renew
