@@ -25,6 +25,9 @@ param eventIdColumn string
 @description('Comma-separated object ids of the mailboxes of a pilot; empty for everybody.')
 param mailboxes string = ''
 
+@description('Share of the subscribed mailboxes, 0 to 1, that one run may give up without a person\'s word; empty for 0.2.')
+param leaversShare string = ''
+
 @description('The booking status to cancel with, where several could be meant.')
 param canceledStatusId string = ''
 
@@ -141,6 +144,7 @@ module app 'modules/app.bicep' = {
       DATAVERSE_URL: dataverseUrl
       EVENT_ID_COLUMN: eventIdColumn
       MAILBOXES: mailboxes
+      LEAVERS_SHARE: leaversShare
       CANCELED_STATUS_ID: canceledStatusId
       EXTENSION_NAME: extensionName
       EXTENSION_PROPERTY: extensionProperty

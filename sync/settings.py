@@ -146,6 +146,7 @@ class Settings(AcknowledgeSettings):
     notification_url: Annotated[SecretStr, AfterValidator(_notification_url)] = Field(alias="NOTIFICATION_URL")
     canceled_status_id: Guid | None = Field(None, alias="CANCELED_STATUS_ID")
     mailboxes: Annotated[frozenset[str], BeforeValidator(_guids)] = Field(frozenset(), alias="MAILBOXES")
+    leavers_share: float = Field(0.2, ge=0, le=1, alias="LEAVERS_SHARE")
 
 
 S = TypeVar("S", bound=AcknowledgeSettings)

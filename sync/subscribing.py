@@ -26,7 +26,7 @@ from sync.errors import (
 from sync.model import LifecycleNotification
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
 from sync.parking import Queues, park, put_back
-from sync.roster import Deployment, LastRun, Plan, plan_roster, without_replacements
+from sync.roster import LEAVERS_SHARE, Deployment, LastRun, Plan, plan_roster, without_replacements
 from sync.roster_run import Report, Run
 from sync.steps import SHORTEST, Memory, Steps, Subscriptions, clock
 from sync.sweep import Difference
@@ -62,6 +62,7 @@ class Keeper:
     now: Callable[[], datetime]
     sweep: Callable[[str], Awaitable[Sequence[Difference]]]
     sweep_all: Callable[[], Awaitable[int]]
+    leavers_share: float = LEAVERS_SHARE
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     progress: Callable[[int, int], None] = lambda done, of: None
 
@@ -81,7 +82,11 @@ class Keeper:
         self.steps.troubled = frozenset(troubles)
         if last is not None:
             self.steps.lifetime = max(min(self.steps.lifetime, last.lifetime), SHORTEST)
-        return plan_roster(wanted, present, self.deployment, self.now(), troubles, self.steps.lifetime), last
+        lifetime = self.steps.lifetime
+        plan = plan_roster(
+            wanted, present, self.deployment, self.now(), troubles, lifetime, leavers_share=self.leavers_share
+        )
+        return plan, last
 
     async def keep(self, leavers_agreed: bool = False) -> Report:
         """Carry out the plan, each mailbox's trouble its own; after an outage, have all mailboxes swept.

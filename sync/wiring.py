@@ -161,7 +161,17 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     )
     subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
     sweeper = Sweeper(wanted, events, bookings, queues, memory, _now)
-    keeper = Keeper(wanted, subscriptions, deployment, memory, queues, _now, sweeper.sweep, sweeper.sweep_all)
+    keeper = Keeper(
+        wanted,
+        subscriptions,
+        deployment,
+        memory,
+        queues,
+        _now,
+        sweeper.sweep,
+        sweeper.sweep_all,
+        leavers_share=settings.leavers_share,
+    )
     return Parts(Processor(events, bookings, _now, memory), keeper, sweeper, queues, (to_graph, to_dataverse, memory))
 
 

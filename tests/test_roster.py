@@ -263,7 +263,8 @@ def test_a_mailbox_that_is_not_wanted_any_more_loses_all_its_subscriptions():
 @pytest.mark.parametrize(
     ("before", "leavers", "refused"),
     [
-        *[(1, 1, False), (2, 1, False), (2, 2, True), (9, 1, False), (9, 2, True), (10, 2, False), (10, 3, True)],
+        *[(1, 1, True), (2, 1, False), (2, 2, True), (4, 1, False), (4, 2, True), (9, 1, False), (9, 2, True)],
+        *[(10, 2, False), (10, 3, True)],
         *[(100, 20, False), (100, 21, True), (100, 50, True), (100, 100, True)],
     ],
 )
@@ -274,6 +275,23 @@ def test_a_query_that_returns_too_few_people_is_not_believed(before, leavers, re
     assert len(found.leave) == leavers
     assert not refused or f"{leavers} of {before}" in str(found.refusal)
     assert LEAVERS_SHARE == 0.2
+
+
+@pytest.mark.parametrize(
+    ("share", "before", "leavers", "refused"),
+    [
+        *[(0.0, 100, 1, True), (0.0, 2, 1, True), (0.0, 2, 0, False), (0.01, 2, 1, False), (0.01, 1, 1, True)],
+        *[(0.29, 100, 29, False), (0.29, 100, 30, True), (1.0, 100, 100, False), (1.0, 1, 1, False)],
+    ],
+)
+def test_the_share_of_leavers_is_as_configured(share, before, leavers, refused):
+    everybody = people(before)
+    found = plan_roster(everybody[leavers:], subscribed(everybody), US, NOW, leavers_share=share)
+    assert (found.refusal is not None) is refused
+
+
+def test_nobody_subscribed_yet_is_nobody_to_leave():
+    assert plan_roster([ANNA], [], US, NOW, leavers_share=0.0).refusal is None
 
 
 def test_other_deployments_mailboxes_are_no_leavers():

@@ -29,7 +29,7 @@ from sync.parking import PARKS
 from sync.roster import LIFETIME, LastRun
 from sync.subscribing import process_lifecycle
 from tests.app import HOUR, KEY
-from tests.desk import MISSED, QUEUE, REAUTHORIZE, REMOVED, US, sweeps
+from tests.desk import MISSED, QUEUE, REAUTHORIZE, REMOVED, US, people, sweeps
 from tests.fakes import ANNA, BEN, NOW, QueuesInMemory
 
 # The timer.
@@ -77,7 +77,7 @@ async def test_a_leaver_loses_the_subscription(desk):
 
 
 async def test_too_many_leavers_change_nothing_at_all_until_a_person_agrees(desk):
-    crowd = [f"{number:08}-0000-4000-8000-000000000000" for number in range(10)]
+    crowd = people(10)
     for place, mailbox in enumerate(crowd):
         desk.graph.put(mailbox, HOUR, lifecycle_url=None if place % 2 else US.url)
     await desk.memory.remember(crowd[9], "403", NOW, True)
@@ -94,6 +94,15 @@ async def test_too_many_leavers_change_nothing_at_all_until_a_person_agrees(desk
     report = await desk.keeper(*crowd[:5], ANNA).keep(leavers_agreed=True)
     assert desk.graph.mailboxes() == sorted([*crowd[:5], ANNA])
     assert report.was_away
+
+
+async def test_how_many_may_leave_is_configured(desk):
+    crowd = people(10)
+    for mailbox in crowd:
+        desk.graph.put(mailbox)
+    keeper = desk.keeper(*crowd[:5])
+    keeper.leavers_share = 0.5
+    assert (await keeper.keep()).deleted == 5
 
 
 # An outage of the app.

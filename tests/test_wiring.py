@@ -168,3 +168,8 @@ async def test_a_pilot_is_limited_to_its_mailboxes(environment, limit, wanted):
     environment.setattr(DataverseBookings, "mailboxes", mailboxes)
     use(environment, MAILBOXES=limit)
     assert await (await wiring._parts()).keeper.wanted() == wanted
+
+
+async def test_the_share_of_leavers_is_the_one_that_is_set(environment):
+    use(environment, LEAVERS_SHARE="0.5")
+    assert (await wiring._parts()).keeper.leavers_share == 0.5
