@@ -49,6 +49,13 @@ WANTED_LATELY, UNWANTED_LATELY = timedelta(minutes=10), timedelta(seconds=30)
 OUTAGE = timedelta(hours=3)
 """A timer that runs each hour and has not for so long was away; so were the answers to Graph."""
 
+SKEW = timedelta(minutes=5)
+"""Between two machines' clocks. A last run later than that was noted by a clock that was wrong, so nobody knows when
+it was, and the app counts as away."""
+
+FOLLOW_WITHIN = 240.0
+"""Seconds for one lifecycle notification, sweep included; the host ends a function after ten minutes (host.json)."""
+
 
 @dataclass
 class Keeper:
@@ -103,7 +110,7 @@ class Keeper:
         if len(plan.replace) > A_FEW and replaced_for == self.deployment.mark:
             log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.replace))
             plan = without_replacements(plan, self.now(), self.steps.lifetime)
-        report = Report(wanted=plan.wanted, was_away=last is not None and began - last.at > OUTAGE)
+        report = Report(wanted=plan.wanted, was_away=last is not None and not -SKEW <= began - last.at <= OUTAGE)
         await Run(self.steps, self.deployment, plan, report, deadline, self.progress).carry_out()
         if report.replaced > A_FEW and not report.left:
             replaced_for = self.deployment.mark
@@ -178,12 +185,16 @@ async def process_lifecycle(
     except Malformed as error:
         await park(queues, LIFECYCLE, text, error)
         return
+    again = replace(notification, attempt=notification.attempt + 1)
     try:
-        await follow(notification)
+        async with asyncio.timeout(FOLLOW_WITHIN):
+            await follow(notification)
+    except TimeoutError:
+        late = Transient("it took too long")
+        await put_back(queues, LIFECYCLE, build_lifecycle_message(again), again.attempt, late)
     except MailboxUnavailable as error:
         log.warning("mailbox unavailable mailbox=%s reason=%r", notification.mailbox, str(error))
     except (Transient, Misconfigured, Unvalidated) as error:
-        again = replace(notification, attempt=notification.attempt + 1)
         await put_back(queues, LIFECYCLE, build_lifecycle_message(again), again.attempt, error)
     except (Refused, Malformed) as error:
         await park(queues, LIFECYCLE, text, error)

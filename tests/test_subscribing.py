@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from sync import steps
+from sync import steps, subscribing
 from sync.errors import (
     MailboxUnavailable,
     Malformed,
@@ -108,12 +108,26 @@ async def test_how_many_may_leave_is_configured(desk):
 # An outage of the app.
 
 
-@pytest.mark.parametrize(("hours", "away"), [(1, False), (3, False), (4, True), (200, True)])
+@pytest.mark.parametrize(
+    ("hours", "away"), [(1, False), (3, False), (4, True), (200, True), (-0.05, False), (-0.2, True), (-9_000, True)]
+)
 async def test_after_an_outage_all_mailboxes_are_swept(desk, hours, away):
     await desk.memory.ran(LastRun(NOW - HOUR * hours, LIFETIME))
     report = await desk.keeper(ANNA).keep()
     assert report.was_away is away
     assert desk.swept == (["all"] if away else [])
+    assert desk.memory.last == LastRun(NOW, LIFETIME)
+
+
+async def test_what_counts_is_when_a_run_began_not_when_it_ended(desk):
+    """What was wanted and present was read at its beginning."""
+
+    async def long() -> None:
+        desk.now += HOUR
+
+    desk.graph.step = long
+    await desk.keeper(ANNA).keep()
+    assert desk.now > NOW + HOUR
     assert desk.memory.last == LastRun(NOW, LIFETIME)
 
 
@@ -318,3 +332,20 @@ async def test_a_message_is_left_to_the_host_while_the_queue_refuses():
     for text, trouble in (("hello", None), (build_lifecycle_message(REMOVED), Transient("503"))):
         with pytest.raises(Transient):
             await process_lifecycle(text, answering(trouble)[1], queues)
+
+
+async def test_a_message_that_is_not_followed_in_time_is_put_back(monkeypatch):
+    monkeypatch.setattr(subscribing, "FOLLOW_WITHIN", 0.05)
+    queues, ended = QueuesInMemory(), []
+
+    async def forever(notification: LifecycleNotification) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(notification)
+
+    await process_lifecycle(build_lifecycle_message(REMOVED), forever, queues)
+    [(queue, message, hidden)] = queues.sent
+    assert (queue, ended) == (QUEUE, [REMOVED])
+    assert parse_lifecycle_message(message) == replace(REMOVED, attempt=1)
+    assert hidden >= 15
