@@ -20,7 +20,7 @@ import typer
 from aiolimiter import AsyncLimiter
 
 from sync import wiring
-from sync.errors import Misconfigured, SyncError, Unagreed
+from sync.errors import Misconfigured, OtherKey, SyncError, Unagreed
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.poison import PoisonQueue, Replayed
 from sync.rows import CHANGING, SubscriptionRow, difference_rows, parked_rows, subscription_rows
@@ -29,6 +29,11 @@ from sync.terminal import Terminal
 
 LOCAL_SETTINGS = Path("local.settings.json")
 COMPARED_AT_ONCE = 8
+
+_WRONG_KEY = (
+    "the app refuses notifications of any key but its own: take its settings (func azure functionapp"
+    " fetch-app-settings NAME), or if it has this key already: subscriptions apply --new-key"
+)
 
 DONE, FAILED, REFUSED = 0, 1, 2
 """Exit statuses; a command line or settings that cannot be used count as refused."""
@@ -84,14 +89,18 @@ def apply_subscriptions(
     leavers: Annotated[
         bool, typer.Option("--leavers", help="Also if many mailboxes are not wanted any more and lose theirs.")
     ] = False,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Also if most subscriptions were made with another CLIENT_STATE_KEY.")
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Create, renew, replace and delete subscriptions now, as the timer does each hour.
 
-    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word (--leavers) first.
+    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word (--leavers,
+    --new-key) first.
     """
-    _run(lambda terminal: _apply(terminal, leavers), as_json, verbose)
+    _run(lambda terminal: _apply(terminal, leavers, new_key), as_json, verbose)
 
 
 async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], bool]) -> int:
@@ -100,10 +109,17 @@ async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], b
     rows = subscription_rows(plan, keeper.deployment, keeper.now())
     shown, counts = [row for row in rows if is_shown(row)], Counter(str(row.state) for row in rows)
     terminal.show(
-        {"wanted": plan.wanted, "counts": counts, "refusal": plan.refusal, "subscriptions": shown},
+        {
+            "wanted": plan.wanted,
+            "counts": counts,
+            "refusal": plan.refusal,
+            "other_key": plan.other_key,
+            "subscriptions": shown,
+        },
         [
             f"mailboxes wanted: {plan.wanted}; {_listed(counts)}",
             *([f"refused without --leavers: {plan.refusal}"] if plan.refusal else []),
+            *([f"refused without --new-key: {plan.other_key}"] if plan.other_key else []),
         ],
         shown,
         ("mailbox", "state", "expires", "expires_in", "next_try", "reason"),
@@ -111,12 +127,14 @@ async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], b
     return DONE
 
 
-async def _apply(terminal: Terminal, leavers: bool) -> int:
+async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
     parts = await wiring.parts()
     with terminal.progress("subscriptions") as progress:
         parts.keeper.progress = progress
         try:
-            report = await parts.keeper.keep(leavers_agreed=leavers)
+            report = await parts.keeper.keep(leavers_agreed=leavers, new_key_agreed=new_key)
+        except OtherKey as error:
+            raise OtherKey(f"{error}; {_WRONG_KEY}") from None
         except Unagreed as error:
             raise Unagreed(f"{error}: subscriptions apply --leavers") from None
     done = {name: getattr(report, name) for name in ("created", "adopted", "replaced", "renewed", "deleted")}

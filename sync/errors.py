@@ -69,6 +69,10 @@ class Unagreed(Refused):
     """Not without a person's word; nothing has been changed."""
 
 
+class OtherKey(Unagreed):
+    """What is there was made with another CLIENT_STATE_KEY than the one given; perhaps it is the wrong one."""
+
+
 class Duplicate(Refused):
     """What should be created exists already; ``subscription_id`` is what Graph names, None if nothing."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -55,6 +56,12 @@ class Deployment:
     def mark(self) -> str:
         """Tells whether anything changed that subscriptions are replaced for."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:12]
+
+    @property
+    def key_mark(self) -> str | None:
+        """Tells one clientState key from another."""
+        mark = _MARK.search(self.url)
+        return mark[2] if mark else None
 
     def owns(self, subscription: Subscription) -> bool:
         """Whether we made *subscription*; without a mark, its URL tells, whatever function key it holds."""
@@ -127,6 +134,8 @@ class Plan:
     """Of mailboxes that are not wanted any more."""
     refusal: str | None = None
     """Why the plan must not be carried out without a person's word."""
+    other_key: str | None = None
+    """That most of what is there was made with another clientState key than ours."""
     elsewhere: frozenset[str] = frozenset()
     """Wanted mailboxes that another deployment is subscribed to; Graph may not allow a second subscription."""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
@@ -199,6 +208,7 @@ def plan_roster(
         spare=tuple(spare),
         leave=tuple(leave),
         refusal=_refusal(len({mailbox for mailbox, _ in leave}), len(ours), leavers_share),
+        other_key=_other_key([each for held in ours.values() for each in held], deployment),
         elsewhere=frozenset(elsewhere).intersection(mailboxes),
         troubles={mailbox: known[mailbox] for mailbox in mailboxes if mailbox in known},
     )
@@ -229,6 +239,23 @@ def _refusal(leavers: int, subscribed: int, share: float) -> str | None:
     if not leavers or is_one_of_several or leavers / subscribed <= share:
         return None
     return f"{leavers} of {subscribed} mailboxes are not wanted any more; if that is so, say it by command"
+
+
+def _other_key(ours: Iterable[Subscription], deployment: Deployment) -> str | None:
+    """Whoever has another key than the app makes subscriptions whose notifications the app then refuses."""
+    keys = Counter(
+        mark[2]
+        for held in ours
+        if (mark := _MARK.search(held.notification_url)) and _base(held.notification_url) == _base(deployment.url)
+    )
+    others = keys.total() - keys[deployment.key_mark]
+    if 2 * others <= keys.total():
+        return None
+    return f"{others} of {keys.total()} subscriptions at this NOTIFICATION_URL have another CLIENT_STATE_KEY"
+
+
+def _base(url: str) -> tuple[str, str, str]:
+    return _read_url(url)[:3]
 
 
 def next_trouble(

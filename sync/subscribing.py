@@ -18,6 +18,7 @@ from sync.errors import (
     Malformed,
     Misconfigured,
     NotFound,
+    OtherKey,
     Refused,
     Transient,
     Unagreed,
@@ -95,17 +96,20 @@ class Keeper:
         )
         return plan, last
 
-    async def keep(self, leavers_agreed: bool = False) -> Report:
+    async def keep(self, leavers_agreed: bool = False, new_key_agreed: bool = True) -> Report:
         """Carry out the plan, each mailbox's trouble its own; after an outage, have all mailboxes swept.
 
+        The app itself knows its own key; a person at another machine may have another one.
         Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed, with nothing changed, if
-        too many mailboxes are to be left and nobody *agreed* to it.
+        too many mailboxes are to be left, or most subscriptions have another key, and nobody *agreed* to it.
         """
         deadline = clock() + BUDGET
         began = self.now()
         plan, last = await self._plan()
         if plan.refusal is not None and not leavers_agreed:
             raise Unagreed(f"roster: {plan.refusal}")
+        if plan.other_key is not None and not new_key_agreed:
+            raise OtherKey(f"roster: {plan.other_key}")
         replaced_for = last.replaced_for if last is not None else ""
         if len(plan.replace) > A_FEW and replaced_for == self.deployment.mark:
             log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.replace))

@@ -197,6 +197,24 @@ async def test_many_leavers_take_a_word(desk: Desk, monkeypatch: pytest.MonkeyPa
     assert len(list(desk.sandbox.subscriptions)) == 1
 
 
+async def test_another_key_than_the_apps_replaces_nothing_without_a_word(
+    desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.types("subscriptions apply")
+    [made] = desk.sandbox.subscriptions
+    monkeypatch.setenv("CLIENT_STATE_KEY", KEY[::-1])
+    plan = await desk.reads("subscriptions plan")
+    assert plan["other_key"] == "1 of 1 subscriptions at this NOTIFICATION_URL have another CLIENT_STATE_KEY"
+    assert "refused without --new-key: 1 of 1" in (await desk.types("subscriptions plan")).stdout
+    refused = await desk.types("subscriptions apply")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "fetch-app-settings" in refused.stderr
+    assert "--new-key" in refused.stderr
+    assert list(desk.sandbox.subscriptions) == [made]
+    assert (await desk.reads("subscriptions apply --new-key"))["replaced"] == 1
+    assert (await desk.reads("subscriptions plan"))["other_key"] is None
+
+
 async def test_no_output_holds_a_secret(desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch) -> None:
     old = os.environ["NOTIFICATION_URL"]
     await desk.types("subscriptions apply")
@@ -205,8 +223,14 @@ async def test_no_output_holds_a_secret(desk: Desk, ana: Technician, monkeypatch
     monkeypatch.setenv("CLIENT_STATE_KEY", KEY[::-1])
     results = [
         await desk.types(command)
-        for command in ("subscriptions --json", "subscriptions -v", "subscriptions plan", "subscriptions apply -v")
+        for command in (
+            "subscriptions --json",
+            "subscriptions -v",
+            "subscriptions plan",
+            "subscriptions apply --new-key -v",
+        )
     ]
+    results.append(await desk.types("subscriptions apply --new-key -v"))
     [row] = json.loads(results[0].stdout)["subscriptions"]
     assert row["reason"] == "another function key, another clientState key"
     assert "?code=***&booking-sync=" in row["notification_url"]

@@ -166,7 +166,7 @@ def test_the_plan_does_not_depend_on_the_order_of_what_it_is_given():
     ],
 )
 def test_replaced_is_one_with(wrong):
-    assert plan([wrong]) == Plan(replace=((ANNA, wrong),))
+    assert replace(plan([wrong]), other_key=None) == Plan(replace=((ANNA, wrong),))
     assert plan([expiring(HOUR, wrong)]).replace, "renewing it would not mend it"
     assert plan([expiring(-SECOND, wrong)]).create
     assert plan([wrong, replace(OURS, id="right")]).spare == (wrong,)
@@ -303,6 +303,46 @@ def test_several_subscriptions_of_one_leaver_count_as_one():
     crowd = people(10)
     several = [replace(OURS, id=f"s{number}", resource=resource_of(crowd[0])) for number in range(9)]
     assert plan_roster(crowd[1:], [*several, *subscribed(crowd[1:])], US, NOW).refusal is None
+
+
+# Another clientState key.
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_told"),
+    [
+        pytest.param([], False, id="nobody is subscribed yet"),
+        pytest.param([KEY], False, id="it is the one that is there"),
+        pytest.param([OTHER_KEY], True, id="there is only another one"),
+        pytest.param([KEY, OTHER_KEY], False, id="half of them have moved over"),
+        pytest.param([KEY, OTHER_KEY, OTHER_KEY], True, id="most have another one"),
+        pytest.param([KEY, OTHER_KEY, OTHER_KEY[:-1]], True, id="most have others"),
+    ],
+)
+def test_that_most_have_another_key_is_told_unless(keys, is_told):
+    crowd = people(len(keys))
+    made = [replace(deployed(key=key), resource=resource_of(mailbox)) for key, mailbox in zip(keys, crowd, strict=True)]
+    found = plan_roster(crowd, made, US, NOW)
+    assert (found.other_key is not None) is is_told
+    assert not is_told or f"{len(keys) - keys.count(KEY)} of {len(keys)}" in str(found.other_key)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param(deployed(key=OTHER_KEY, url="https://moved.example/api"), id="another URL"),
+        pytest.param(expiring(-SECOND, deployed(key=OTHER_KEY)), id="an end that is past"),
+        pytest.param(deployed(key=OTHER_KEY, column="contoso_other"), id="another deployment"),
+        pytest.param(replace(OURS, notification_url=OLD_URL, lifecycle_url=OLD_URL), id="no mark"),
+        pytest.param(deployed(url=OLD_URL.replace("functionkey", "rotated")), id="another function key"),
+    ],
+)
+def test_nothing_is_said_of_another_key_by_one_with(held):
+    assert plan([held]).other_key is None
+
+
+def test_another_function_key_does_not_hide_another_key():
+    assert plan([deployed(url=OLD_URL.replace("functionkey", "rotated"), key=OTHER_KEY)]).other_key
 
 
 # Mailboxes that cannot be subscribed.

@@ -16,6 +16,7 @@ from sync.errors import (
     MailboxUnavailable,
     Malformed,
     Misconfigured,
+    OtherKey,
     Refused,
     SyncError,
     Throttled,
@@ -26,9 +27,9 @@ from sync.errors import (
 from sync.model import LifecycleNotification
 from sync.notifications import build_lifecycle_message, parse_lifecycle_message
 from sync.parking import PARKS
-from sync.roster import LIFETIME, LastRun
+from sync.roster import LIFETIME, Deployment, LastRun
 from sync.subscribing import process_lifecycle
-from tests.app import HOUR, KEY
+from tests.app import HOUR, KEY, NEW_KEY
 from tests.desk import MISSED, QUEUE, REAUTHORIZE, REMOVED, US, people, sweeps
 from tests.fakes import ANNA, BEN, NOW, QueuesInMemory
 
@@ -103,6 +104,16 @@ async def test_how_many_may_leave_is_configured(desk):
     keeper = desk.keeper(*crowd[:5])
     keeper.leavers_share = 0.5
     assert (await keeper.keep()).deleted == 5
+
+
+async def test_the_app_itself_moves_over_to_a_new_key_and_anybody_else_is_asked_first(desk):
+    other = Deployment.of(US.url.partition("&")[0], NEW_KEY, "https://d.example", "a_b")
+    old = desk.graph.put(ANNA, notification_url=other.url, lifecycle_url=other.url)
+    with pytest.raises(OtherKey, match="1 of 1"):
+        await desk.keeper(ANNA).keep(new_key_agreed=False)
+    assert desk.graph.held == {old.id: old}
+    assert desk.memory.last is None
+    assert (await desk.keeper(ANNA).keep()).replaced == 1
 
 
 # An outage of the app.
