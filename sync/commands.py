@@ -10,7 +10,8 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from uuid import UUID
 
 import typer
 from aiolimiter import AsyncLimiter
+from typer.core import TyperGroup
 
 from sync import wiring
 from sync.errors import Misconfigured, OtherKey, SyncError, Unagreed
@@ -38,7 +40,35 @@ _WRONG_KEY = (
 DONE, FAILED, REFUSED = 0, 1, 2
 """Exit statuses; a command line or settings that cannot be used count as refused."""
 
+# Of all that is wrong with a command line; it is click's own, of which newer Typers bring a copy.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class _Commands(TyperGroup):
+    """A command line that cannot be used is an error like any other: with --json it is in the document, too."""
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        self._as_json = "--json" in args
+        with self._told():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with self._told():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except _UsageError as error:
+            if not self._as_json:
+                raise
+            Terminal(as_json=True).fail(error.format_message())
+            raise typer.Exit(REFUSED) from None
+
+
 cli = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they show the values of variables, secrets among them

@@ -176,10 +176,14 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
 
 
 def _memory(settings: Settings) -> RosterTable:
+    from sync.errors import Misconfigured
     from sync.memory import RosterTable
 
     if settings.storage:
-        return RosterTable.of_connection_string(settings.storage)
+        try:
+            return RosterTable.of_connection_string(settings.storage)
+        except ValueError:  # as for the queues, which may do with less
+            raise Misconfigured("AzureWebJobsStorage is no connection string, or leads to no tables") from None
     url = settings.storage_table_url or f"https://{settings.storage_account}.table.core.windows.net"
     if settings.storage_queue_url and not (settings.storage_table_url or settings.storage_account):
         url = settings.storage_queue_url.replace(".queue.", ".table.")

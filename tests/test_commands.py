@@ -340,6 +340,26 @@ async def test_a_command_line_that_cannot_be_meant_is_refused(desk: Desk, comman
     assert (await desk.types(command)).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("replay --json", "either --all or at least one ID"),
+        ("poison --queue other --json", "--queue"),
+        ("sweep --json --mailbox x", "--mailbox"),
+        ("sweep --json --mailbox", "--mailbox"),
+        ("subscriptions apply --nonsense --json", "--nonsense"),
+        ("subscriptions --json nonsense", "nonsense"),
+        ("nonsense --json", "nonsense"),
+        ("--json", "--json"),
+    ],
+)
+def test_what_is_wrong_with_a_command_line_is_in_the_document_too(command: str, reason: str) -> None:
+    result = CliRunner().invoke(cli, command.split())
+    assert result.exit_code == 2
+    assert reason in json.loads(result.stdout)["error"]
+    assert len(result.stderr.splitlines()) == 1
+
+
 async def test_a_crash_while_replaying_repeats_and_never_loses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     await desk.parked(CHANGES, build_change_message(Change(MAILBOX, "one")))
 

@@ -173,3 +173,10 @@ async def test_a_pilot_is_limited_to_its_mailboxes(environment, limit, wanted):
 async def test_the_share_of_leavers_is_the_one_that_is_set(environment):
     use(environment, LEAVERS_SHARE="0.5")
     assert (await wiring._parts()).keeper.leavers_share == 0.5
+
+
+async def test_storage_without_tables_is_misconfigured(environment):
+    endpoint = "QueueEndpoint=https://contoso.queue.core.windows.net/;SharedAccessSignature=sv=1&sig=x"
+    use(environment, AzureWebJobsStorage=endpoint)
+    with pytest.raises(Misconfigured, match="AzureWebJobsStorage"):
+        await wiring._parts()
