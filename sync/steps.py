@@ -83,7 +83,7 @@ class Steps:
     def __post_init__(self) -> None:
         self.pace = Pace(self.sleep)
         self.renewed: dict[str, datetime] = {}
-        self.troubled: frozenset[str] = frozenset()
+        self.troubled: set[str] = set()
         """Mailboxes of which something is remembered that success is to make forgotten."""
 
     async def create(self, mailbox: str, until: float, sweep_after: float = SWEEP_AFTER) -> None:
@@ -117,7 +117,7 @@ class Steps:
         """
         reason = "its old subscription is deleted, and a new one not made yet"
         await self.memory.remember(mailbox, reason, self.now(), rarely=False, in_gap=True)
-        self.troubled |= {mailbox}
+        self.troubled.add(mailbox)
         try:
             await self.delete(old, until)
         except Paused:

@@ -87,7 +87,7 @@ class Keeper:
         wanted, present, troubles, last = await asyncio.gather(
             self._read_wanted(), self.subscriptions.list(), self.memory.troubles(), self.memory.last_run()
         )
-        self.steps.troubled = frozenset(troubles)
+        self.steps.troubled = set(troubles)
         if last is not None:
             self.steps.lifetime = max(min(self.steps.lifetime, last.lifetime), SHORTEST)
         lifetime = self.steps.lifetime

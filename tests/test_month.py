@@ -70,6 +70,8 @@ class Month:
         technician = rng.choice(self.here)
         mine = [pair for pair in self.pairs if pair[2] is technician and pair[1].calendar is not None]
         upcoming = [pair for pair in mine if pair[1].start > now + HOUR]
+        # One that still holds its former technician's event could come back to that one, as if that event were its own.
+        linked = [pair for pair in upcoming if pair[0][COLUMN] == pair[1].immutable_id]
         match rng.choice(["book", "book", "move", "move", "delete", "edit", "meet", "dispatcher", "reassign"]):
             case "book":
                 start = now + rng.randint(2, 240) * HOUR
@@ -80,14 +82,14 @@ class Month:
             case "delete" if upcoming:
                 pair = rng.choice(upcoming)
                 technician.delete(pair[1])
-                if pair[0][COLUMN] is None:
+                if pair[0][COLUMN] != pair[1].immutable_id:
                     self.pairs.remove(pair)  # it was never linked, so nothing tells that they belonged together
             case "edit" if mine:
                 technician.edit(rng.choice(mine)[1])
             case "dispatcher" if upcoming:
                 self.app.sandbox.people.dispatcher.move(rng.choice(upcoming)[0], HOUR)
-            case "reassign" if upcoming:
-                self.reassign(rng.choice(upcoming), rng.choice([each for each in self.here if each is not technician]))
+            case "reassign" if linked:
+                self.reassign(rng.choice(linked), rng.choice([each for each in self.here if each is not technician]))
             case _:
                 technician.meet(now + HOUR, now + 2 * HOUR)
 
