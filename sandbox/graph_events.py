@@ -53,7 +53,7 @@ class Events:
     # Events.
 
     def list_events(self, asked: Asked, user: str, calendar_id: str | None = None) -> Answer:
-        """Single events and series masters, of one calendar if it is named; occurrences stand in calendar views only."""
+        """Single events and series masters; occurrences stand in calendar views only."""
         mailbox = self._mailbox(user)
         calendar = self._calendar(mailbox, calendar_id)
         options = asked.options("$select", "$expand", "$filter", "$top", "$skiptoken")

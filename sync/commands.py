@@ -20,11 +20,12 @@ import typer
 from aiolimiter import AsyncLimiter
 
 from sync import wiring
+from sync.differences import Difference
 from sync.errors import Misconfigured, SyncError, Unagreed
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.poison import PoisonQueue, Replayed
 from sync.rows import CHANGING, SubscriptionRow, difference_rows, parked_rows, subscription_rows
-from sync.sweep import MAILBOXES_PER_SECOND, Difference, Sweeper
+from sync.sweep import MAILBOXES_PER_SECOND, Sweeper
 from sync.terminal import Terminal
 
 LOCAL_SETTINGS = Path("local.settings.json")

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
+from sync.differences import Difference
 from sync.errors import (
     Duplicate,
     LifetimeRefused,
@@ -33,7 +34,7 @@ from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecyc
 from sync.pacing import Pace
 from sync.parking import Queues, park, put_back
 from sync.roster import LIFETIME, Deployment, LastRun, Plan, Trouble, mailbox_of, plan_roster, without_replacements
-from sync.sweep import MAILBOXES_PER_SECOND, Difference
+from sync.sweep import MAILBOXES_PER_SECOND
 
 log = logging.getLogger(__name__)
 
