@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sync.differences import Difference, find_differences, see
+from sync.differences import Difference, find_differences, missing, see, unlisted
 from sync.model import Booking, Event, LifecycleNotification, Span
 from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
 from sync.parking import Queues
@@ -32,7 +32,10 @@ MESSAGES_AT_ONCE = 100
 
 class EventLists(Protocol):
     async def with_extension(self, mailbox: str) -> Sequence[Event]:
-        """Raises: MailboxUnavailable, Transient, Refused."""
+        """Those of the default calendar. Raises: MailboxUnavailable, Transient, Refused."""
+
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event]:
+        """Those with the extension, as far as these calendars can be read. Raises: as above."""
 
 
 class Seen(Protocol):
@@ -46,7 +49,10 @@ class Seen(Protocol):
 
 class BookingLists(Protocol):
     async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
-        """The active ones, the most imminent first. Raises: Transient, Refused."""
+        """The active ones of its user. Raises: Transient, Refused."""
+
+    async def with_ids(self, booking_ids: Sequence[str]) -> Sequence[Booking]:
+        """Those that exist, whoever's they are and in whatever state. Raises: Transient, Refused."""
 
 
 @dataclass
@@ -67,12 +73,17 @@ class Sweeper:
         """
         now = self.now()
         window = Span.of(now - BEHIND, now + AHEAD)
-        # The bookings first: what happens between the two lists then looks like an event ahead of its booking.
-        bookings = await self.bookings.of_mailbox(mailbox, window)
-        events = await self.events.with_extension(mailbox)
+        # The bookings first: an event that is made and linked between the two lists would else be missing in its own.
+        bookings = [*await self.bookings.of_mailbox(mailbox, window)]
+        events = [*await self.events.with_extension(mailbox)]
+        if claimed := unlisted(events, bookings, window):
+            bookings += await self.bookings.with_ids(claimed)
+        if absent := missing(mailbox, events, bookings):
+            others = await self.events.in_other_calendars(mailbox)
+            events += [event for event in others if event.id in absent]
         seen = await self.seen.seen(mailbox)
-        differences = find_differences(mailbox, events, bookings, window, now, seen)
-        if (sees := see(events, bookings, seen)) != seen:
+        differences = find_differences(mailbox, events, bookings, now, seen)
+        if (sees := see(mailbox, events, bookings, seen)) != seen:
             await self.seen.see(mailbox, sees)
         return differences
 

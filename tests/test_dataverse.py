@@ -381,6 +381,12 @@ class TestAnswersThatNobodyWants:
         world.sandbox.faults.order(Fault("dataverse", status=200, body={"value": [neighbour]}))
         assert await world.bookings.linked_to(EVENT_ID) == []
 
+    async def test_an_odd_booking_does_not_keep_the_others_of_its_list(self, world: World) -> None:
+        path = f"bookableresourcebookings({world.booking.id})?{world.bookings._columns()}"
+        rows = [{"bookableresourcebookingid": "x"}, await world.bookings._transport.get(path)]
+        world.sandbox.faults.order(Fault("dataverse", status=200, body={"value": rows}))
+        assert [each.id for each in await world.bookings.with_ids([world.booking.id])] == [world.booking.id]
+
     async def test_a_netrc_file_does_not_replace_our_token(
         self, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

@@ -70,6 +70,172 @@ async def test_in_step_a_sweep_costs_its_list_pages_and_no_write_and_no_message(
     assert app.sandbox.calls.writes("graph") == 0
 
 
+def in_another_calendar(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    ana.file(event)
+
+
+def with_a_copy_in_the_default_calendar(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    ana.move(ana.copy(event), HOUR)
+    ana.file(event)
+
+
+def of_an_inactive_booking(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    app.sandbox.tables.update(booking, {"statecode": 1, "statuscode": 2})
+
+
+def of_a_canceled_booking(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    app.sandbox.tables.update(booking, {"_bookingstatus_value": app.sandbox.tables.status("Canceled").id})
+
+
+def of_a_deleted_booking(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    app.sandbox.tables.delete(booking)
+
+
+def of_a_booking_that_went_to_somebody_else(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    app.sandbox.tables.update(booking, {"_resource_value": app.sandbox.people.hire("Ben").resource.id})
+
+
+def of_a_booking_of_another_year(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    """Linked to a copy there, which the list shows as well."""
+    there = START + timedelta(days=400)
+    copy = ana.copy(event)
+    app.sandbox.mailboxes.change(copy, start=there, end=there + HOUR)
+    app.sandbox.tables.update(booking, {COLUMN: copy.immutable_id, "starttime": there, "endtime": there + HOUR})
+
+
+@pytest.mark.parametrize(
+    ("leave", "lists"),
+    [
+        (in_another_calendar, (3, 2)),
+        (with_a_copy_in_the_default_calendar, (3, 2)),
+        (of_an_inactive_booking, (1, 3)),
+        (of_a_canceled_booking, (1, 2)),
+        (of_a_deleted_booking, (1, 3)),
+        (of_a_booking_that_went_to_somebody_else, (1, 3)),
+        (of_a_booking_of_another_year, (1, 3)),
+    ],
+)
+async def test_what_stays_as_it_is_costs_a_list_more_and_no_message_for_ever(app, leave, lists):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    leave(app, ana, *pairs[0])
+    for _ in range(3):
+        app.sandbox.calls.clear()
+        app.inbox.sent = 0
+        assert await app.sweeper.sweep(ana.mailbox.id) == []
+        assert costs(app) == (*lists, 0)
+        assert app.inbox.sent == 0
+
+
+@pytest.mark.parametrize(("leftovers", "lists"), [(40, 1), (41, 2), (100, 3)])
+async def test_bookings_that_the_list_lacks_are_read_forty_at_a_time(app, leftovers, lists):
+    (ana,) = hire(app, "Ana")
+    be_deaf(app)
+    dispatcher = app.sandbox.people.dispatcher
+    for number in range(leftovers):
+        booking, _ = dispatcher.book(ana, START + number * HOUR, START + (number + 1) * HOUR)
+        app.sandbox.tables.delete(booking)
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
+    assert costs(app) == (1, 2 + lists, 0)
+
+
+async def test_an_event_that_moves_in_another_calendar_is_followed(app):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    ana.file(pairs[0][1])
+    ana.move(pairs[0][1], HOUR)
+    await sweep_all(app)
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
+
+
+async def test_an_event_that_no_booking_is_linked_to_is_looked_for_in_the_default_calendar_only(app):
+    """Whatever else is missing there: else it would depend on other bookings whether it counts."""
+    (ana,) = hire(app, "Ana")
+    [(_, event)] = await pairs_of(app, ana, 1)
+    be_deaf(app)
+    _, unlinked = app.sandbox.people.dispatcher.book(ana, START, START + HOUR)
+    ana.file(unlinked)
+    ana.file(event)
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
+
+
+OTHER_CALENDARS = [r"^/users/[^/]+/calendars$", r"^/users/[^/]+/calendars/[^/]+/events$"]
+
+
+@pytest.mark.parametrize("trouble", [ACCESS_DENIED, INTERNAL_ERROR])
+async def test_a_calendar_that_cannot_be_read_hides_no_deletion_and_cancels_nothing(app, trouble):
+    """One that somebody else shares, or that Outlook fills by itself."""
+    (ana,) = hire(app, "Ana")
+    filed, deleted, *_ = pairs = await pairs_of(app, ana, 4)
+    be_deaf(app)
+    ana.file(filed[1], "Shared")
+    app.sandbox.faults.order(trouble.fault(path=OTHER_CALENDARS[1], times=None))
+    ana.delete(deleted[1])
+    await sweep_all(app)
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    assert [is_canceled(app.sandbox, booking) for booking, _ in pairs] == [False, True, False, False]
+
+
+async def test_calendars_that_cannot_be_listed_have_the_sweep_put_back(app):
+    (ana,) = hire(app, "Ana")
+    [(booking, event)] = await pairs_of(app, ana, 1)
+    be_deaf(app)
+    app.sandbox.faults.order(TOO_MANY_REQUESTS.retry_after("120").fault(path=OTHER_CALENDARS[0], times=1))
+    ana.delete(event)
+    await sweep_all(app)
+    assert not is_canceled(app.sandbox, booking)
+    app.sandbox.clock.move(timedelta(minutes=3))
+    await app.work()
+    app.sandbox.clock.move(timedelta(minutes=3))
+    await app.work()
+    assert is_canceled(app.sandbox, booking)
+
+
+@pytest.mark.parametrize("holds", ["all day", "series"])
+async def test_a_held_copy_does_not_hide_that_its_original_was_deleted(app, holds):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    booking, event = pairs[0]
+    midnight, mailboxes = START.replace(hour=0) + timedelta(days=1), app.sandbox.mailboxes
+    if holds == "all day":
+        mailboxes.change(ana.copy(event), is_all_day=True, start=midnight, end=midnight + timedelta(days=1))
+    else:
+        extension = {EXTENSION_NAME: {EXTENSION_PROPERTY: booking.id}}
+        mailboxes.create_series(ana.mailbox, START, START + HOUR, weeks=3, extensions=extension)
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
+    ana.delete(event)
+    await sweep_all(app)
+    assert is_in_step(app.sandbox, booking, event)
+
+
+async def test_a_pair_that_comes_between_the_two_lists_is_in_step(app):
+    """The bookings are read first: its event would else be missing in a list that is older than its booking's."""
+    (ana,) = hire(app, "Ana")
+    await pairs_of(app, ana, 1)
+
+    def then(read):
+        async def read_and_then(*arguments: object) -> object:
+            found = await read(*arguments)
+            if len(bookings()) == 1:
+                app.sandbox.people.dispatcher.book(ana, START + 5 * HOUR, START + 6 * HOUR)
+                await app.work()
+            return found
+
+        return read_and_then
+
+    def bookings() -> list[Row]:
+        return app.sandbox.tables.rows("bookableresourcebooking")
+
+    app.sweeper.events.with_extension = then(app.sweeper.events.with_extension)
+    app.sweeper.bookings.of_mailbox = then(app.sweeper.bookings.of_mailbox)
+    assert await app.sweeper.compare(ana.mailbox.id) == []
+    assert len(bookings()) == 2
+
+
 @pytest.mark.parametrize("differing", [1, 4])
 async def test_a_sweep_costs_its_list_pages_and_what_the_differing_ones_would_have_cost_by_notification(app, differing):
     (ana,) = hire(app, "Ana")
