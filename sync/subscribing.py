@@ -32,7 +32,7 @@ from sync.errors import (
 from sync.model import LifecycleNotification, Subscription
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
 from sync.pacing import Pace
-from sync.parking import Queues, park, put_back
+from sync.parking import PARKS, Queues, park, put_back
 from sync.roster import LIFETIME, Deployment, LastRun, Plan, Trouble, mailbox_of, plan_roster, without_replacements
 from sync.sweep import MAILBOXES_PER_SECOND
 
@@ -490,6 +490,7 @@ async def process_lifecycle(
 ) -> None:
     """Take one lifecycle message to its end: done, put back for later, or parked for a person to see.
 
+    A sweep of our own is not parked: the next night's does the same, and there would be one more each night.
     Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
     """
     try:
@@ -497,12 +498,19 @@ async def process_lifecycle(
     except Malformed as error:
         await park(queues, LIFECYCLE, text, error)
         return
+    is_sweep = notification.event == "missed" and notification.subscription_id is None
     try:
         await follow(notification)
     except MailboxUnavailable as error:
         log.warning("mailbox unavailable mailbox=%s reason=%r", notification.mailbox, str(error))
     except (Transient, Misconfigured, Unvalidated) as error:
         again = replace(notification, attempt=notification.attempt + 1)
-        await put_back(queues, LIFECYCLE, build_lifecycle_message(again), again.attempt, error)
+        if is_sweep and again.attempt > PARKS:
+            log.warning("sweep given up mailbox=%s reason=%r", notification.mailbox, str(error))
+        else:
+            await put_back(queues, LIFECYCLE, build_lifecycle_message(again), again.attempt, error)
     except (Refused, Malformed) as error:
-        await park(queues, LIFECYCLE, text, error)
+        if is_sweep:
+            log.warning("sweep given up mailbox=%s reason=%r", notification.mailbox, str(error))
+        else:
+            await park(queues, LIFECYCLE, text, error)

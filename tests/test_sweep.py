@@ -12,10 +12,14 @@ from sandbox.graph_errors import ACCESS_DENIED, INTERNAL_ERROR, TOO_MANY_REQUEST
 from sandbox.mailboxes import Event as OutlookEvent
 from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sandbox.tables import Row
-from sync.errors import MailboxUnavailable, SyncError, Transient
-from sync.notifications import CHANGES, LIFECYCLE, parse_change_message, parse_lifecycle_message
+from sync.errors import MailboxUnavailable, Malformed, Refused, SyncError, Transient
+from sync.model import LifecycleNotification
+from sync.notifications import CHANGES, LIFECYCLE, build_lifecycle_message, parse_change_message, parse_lifecycle_message
+from sync.parking import PARKS
+from sync.subscribing import process_lifecycle
 from sync.sweep import MAILBOXES_PER_SECOND
 from tests.app import COLUMN, HOUR, START, App, is_canceled, is_in_step
+from tests.fakes import ANNA, BEN
 
 
 def hire(app: App, *names: str) -> list[Technician]:
@@ -515,6 +519,17 @@ async def test_the_sweep_of_all_is_spread_over_time(app):
     seconds = [(message.visible_at - app.sandbox.clock.now()).total_seconds() for message in app.inbox.messages]
     assert [seconds.count(each) for each in range(6)] == [*[MAILBOXES_PER_SECOND] * 4, 1, 0]
     assert {parse_lifecycle_message(text).event for text in app.inbox.of(LIFECYCLE)} == {"missed"}
+
+
+@pytest.mark.parametrize("error", [Transient("503"), Refused("403"), Malformed("no list")])
+async def test_a_sweep_that_never_comes_through_is_dropped_as_the_next_night_brings_another(app, error):
+    async def fails(notification: LifecycleNotification) -> None:
+        raise error
+
+    for subscription_id, parked in [(None, 0), (BEN, 1)]:
+        missed = LifecycleNotification(ANNA, subscription_id, "missed", attempt=PARKS)
+        await process_lifecycle(build_lifecycle_message(missed), fails, app.inbox)
+        assert len(app.inbox.messages) == len(app.inbox.parked) == parked
 
 
 async def test_one_mailbox_in_trouble_does_not_keep_the_others_from_their_sweep(app):
