@@ -21,9 +21,10 @@ USES = {
     | {"storage", "subscribing", "sweep"},
     "handlers": {"decide", "errors", "model", "notifications", "parking"},
     "subscribing": {"differences", "errors", "model", "notifications", "pacing", "parking", "roster", "sweep"},
-    "sweep": {"differences", "model", "notifications", "parking"},
+    "sweep": {"differences", "errors", "marks", "model", "notifications", "parking", "rounds"},
     "differences": {"decide", "marks", "model"},
-    "memory": {"marks", "roster"},
+    "rounds": {"marks"},
+    "memory": {"marks", "roster", "rounds"},
     "marks": set(),
     "pacing": {"errors"},
     "graph": {"errors", "model", "notifications", "retry", "roster"},
@@ -61,7 +62,7 @@ NEEDS = {
     "retry": {"tenacity"},
 }
 
-PURE = ["decide", "differences", "errors", "model", "notifications", "roster"]
+PURE = ["decide", "differences", "errors", "model", "notifications", "roster", "rounds"]
 """These touch neither the clock nor the environment nor chance; all of it is given to them."""
 
 

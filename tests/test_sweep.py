@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,11 +14,18 @@ from sandbox.mailboxes import Event as OutlookEvent
 from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sandbox.tables import Row
 from sync.errors import MailboxUnavailable, Malformed, Refused, SyncError, Transient
-from sync.model import LifecycleNotification
-from sync.notifications import CHANGES, LIFECYCLE, build_lifecycle_message, parse_change_message, parse_lifecycle_message
+from sync.model import Event, LifecycleNotification
+from sync.notifications import (
+    CHANGES,
+    LIFECYCLE,
+    build_lifecycle_message,
+    parse_change_message,
+    parse_lifecycle_message,
+)
 from sync.parking import PARKS
+from sync.rounds import Round
 from sync.subscribing import process_lifecycle
-from sync.sweep import MAILBOXES_PER_SECOND
+from sync.sweep import MAILBOXES_AT_ONCE, MAILBOXES_PER_SECOND
 from tests.app import COLUMN, HOUR, START, App, is_canceled, is_in_step
 from tests.fakes import ANNA, BEN
 
@@ -46,9 +54,11 @@ def be_deaf(app: App) -> None:
 
 
 async def sweep_all(app: App) -> None:
+    """And have done what follows, at once or a while later."""
     await app.sweeper.sweep_all()
-    app.sandbox.clock.move(timedelta(minutes=1))
-    await app.work()
+    for _ in range(2):
+        app.sandbox.clock.move(timedelta(minutes=1))
+        await app.work()
 
 
 def costs(app: App) -> tuple[int, int, int]:
@@ -514,11 +524,120 @@ async def test_a_dry_comparison_queues_nothing(app):
 
 
 async def test_the_sweep_of_all_is_spread_over_time(app):
-    hire(app, *(f"Person {number}" for number in range(4 * MAILBOXES_PER_SECOND + 1)))
-    assert await app.sweeper.sweep_all() == 4 * MAILBOXES_PER_SECOND + 1
+    mailboxes = 4 * MAILBOXES_AT_ONCE + 1
+    hire(app, *(f"Person {number}" for number in range(mailboxes)))
+    assert await app.sweeper.sweep_all() == mailboxes
     seconds = [(message.visible_at - app.sandbox.clock.now()).total_seconds() for message in app.inbox.messages]
-    assert [seconds.count(each) for each in range(6)] == [*[MAILBOXES_PER_SECOND] * 4, 1, 0]
+    step = MAILBOXES_AT_ONCE / MAILBOXES_PER_SECOND
+    assert [seconds.count(place * step) for place in range(6)] == [*[MAILBOXES_AT_ONCE] * 4, 1, 0]
     assert {parse_lifecycle_message(text).event for text in app.inbox.of(LIFECYCLE)} == {"missed"}
+
+
+def swept(app: App) -> list[str]:
+    """The mailboxes whose sweeps are queued, the first one first; and the queue is emptied."""
+    found = [parse_lifecycle_message(text).mailbox for text in app.inbox.of(LIFECYCLE)]
+    app.inbox.messages.clear()
+    return found
+
+
+async def test_the_mailboxes_with_the_most_imminent_bookings_are_swept_first(app):
+    be_deaf(app)
+    crew = hire(app, *(f"Person {number}" for number in range(12)))
+    for days, technician in zip([9, 2, 30, 1, -1, 14], crew, strict=False):
+        start = START + timedelta(days=days)
+        app.sandbox.people.dispatcher.book(technician, start, start + HOUR)
+    await app.sweeper.sweep_all()
+    expected = [crew[place].mailbox.id for place in (3, 1, 0, 5, 2)]
+    rest = sorted({technician.mailbox.id for technician in crew}.difference(expected))
+    assert swept(app) == expected + rest
+
+
+async def test_an_order_that_cannot_be_told_keeps_nobody_from_the_sweep(app):
+    crew = hire(app, "Ana", "Ben")
+    app.sandbox.faults.order(Fault("dataverse", path="^/bookableresourcebookings$", status=503, times=None))
+    await app.sweeper.sweep_all()
+    assert sorted(swept(app)) == sorted(technician.mailbox.id for technician in crew)
+
+
+def interrupt(app: App, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """So many mailboxes later; each is queued by itself."""
+    monkeypatch.setattr("sync.sweep.MAILBOXES_AT_ONCE", 1)
+    send = app.inbox.send
+
+    async def sends(queue: str, messages: list[str], hidden: float = 0) -> None:
+        if len(app.inbox.of(LIFECYCLE)) == after:
+            app.inbox.send = send
+            raise Transient("the queue refuses")
+        await send(queue, messages, hidden)
+
+    app.inbox.send = sends
+
+
+async def test_an_interrupted_sweep_of_all_goes_on_where_it_stopped(app, monkeypatch):
+    crew = {technician.mailbox.id for technician in hire(app, *"ABCDEFGHIJ")}
+    interrupt(app, monkeypatch, 4)
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_nightly()
+    first = swept(app)
+    app.sandbox.clock.move(HOUR)
+    assert await app.sweeper.sweep_nightly() == 6
+    assert (len(first), {*first, *swept(app)}) == (4, crew)
+    app.sandbox.clock.move(HOUR)
+    assert await app.sweeper.sweep_nightly() == 0, "done for this night"
+    assert await app.sweeper.sweep_all() == 10, "but whoever asks for it gets it"
+    app.sandbox.clock.move(timedelta(hours=22))
+    assert await app.sweeper.sweep_nightly() == 10
+
+
+async def test_a_sweep_of_all_that_takes_too_long_goes_on_the_next_time(app, monkeypatch):
+    hire(app, *"ABC")
+    monkeypatch.setattr("sync.sweep.BUDGET", -1.0)
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_all()
+    monkeypatch.undo()
+    assert await app.sweeper.sweep_all() == 3
+
+
+async def test_a_night_later_an_interrupted_sweep_begins_anew(app, monkeypatch):
+    hire(app, *"ABCDEFGHIJ")
+    interrupt(app, monkeypatch, 4)
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_nightly()
+    app.sandbox.clock.move(timedelta(hours=24))
+    assert await app.sweeper.sweep_nightly() == 10
+
+
+async def test_a_process_that_dies_repeats_little_of_the_sweep_of_all(app, monkeypatch):
+    monkeypatch.setattr("sync.sweep.REMEMBERED_EACH", 3)
+    hire(app, *"ABCDEFGHIJ")
+    interrupt(app, monkeypatch, 8)
+    remember = app.memory.remember_round
+
+    async def remember_while_alive(current: Round) -> None:
+        if len(app.inbox.of(LIFECYCLE)) < 8:
+            await remember(current)
+
+    app.memory.remember_round = remember_while_alive
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_all()
+    assert await app.sweeper.sweep_all() == 4
+
+
+async def test_a_sweep_that_takes_too_long_is_put_back(app, monkeypatch):
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    app.inbox.messages.clear()
+    monkeypatch.setattr("sync.sweep.PATIENCE", 0.05)
+
+    async def hangs(mailbox: str) -> list[Event]:
+        await asyncio.Event().wait()
+        return []
+
+    app.sweeper.events.with_extension = hangs
+    await app.sweeper.sweep_all()
+    await app.work()
+    [put_back] = map(parse_lifecycle_message, app.inbox.of(LIFECYCLE))
+    assert (put_back.mailbox, put_back.attempt) == (ana.mailbox.id, 1)
 
 
 @pytest.mark.parametrize("error", [Transient("503"), Refused("403"), Malformed("no list")])
@@ -530,6 +649,22 @@ async def test_a_sweep_that_never_comes_through_is_dropped_as_the_next_night_bri
         missed = LifecycleNotification(ANNA, subscription_id, "missed", attempt=PARKS)
         await process_lifecycle(build_lifecycle_message(missed), fails, app.inbox)
         assert len(app.inbox.messages) == len(app.inbox.parked) == parked
+
+
+async def test_a_missing_event_is_looked_at_a_while_later_and_what_moved_at_once(app):
+    """On its way from one calendar to another, it may be in neither list."""
+    (ana,) = hire(app, "Ana")
+    (moved_booking, moved), (gone_booking, gone), _ = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    ana.move(moved, HOUR)
+    ana.delete(gone)
+    await app.sweeper.sweep(ana.mailbox.id)
+    await app.work()
+    assert is_in_step(app.sandbox, moved_booking, moved)
+    assert not is_canceled(app.sandbox, gone_booking)
+    app.sandbox.clock.move(timedelta(minutes=2))
+    await app.work()
+    assert is_in_step(app.sandbox, gone_booking, gone)
 
 
 async def test_one_mailbox_in_trouble_does_not_keep_the_others_from_their_sweep(app):
