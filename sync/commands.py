@@ -212,8 +212,10 @@ def _show_differences(
 ) -> None:
     rows = difference_rows(differences)
     reasons = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(failed.items())]
+    held = sum(each.is_held for each in differences)
     lines = [
-        f"mailboxes compared: {mailboxes}; differences: {len(rows)}, {'queued' if queued else 'not queued'}",
+        f"mailboxes compared: {mailboxes}; differences: {len(rows) - held}, {'queued' if queued else 'not queued'}"
+        + (f"; held: {held}" if held else ""),
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in reasons),
     ]
     terminal.show(
