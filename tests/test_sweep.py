@@ -250,22 +250,51 @@ async def test_a_pair_that_comes_between_the_two_lists_is_in_step(app):
     assert len(bookings()) == 2
 
 
-@pytest.mark.parametrize("differing", [1, 4])
-async def test_a_sweep_costs_its_list_pages_and_what_the_differing_ones_would_have_cost_by_notification(app, differing):
-    (ana,) = hire(app, "Ana")
-    pairs = await pairs_of(app, ana, 10)
-    app.sandbox.calls.clear()
-    ana.move(pairs[0][1], HOUR)
-    await app.work()
+def moves(app: App, technician: Technician, event: OutlookEvent) -> None:
+    technician.move(event, HOUR)
+
+
+def is_deleted(app: App, technician: Technician, event: OutlookEvent) -> None:
+    technician.delete(event)
+
+
+def is_canceled_by_its_organizer(app: App, technician: Technician, event: OutlookEvent) -> None:
+    app.sandbox.mailboxes.cancel_by_organizer(event)
+
+
+@pytest.mark.parametrize(("crew", "differing"), [(1, 1), (1, 4), (3, 2)])
+@pytest.mark.parametrize(
+    ("event_that", "lists"),
+    [(moves, (1, 2, 0)), (is_canceled_by_its_organizer, (1, 2, 0)), (is_deleted, (2, 2, 0))],
+)
+async def test_a_sweep_costs_its_list_pages_and_what_the_differing_ones_would_have_cost_by_notification(
+    app, crew, differing, event_that, lists
+):
+    """If an event is missing, the list of the mailbox's calendars is one page more."""
+    technicians = hire(app, *(f"Person {number}" for number in range(crew)))
+    pairs = {technician: await pairs_of(app, technician, 10) for technician in technicians}
+    first = technicians[0]
+    for _, event in pairs[first][:2]:
+        app.sandbox.calls.clear()
+        event_that(app, first, event)
+        await app.work()
     by_notification = costs(app)
     be_deaf(app)
-    for _, event in pairs[-differing:]:
-        ana.move(event, HOUR)
+    for technician in technicians:
+        for _, event in pairs[technician][-differing:]:
+            event_that(app, technician, event)
     app.sandbox.calls.clear()
-    assert len(await app.sweeper.sweep(ana.mailbox.id)) == differing
+    app.inbox.sent = 0
+    for technician in technicians:
+        assert len(await app.sweeper.sweep(technician.mailbox.id)) == differing
+    assert app.inbox.sent == crew * differing
+    app.sandbox.clock.move(timedelta(minutes=2))
     await app.work()
-    assert costs(app) == tuple(pages + differing * each for pages, each in zip((1, 2, 0), by_notification, strict=True))
-    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    one = zip(lists, by_notification, strict=True)
+    assert costs(app) == tuple(crew * (pages + differing * change) for pages, change in one)
+    for technician in technicians:
+        for booking, event in pairs[technician]:
+            assert is_canceled(app.sandbox, booking) if event.is_cancelled else is_in_step(app.sandbox, booking, event)
 
 
 @pytest.mark.parametrize("readable", [False, True])
