@@ -90,6 +90,7 @@ class _Graph:
                 "DELETE": events.delete_extension,
             },
             "users/*/calendars": {"GET": events.list_calendars},
+            "users/*/calendars/*/events": {"GET": events.list_events},
             "users/*/calendarview": {"GET": events.calendar_view},
             "users/*/calendars/*/calendarview": {"GET": events.calendar_view},
             "subscriptions": {"GET": self._list_subscriptions, "POST": self._create_subscription},

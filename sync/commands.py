@@ -22,11 +22,12 @@ from aiolimiter import AsyncLimiter
 from typer.core import TyperGroup
 
 from sync import wiring
+from sync.differences import Difference
 from sync.errors import Misconfigured, OtherKey, SyncError, Unagreed
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.poison import PoisonQueue, Replayed
 from sync.rows import CHANGING, SubscriptionRow, difference_rows, parked_rows, subscription_rows
-from sync.sweep import MAILBOXES_PER_SECOND, Difference, Sweeper
+from sync.sweep import MAILBOXES_PER_SECOND, Sweeper
 from sync.terminal import Terminal
 
 LOCAL_SETTINGS = Path("local.settings.json")
@@ -259,8 +260,10 @@ def _show_differences(
 ) -> None:
     rows = difference_rows(differences)
     reasons = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(failed.items())]
+    held = sum(each.is_held for each in differences)
     lines = [
-        f"mailboxes compared: {mailboxes}; differences: {len(rows)}, {'queued' if queued else 'not queued'}",
+        f"mailboxes compared: {mailboxes}; differences: {len(rows) - held}, {'queued' if queued else 'not queued'}"
+        + (f"; held: {held}" if held else ""),
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in reasons),
     ]
     terminal.show(

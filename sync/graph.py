@@ -27,6 +27,7 @@ from kiota_abstractions.request_information import RequestInformation
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
 from kiota_http.middleware.options import RedirectHandlerOption, ResponseHandlerOption, RetryHandlerOption
 from msgraph.generated.models.subscription import Subscription as SubscriptionBody
+from msgraph.generated.users.item.calendars.calendars_request_builder import CalendarsRequestBuilder
 from msgraph.generated.users.item.calendars.item.calendar_view.calendar_view_request_builder import (
     CalendarViewRequestBuilder,
 )
@@ -158,7 +159,30 @@ class GraphEvents:
 
         What cannot be read is left out, it is found when it changes. Source: Graph, "Get openTypeExtension".
         """
-        builder = self._transport.client.users.by_user_id(mailbox).events
+        return await self._list(mailbox, self._transport.client.users.by_user_id(mailbox).events)
+
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event]:
+        """Those of all calendars but the default one. Source: Graph, "List calendars", "List events".
+
+        A calendar that cannot be read is left out: it may be somebody else's, shared with the mailbox, or one of those
+        that Outlook fills by itself, such as birthdays.
+        """
+        user = self._transport.client.users.by_user_id(mailbox)
+        parameters = CalendarsRequestBuilder.CalendarsRequestBuilderGetQueryParameters(
+            select=["id", "isDefaultCalendar"], top=PAGE_SIZE
+        )
+        request = user.calendars.to_get_request_information(_configured(parameters, _IMMUTABLE))
+        found: list[Event] = []
+        async for items in self._pages(mailbox, user.calendars, request, _IMMUTABLE):
+            for calendar in (_text(item, "id") for item in items if item.get("isDefaultCalendar") is not True):
+                try:
+                    found += await self._list(mailbox, user.calendars.by_calendar_id(calendar).events)
+                except (Refused, Transient, Malformed) as error:
+                    log.warning("calendar left out mailbox=%s reason=%r", mailbox, str(error))
+        return found
+
+    async def _list(self, mailbox: str, builder: Any) -> list[Event]:
+        """The events of one calendar that carry our extension."""
         name = _quoted(self._name)
         parameters = EventsRequestBuilder.EventsRequestBuilderGetQueryParameters(
             select=["id", "start", "end", "isAllDay", "isCancelled", "type"],

@@ -18,6 +18,7 @@ from azure.data.tables.aio import TableClient
 
 from sync.marks import mark_of
 from sync.roster import LastRun, Trouble, next_trouble
+from sync.rounds import Round
 
 log = logging.getLogger(__name__)
 
@@ -86,20 +87,13 @@ class RosterTable:
         with _forgiven("read"):
             with suppress(ResourceNotFoundError):
                 entity = await self._table.get_entity("seen", mailbox)
-                parts = [str(entity[name]) for name in entity if name.startswith("marks")]
-                marks.update(mark for part in parts for mark in part.split(",") if mark)
+                marks.update(_marks(entity))
             marks.update(await self._links(mailbox))
         return frozenset(marks)
 
     async def see(self, mailbox: str, marks: frozenset[str]) -> None:
-        """In several columns, as one holds 32,000 characters. Source: Azure Storage, "Table service data model"."""
-        ordered = sorted(marks)
-        columns = {
-            f"marks{place // _MARKS}": ",".join(ordered[place : place + _MARKS])
-            for place in range(0, len(ordered), _MARKS)
-        }
         with _forgiven("written"):
-            await self._put({"PartitionKey": "seen", "RowKey": mailbox, **columns})
+            await self._put({"PartitionKey": "seen", "RowKey": mailbox, **_columns(marks)})
             for mark in marks.intersection(await self._links(mailbox)):
                 await self._table.delete_entity(f"linked {mailbox}", mark)
 
@@ -121,6 +115,19 @@ class RosterTable:
             last = {"at": run.at, "lifetime": lifetime, "replaced_for": run.replaced_for}
             await self._put({"PartitionKey": "run", "RowKey": "last", **last})
 
+    async def last_round(self) -> Round | None:
+        with _forgiven("read"), suppress(ResourceNotFoundError):
+            entity = await self._table.get_entity("run", "sweep")
+            with suppress(*_UNREADABLE):
+                return Round(_moment(entity["begun"]), frozenset(_marks(entity)), entity["is_over"] is True)
+        return None
+
+    async def remember_round(self, current: Round) -> None:
+        """Some 40,000 mailboxes fit in the entity's mebibyte; of more, an interrupted round begins anew."""
+        sweep = {"begun": current.begun, "is_over": current.is_over, **_columns(current.queued)}
+        with _forgiven("written"):
+            await self._put({"PartitionKey": "run", "RowKey": "sweep", **sweep})
+
     async def _put(self, entity: dict[str, Any]) -> None:
         try:
             await self._table.upsert_entity(entity, mode=UpdateMode.REPLACE)
@@ -141,6 +148,19 @@ def _forgiven(what: str) -> Iterator[None]:
         pass  # no table yet
     except AzureError as error:
         log.warning("the roster's table could not be %s error=%s", what, type(error).__name__)
+
+
+def _columns(marks: frozenset[str]) -> dict[str, str]:
+    """In several columns, as one holds 32,000 characters. Source: Azure Storage, "Table service data model"."""
+    ordered = sorted(marks)
+    return {
+        f"marks{place // _MARKS}": ",".join(ordered[place : place + _MARKS]) for place in range(0, len(ordered), _MARKS)
+    }
+
+
+def _marks(entity: Mapping[str, Any]) -> list[str]:
+    parts = [str(entity[name]) for name in entity if name.startswith("marks")]
+    return [mark for part in parts for mark in part.split(",") if mark]
 
 
 def _trouble(entity: Mapping[str, Any]) -> Trouble | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from sync.differences import Difference
 from sync.errors import (
     Duplicate,
     MailboxUnavailable,
@@ -26,11 +27,10 @@ from sync.errors import (
 )
 from sync.model import LifecycleNotification
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
-from sync.parking import Queues, park, put_back
+from sync.parking import PARKS, Queues, park, put_back
 from sync.roster import LEAVERS_SHARE, Deployment, LastRun, Plan, plan_roster, without_replacements
 from sync.roster_run import Report, Run
 from sync.steps import SHORTEST, Memory, Steps, Subscriptions, clock
-from sync.sweep import Difference
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +182,7 @@ async def process_lifecycle(
 ) -> None:
     """Take one lifecycle message to its end: done, put back for later, or parked for a person to see.
 
+    A sweep of our own is not parked: the next night's does the same, and there would be one more each night.
     Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
     """
     try:
@@ -190,6 +191,7 @@ async def process_lifecycle(
         await park(queues, LIFECYCLE, text, error)
         return
     again = replace(notification, attempt=notification.attempt + 1)
+    is_sweep = notification.event == "missed" and notification.subscription_id is None
     try:
         async with asyncio.timeout(FOLLOW_WITHIN):
             await follow(notification)
@@ -199,6 +201,12 @@ async def process_lifecycle(
     except MailboxUnavailable as error:
         log.warning("mailbox unavailable mailbox=%s reason=%r", notification.mailbox, str(error))
     except (Transient, Misconfigured, Unvalidated) as error:
-        await put_back(queues, LIFECYCLE, build_lifecycle_message(again), again.attempt, error)
+        if is_sweep and again.attempt > PARKS:
+            log.warning("sweep given up mailbox=%s reason=%r", notification.mailbox, str(error))
+        else:
+            await put_back(queues, LIFECYCLE, build_lifecycle_message(again), again.attempt, error)
     except (Refused, Malformed) as error:
-        await park(queues, LIFECYCLE, text, error)
+        if is_sweep:
+            log.warning("sweep given up mailbox=%s reason=%r", notification.mailbox, str(error))
+        else:
+            await park(queues, LIFECYCLE, text, error)

@@ -85,7 +85,7 @@ async def renew_subscriptions() -> None:
 
 
 async def sweep() -> None:
-    await (await _parts()).sweeper.sweep_all()
+    await (await _parts()).sweeper.sweep_nightly()
 
 
 async def parts() -> Parts:
@@ -160,7 +160,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
         settings.notification_url.get_secret_value(), settings.keys[0], settings.dataverse_url, settings.event_id_column
     )
     subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
-    sweeper = Sweeper(wanted, events, bookings, queues, memory, _now)
+    sweeper = Sweeper(wanted, events, bookings, queues, memory, memory, _now)
     keeper = Keeper(
         wanted,
         subscriptions,

@@ -96,7 +96,7 @@ class App:
         bookings = dataverse.DataverseBookings(self.to_dataverse, COLUMN)
         subscriptions = graph.GraphSubscriptions(self.to_graph, self.deployment.url, keys[0])
         self.processor = Processor(events, bookings, now, self.memory)
-        self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.memory, now)
+        self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.memory, self.memory, now)
         self.keeper = Keeper(
             bookings.mailboxes,
             subscriptions,

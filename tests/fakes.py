@@ -22,6 +22,7 @@ from sync.model import (
     Write,
 )
 from sync.roster import LastRun, Trouble, next_trouble
+from sync.rounds import Round
 
 ANNA = "11111111-1111-4111-8111-111111111111"
 BEN = "22222222-2222-4222-8222-222222222222"
@@ -165,6 +166,7 @@ class MemoryInMemory:
     known: dict[str, Trouble] = field(default_factory=dict)
     last: LastRun | None = None
     marks: dict[str, frozenset[str]] = field(default_factory=dict)
+    round: Round | None = None
 
     async def linked(self, mailbox: str, event_id: str) -> None:
         self.marks[mailbox] = self.marks.get(mailbox, frozenset()) | {mark_of(event_id)}
@@ -174,6 +176,12 @@ class MemoryInMemory:
 
     async def see(self, mailbox: str, marks: frozenset[str]) -> None:
         self.marks[mailbox] = marks
+
+    async def last_round(self) -> Round | None:
+        return self.round
+
+    async def remember_round(self, current: Round) -> None:
+        self.round = current
 
     async def troubles(self) -> Mapping[str, Trouble]:
         return dict(self.known)

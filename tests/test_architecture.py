@@ -16,20 +16,22 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"errors", "notifications", "poison", "rows", "sweep", "terminal", "wiring"},
+    "commands": {"differences", "errors", "notifications", "poison", "rows", "sweep", "terminal", "wiring"},
     "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "memory", "model", "roster", "settings"}
     | {"storage", "subscribing", "sweep"},
     "handlers": {"decide", "errors", "model", "notifications", "parking"},
-    "subscribing": {"errors", "model", "notifications", "parking", "roster", "roster_run", "steps", "sweep"},
+    "subscribing": {"differences", "errors", "model", "notifications", "parking", "roster", "roster_run", "steps"},
     "roster_run": {"errors", "model", "roster", "steps", "sweep"},
     "steps": {"errors", "model", "notifications", "pacing", "parking", "roster"},
-    "sweep": {"decide", "marks", "model", "notifications", "parking"},
-    "memory": {"marks", "roster"},
+    "sweep": {"differences", "errors", "marks", "model", "notifications", "parking", "rounds"},
+    "differences": {"decide", "marks", "model"},
+    "rounds": {"marks"},
+    "memory": {"marks", "roster", "rounds"},
     "marks": set(),
     "pacing": {"errors"},
     "graph": {"errors", "model", "notifications", "retry", "roster"},
     "dataverse": {"errors", "model", "retry"},
-    "rows": {"model", "poison", "roster", "sweep"},
+    "rows": {"differences", "model", "poison", "roster"},
     "poison": {"errors", "model", "notifications", "storage"},
     "settings": {"errors"},
     "storage": {"errors"},
@@ -62,7 +64,7 @@ NEEDS = {
     "retry": {"tenacity"},
 }
 
-PURE = ["decide", "errors", "model", "notifications", "roster"]
+PURE = ["decide", "differences", "errors", "model", "notifications", "roster", "rounds"]
 """These touch neither the clock nor the environment nor chance; all of it is given to them."""
 
 

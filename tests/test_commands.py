@@ -269,6 +269,17 @@ async def test_a_dry_run_shows_differences_and_queues_nothing(desk: Desk, ana: T
     assert desk.writes() == 0
 
 
+async def test_what_is_held_is_not_said_to_be_queued(desk: Desk, ana: Technician) -> None:
+    dispatcher = desk.sandbox.people.dispatcher
+    dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
+    booking, event = dispatcher.book(ana, TOMORROW + HOUR, TOMORROW + 2 * HOUR)
+    desk.sandbox.tables.update(booking, {desk.sandbox.tables.event_id_column: event.immutable_id})
+    ana.delete(event)
+    result = await desk.types(f"sweep --mailbox {ana.mailbox.id}")
+    assert "differences: 1, queued; held: 1" in result.stdout
+    assert len(desk.queued(CHANGES)) == 1
+
+
 async def test_a_mailbox_that_cannot_be_compared_does_not_hold_up_the_others(desk: Desk, ana: Technician) -> None:
     ben = desk.sandbox.people.hire("Ben")
     desk.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)

@@ -14,6 +14,7 @@ from azure.data.tables import TableServiceClient
 from sync.marks import mark_of
 from sync.memory import TABLE, RosterTable
 from sync.roster import LIFETIME, LastRun, Trouble
+from sync.rounds import Round
 from tests.app import App
 from tests.fakes import ANNA, BEN, NOW
 
@@ -89,6 +90,16 @@ async def test_the_marks_of_seen_events_are_remembered_and_replaced(table: Roste
     assert await table.troubles() == {}
 
 
+async def test_an_interrupted_sweep_of_all_is_remembered_and_so_is_its_end(table: RosterTable) -> None:
+    assert await table.last_round() is None
+    queued = Round(MOMENT, frozenset(f"{number:012x}" for number in range(10_000)))
+    await table.remember_round(queued)
+    assert await table.last_round() == queued
+    await table.remember_round(Round(MOMENT, is_over=True))
+    assert await table.last_round() == Round(MOMENT, is_over=True)
+    assert await table.last_run() is None
+
+
 async def test_times_are_plain_ones_in_utc(table):
     """The library's own kind of datetime is not to be met elsewhere."""
     await table.ran(LastRun(MOMENT, LIFETIME))
@@ -146,6 +157,8 @@ async def test_a_table_that_cannot_be_reached_is_as_good_as_an_empty_one(nowhere
     begun = time.monotonic()
     assert await nowhere.troubles() == {}
     assert await nowhere.last_run() is None
+    assert await nowhere.last_round() is None
+    await nowhere.remember_round(Round(NOW))
     await nowhere.remember(ANNA, "403", NOW, rarely=True)
     await nowhere.forget(ANNA)
     await nowhere.ran(LastRun(NOW, LIFETIME))

@@ -320,8 +320,9 @@ async def test_a_removed_subscription_is_created_anew_and_the_mailbox_swept(app)
         app.sandbox.delivery.send_lifecycle(held, "subscriptionRemoved")
     await app.work()
     assert len(app.held(ana)) == len(list(app.sandbox.subscriptions)) == 1
-    app.sandbox.clock.move(timedelta(minutes=2))
-    await app.work()
+    for _ in range(2):
+        app.sandbox.clock.move(timedelta(minutes=2))
+        await app.work()
     assert is_in_step(app.sandbox, *moved)
     assert is_in_step(app.sandbox, *deleted)
     assert app.inbox.parked == []
