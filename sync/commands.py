@@ -284,6 +284,49 @@ async def _replay(terminal: Terminal, queue: Queue | None, ids: frozenset[str] |
     return FAILED if result.refused or missing else DONE
 
 
+# --- before the app can work ---
+
+
+@cli.command()
+def doctor(
+    outside: Annotated[
+        UUID | None, typer.Option(help="Object id of a user whose mailbox must be out of reach.")
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check everything that has to be so before the app can work, against the real services; change nothing.
+
+    The exit status is 1 if a check failed; warnings do not count.
+    """
+    _run(lambda terminal: _examine(terminal, str(outside) if outside else None), as_json, verbose)
+
+
+async def _examine(terminal: Terminal, outside: str | None) -> int:
+    from sync.definitions import Definitions
+    from sync.doctor import Instruments, State, examine
+
+    async def prepare() -> Instruments:
+        parts = await wiring.parts()
+        at, keeper, definitions = parts.looked_at, parts.keeper, Definitions(await wiring.dataverse())
+        return Instruments(
+            *(at.settings, keeper.deployment, at.to_graph, at.events, at.subscriptions, at.bookings, definitions),
+            *(parts.queues, at.memory, keeper.now, outside),
+        )
+
+    with terminal.progress("checks") as progress:
+        results = await examine(prepare, progress)
+    counts = Counter(str(result.state) for result in results)
+    cures = [f"{result.state}: {result.check}: {result.cure}" for result in results if result.cure]
+    terminal.show(
+        {"counts": counts, "checks": results},
+        [*cures, f"checks: {_listed(counts)}"],
+        results,
+        ("check", "state", "seen"),
+    )
+    return FAILED if counts[State.FAILED] else DONE
+
+
 # --- what all commands have in common ---
 
 

@@ -16,13 +16,17 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"errors", "notifications", "poison", "rows", "sweep", "terminal", "wiring"},
+    "commands": {"dataverse", "definitions", "doctor", "errors", "notifications", "poison", "rows", "sweep"}
+    | {"terminal", "wiring"},
+    "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
+    "definitions": {"dataverse", "errors"},
+    "outside": {"errors"},
     "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "memory", "model", "roster", "settings"}
     | {"storage", "subscribing", "sweep"},
     "handlers": {"decide", "errors", "model", "notifications", "parking"},
     "subscribing": {"errors", "model", "notifications", "pacing", "parking", "roster", "sweep"},
     "sweep": {"decide", "marks", "model", "notifications", "parking"},
-    "memory": {"marks", "roster"},
+    "memory": {"errors", "marks", "roster"},
     "marks": set(),
     "pacing": {"errors"},
     "graph": {"errors", "model", "notifications", "retry", "roster"},
@@ -58,6 +62,7 @@ NEEDS = {
     "loopback": {"azure.core"},
     "poison": {"azure.core", "azure.storage"},
     "retry": {"tenacity"},
+    "outside": {"httpx"},
 }
 
 PURE = ["decide", "errors", "model", "notifications", "roster"]
