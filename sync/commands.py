@@ -327,6 +327,46 @@ async def _examine(terminal: Terminal, outside: str | None) -> int:
     return FAILED if counts[State.FAILED] else DONE
 
 
+@cli.command()
+def setup(
+    solution: Annotated[str | None, typer.Option(help="Unique name of the solution that the column goes into.")] = None,
+    language: Annotated[int, typer.Option(help="Of the column's label, an LCID; 1033 is English.")] = 1033,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make the event-id column and publish it, if it is not there yet; an existing one is never changed.
+
+    Needs DATAVERSE_URL and EVENT_ID_COLUMN only, and somebody who may customize tables.
+    """
+    _run(lambda terminal: _set_up(terminal, solution, language, yes), as_json, verbose)
+
+
+async def _set_up(terminal: Terminal, solution: str | None, language: int, yes: bool) -> int:
+    from sync.dataverse import DataverseBookings
+    from sync.definitions import Definitions
+    from sync.setup import Setup
+
+    transport, settings = await wiring.dataverse(), wiring.environment()
+    name = settings.event_id_column
+    bookings = DataverseBookings(transport, name)
+    setup = Setup(Definitions(transport), bookings, name, solution, language)
+    steps = await setup.plan()
+    plan = {"environment": settings.dataverse_url, "column": name, "solution": solution, "steps": steps}
+    if not steps:
+        terminal.show({**plan, "done": True}, [f"{name} is there and published: nothing to do"])
+        return DONE
+    terminal.tell(
+        [f"{settings.dataverse_url}, {name}:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
+    )
+    if not (yes or terminal.agrees("Go ahead?")):
+        terminal.show({**plan, "done": False}, ["nothing was changed; --yes goes ahead without asking"])
+        return REFUSED
+    await setup.carry_out(steps)
+    terminal.show({**plan, "done": True}, [f"{name} is there and published"])
+    return DONE
+
+
 # --- what all commands have in common ---
 
 

@@ -16,9 +16,10 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"dataverse", "definitions", "doctor", "errors", "notifications", "poison", "rows", "sweep"}
+    "commands": {"dataverse", "definitions", "doctor", "errors", "notifications", "poison", "rows", "setup", "sweep"}
     | {"terminal", "wiring"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
+    "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
     "outside": {"errors"},
     "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "memory", "model", "roster", "settings"}
