@@ -7,7 +7,7 @@ own in storage. What depends on a check that failed is skipped, so that one thin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from enum import StrEnum
 from uuid import uuid4
 
 from sync.dataverse import DataverseBookings
-from sync.definitions import Definitions, why_unfit
+from sync.definitions import Definitions, User, why_unfit
 from sync.errors import AccessDenied, MailboxUnavailable, Misconfigured, NotFound, Refused, SyncError
 from sync.graph import GraphEvents, GraphSubscriptions, Transport, read_secrets_ends
 from sync.memory import RosterTable
@@ -24,19 +24,15 @@ from sync.roster import Deployment
 from sync.settings import Settings
 from sync.storage import StorageQueues
 
-PRIVILEGES = (
-    "prvReadUser",
-    "prvReadBookableResource",
-    "prvReadBookingStatus",
-    "prvReadBookableResourceBooking",
-    "prvWriteBookableResourceBooking",
-    "prvAppendBookableResourceBooking",
-    "prvAppendToBookingStatus",
-)
-"""The last two because a lookup is written: a booking's status."""
+TO_READ = ("prvReadUser", "prvReadBookableResource", "prvReadBookingStatus", "prvReadBookableResourceBooking")
+TO_WRITE = ("prvWriteBookableResourceBooking", "prvAppendBookableResourceBooking", "prvAppendToBookingStatus")
+"""Privileges. Two to append, because a lookup is written: a booking's status."""
 
 TRIED = 3
 """Mailboxes that are read; one may have a trouble of its own, which `subscriptions` shows of all."""
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""No user's id: whatever Graph says of it, it has taken the token."""
 
 OFF = timedelta(minutes=2)
 """Further than this the clocks must not be apart; tokens are valid from and until a time."""
@@ -102,6 +98,8 @@ class Check:
     needs: tuple[str, ...]
     look: Callable[[Instruments], Awaitable[Finding]]
     cure: str
+    as_app: bool = False
+    """A person who is signed in has other permissions for Graph, which say nothing; needs "dataverse user"."""
 
 
 async def examine(
@@ -138,7 +136,8 @@ async def examine(
 
 async def _look(check: Check, on: Instruments) -> Result:
     try:
-        finding = await check.look(on)
+        is_idle = check.as_app and (await _user(on)).application_id is None
+        finding = _skipped("a person is signed in, not the app") if is_idle else await check.look(on)
     except SyncError as error:
         finding = _failed(str(error))
     is_well = finding.state in (State.OK, State.SKIPPED)
@@ -166,7 +165,7 @@ def _skipped(seen: str) -> Finding:
 
 async def _graph_token(on: Instruments) -> Finding:
     with suppress(Refused):  # whoever is refused has been recognized
-        await on.subscriptions.list()
+        await on.events.check_access(NOBODY)
     return _ok("Graph takes it")
 
 
@@ -188,19 +187,32 @@ async def _dataverse_user(on: Instruments) -> Finding:
     if not user.is_enabled:
         return _failed(f"{user_id} is disabled", "Power Platform admin center, Application users: activate it")
     if user.application_id is None:
-        return _warning(f"{user_id} is a person; what follows is what this person may do", "ask as the app does")
+        return _warning(
+            f"{user_id} is a person; what follows is what this person may do", "sign in as the app: docs/commands.md"
+        )
     return _ok(f"application user {user_id}")
 
 
-async def _privileges(on: Instruments) -> Finding:
-    held = await on.definitions.privileges(await on.definitions.who_am_i())
-    missing = [name for name in PRIVILEGES if name not in held]
+async def _user(on: Instruments) -> User:
+    return await on.definitions.user(await on.definitions.who_am_i())
+
+
+async def _may_read(on: Instruments) -> Finding:
+    return judge_privileges(await on.definitions.privileges(await on.definitions.who_am_i()), TO_READ)
+
+
+async def _may_write(on: Instruments) -> Finding:
+    return judge_privileges(await on.definitions.privileges(await on.definitions.who_am_i()), TO_WRITE)
+
+
+def judge_privileges(held: Mapping[str, str], wanted: Sequence[str]) -> Finding:
+    missing = [name for name in wanted if name not in held]
     if missing:
         return _failed(f"missing {', '.join(missing)}")
-    limited = [f"{name} ({held[name]})" for name in PRIVILEGES if held[name] != "Global"]
+    limited = [f"{name} ({held[name]})" for name in wanted if held[name] != "Global"]
     if limited:
         return _warning(f"not for the whole organization: {', '.join(limited)}", "give them at organization level")
-    return _ok(f"all {len(PRIVILEGES)}, for the whole organization")
+    return _ok(f"all {len(wanted)}, for the whole organization")
 
 
 async def _optimistic_concurrency(on: Instruments) -> Finding:
@@ -343,16 +355,13 @@ async def _clock(on: Instruments) -> Finding:
     offsets = {name: offset for name, offset in zip(urls, told, strict=True) if offset is not None}
     if not offsets:
         return _skipped("neither service tells its time")
-    seen = ", ".join(f"{name} {offset.total_seconds():+.0f} s" for name, offset in offsets.items())
+    seen = ", ".join(f"{name} {round(offset.total_seconds()):+d} s" for name, offset in offsets.items())
     return _ok(seen) if all(abs(offset) <= OFF for offset in offsets.values()) else _warning(seen)
 
 
 async def _secrets(on: Instruments) -> Finding:
-    user = await on.definitions.user(await on.definitions.who_am_i())
-    if user.application_id is None:
-        return _skipped("a person is signed in")
     try:
-        ends = await read_secrets_ends(on.to_graph, user.application_id)
+        ends = await read_secrets_ends(on.to_graph, str((await _user(on)).application_id))
     except NotFound:
         return _ok("no app registration")
     except Refused:
@@ -377,7 +386,8 @@ CHECKS: Sequence[Check] = (
     Check("graph token", (), _graph_token, "is the identity set up (or `az login`), and can GRAPH_URL be reached?"),
     Check("dataverse token", (), _dataverse_token, "is the identity set up, and is DATAVERSE_URL the environment's?"),
     Check("dataverse user", ("dataverse token",), _dataverse_user, "docs/real-tenant.md, 3: add the application user"),
-    Check("dataverse privileges", ("dataverse user",), _privileges, _ROLE),
+    Check("may read", ("dataverse user",), _may_read, _ROLE),
+    Check("may write", ("dataverse user",), _may_write, _ROLE),
     Check(
         "optimistic concurrency",
         ("dataverse user",),
@@ -385,21 +395,21 @@ CHECKS: Sequence[Check] = (
         "the table has it where it is enabled for offline use; without it the app cannot write",
     ),
     Check("event-id column", ("dataverse user",), _event_id_column, "python -m sync setup"),
-    Check(
-        "column published", ("dataverse privileges", "event-id column"), _published, "publish it: python -m sync setup"
-    ),
-    Check(
-        "names", ("dataverse privileges",), _names, "this version of the app does not fit the environment: report it"
-    ),
-    Check("canceled status", ("dataverse privileges",), _canceled, "CANCELED_STATUS_ID picks one"),
+    Check("column published", ("may read", "event-id column"), _published, "publish it: python -m sync setup"),
+    Check("names", ("may read",), _names, "this version of the app does not fit the environment: report it"),
+    Check("canceled status", ("may read",), _canceled, "CANCELED_STATUS_ID picks one"),
     Check(
         "mailboxes",
-        ("dataverse privileges",),
+        ("may read",),
         _mailboxes,
         "an active bookable resource of type User for each, whose user is enabled and from Entra ID; see MAILBOXES",
     ),
     Check(
-        "calendars", ("graph token", "mailboxes"), _calendars, "docs/real-tenant.md, 2: Calendars.Read, and its scope"
+        "calendars",
+        ("graph token", "mailboxes"),
+        _calendars,
+        "docs/real-tenant.md, 2: Calendars.Read, and its scope",
+        as_app=True,
     ),
     Check(
         "scope",
@@ -417,6 +427,8 @@ CHECKS: Sequence[Check] = (
     Check("table", (), _table, _STORAGE),
     Check("notification URL", (), _notification_url, "is the app deployed and running, and NOTIFICATION_URL its own?"),
     Check("clock", (), _clock, "set this machine's clock"),
-    Check("secrets", ("graph token", "dataverse privileges"), _secrets, "make a new one, and delete the old one later"),
+    Check(
+        "secrets", ("graph token", "may read"), _secrets, "make a new one, and delete the old one later", as_app=True
+    ),
 )
 """Each needs only what stands above it."""

@@ -56,4 +56,5 @@ async def clock_offset(url: str, now: Callable[[], datetime]) -> timedelta | Non
         told = parsedate_to_datetime(answer.headers["Date"])
     except (httpx.HTTPError, KeyError, ValueError, TypeError):
         return None
-    return (told if told.tzinfo else told.replace(tzinfo=UTC)) - (asked + (now() - asked) / 2)
+    told = (told if told.tzinfo else told.replace(tzinfo=UTC)) + timedelta(seconds=0.5)  # whole seconds were told
+    return told - (asked + (now() - asked) / 2)

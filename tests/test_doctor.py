@@ -29,7 +29,7 @@ from sandbox.mailboxes import Mailbox
 from sandbox.people import Technician
 from sandbox.server import Sandbox
 from sync.commands import cli
-from sync.doctor import CHECKS, PRIVILEGES, SETTINGS, State, judge_handshake
+from sync.doctor import CHECKS, SETTINGS, TO_READ, TO_WRITE, State, judge_handshake
 from sync.outside import Answer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -235,7 +235,8 @@ FAILURES = [
         "is disabled",
         id="the application user is disabled",
     ),
-    *(pytest.param(without(each), "dataverse privileges", f"missing {each}", id=each) for each in PRIVILEGES),
+    *(pytest.param(without(each), "may read", f"missing {each}", id=each) for each in TO_READ),
+    *(pytest.param(without(each), "may write", f"missing {each}", id=each) for each in TO_WRITE),
     pytest.param(
         switched("dataverse", "optimistic_concurrency", False),
         "optimistic concurrency",
@@ -327,12 +328,6 @@ async def test_what_is_wrong_is_named_and_nothing_else(
     ("break_it", "name", "seen"),
     [
         pytest.param(
-            switched("dataverse", "privilege_depth", "Local"),
-            "dataverse privileges",
-            "prvReadUser (Local)",
-            id="privileges for one business unit",
-        ),
-        pytest.param(
             lambda h: h.sandbox.tables.update(h.sandbox.tables.app_user, {"applicationid": None}),
             "dataverse user",
             "is a person",
@@ -365,6 +360,20 @@ async def test_what_may_be_meant_is_a_warning(
     assert status == 0
 
 
+async def test_privileges_for_one_business_unit_are_a_warning(hospital: Hospital) -> None:
+    hospital.sandbox.dataverse_switches.privilege_depth = "Local"
+    status, checks = await hospital.examine()
+    assert named(checks) == {"may read": "warning", "may write": "warning"}
+    assert "prvReadUser (Local)" in checks["may read"]["seen"]
+    assert status == 0
+
+
+async def test_who_may_not_write_may_still_read(hospital: Hospital) -> None:
+    without(TO_WRITE[0])(hospital)
+    _, checks = await hospital.examine()
+    assert [name for name, check in checks.items() if check["state"] != "ok"] == ["may write"]
+
+
 async def test_a_role_that_may_not_see_definitions_is_no_failure(hospital: Hospital) -> None:
     hospital.sandbox.dataverse_switches.definitions_readable = False
     status, checks = await hospital.examine()
@@ -382,6 +391,20 @@ async def test_subscriptions_that_nobody_renews_are_a_warning(hospital: Hospital
     assert "2 are ours" in checks["subscriptions"]["seen"]
 
 
+async def test_what_a_person_may_do_in_graph_is_not_taken_for_what_the_app_may(hospital: Hospital) -> None:
+    hospital.sandbox.tables.update(hospital.sandbox.tables.app_user, {"applicationid": None})
+    hospital.sandbox.graph_switches.calendars_read = False
+    _, checks = await hospital.examine()
+    assert named(checks) == {"dataverse user": "warning"}
+    assert checks["calendars"] == {
+        "check": "calendars",
+        "state": "skipped",
+        "seen": "a person is signed in, not the app",
+        "cure": None,
+    }
+    assert checks["scope"]["state"] == checks["secrets"]["state"] == "skipped"
+
+
 async def test_what_cannot_be_seen_or_was_not_asked_for_says_so(hospital: Hospital) -> None:
     hospital.sandbox.graph_switches.application_readable = False
     status, checks = await hospital.examine("")
@@ -395,8 +418,8 @@ async def test_what_depends_on_a_failure_says_on_which(hospital: Hospital) -> No
     hospital.sandbox.dataverse_switches.not_a_member = True
     _, checks = await hospital.examine()
     skipped = {name: check["seen"] for name, check in checks.items() if check["state"] == "skipped"}
-    assert skipped["dataverse privileges"] == "needs dataverse user"
-    assert skipped["mailboxes"] == "needs dataverse privileges"
+    assert skipped["may read"] == "needs dataverse user"
+    assert skipped["mailboxes"] == "needs may read"
     assert skipped["scope"] == "needs calendars"
     assert checks["queues"]["state"] == checks["notification URL"]["state"] == "ok"
 
@@ -409,9 +432,9 @@ async def test_all_missing_settings_are_named_at_once(hospital: Hospital) -> Non
 
 
 async def test_two_failures_are_both_named(hospital: Hospital) -> None:
-    without(PRIVILEGES[0])(hospital)
+    without(TO_READ[0])(hospital)
     hospital.move_storage("Table")
-    assert named((await hospital.examine())[1]) == {"dataverse privileges": "failed", "table": "failed"}
+    assert named((await hospital.examine())[1]) == {"may read": "failed", "table": "failed"}
 
 
 async def test_a_handshake_that_hangs_is_given_ten_seconds(hospital: Hospital) -> None:
@@ -469,7 +492,7 @@ async def test_the_table_says_what_was_seen_and_the_lines_below_it_the_cures(hos
     [row] = [line for line in lines if line.startswith("event-id column")]
     assert re.split(r"\s{2,}", row.strip()) == ["event-id column", "failed", f"bookings have no column {COLUMN}"]
     assert "failed: event-id column: python -m sync setup" in lines
-    assert lines[-1] == "checks: ok: 16, failed: 1, skipped: 2"
+    assert lines[-1] == "checks: ok: 17, failed: 1, skipped: 2"
     assert result.exit_code == 1
     assert (CODE in result.output, "\x1b" in result.output) == (False, False)
 

@@ -70,7 +70,8 @@ async def test_any_answer_tells_the_time(date: str, offset: timedelta | None) ->
         return web.Response(status=401, headers={"Date": date})
 
     async with serving(refuse) as url:
-        assert await clock_offset(url, lambda: NOW) == offset
+        found = await clock_offset(url, lambda: NOW)
+    assert found == (None if offset is None else offset + timedelta(seconds=0.5))
 
 
 async def test_nobody_there_tells_no_time() -> None:
