@@ -356,8 +356,9 @@ async def _set_up(terminal: Terminal, solution: str | None, language: int, yes: 
     if not steps:
         terminal.show({**plan, "done": True}, [f"{name} is there and published: nothing to do"])
         return DONE
+    into = f", into the solution {solution}" if solution else ""
     terminal.tell(
-        [f"{settings.dataverse_url}, {name}:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
+        [f"{settings.dataverse_url}, {name}{into}:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
     )
     if not (yes or terminal.agrees("Go ahead?")):
         terminal.show({**plan, "done": False}, ["nothing was changed; --yes goes ahead without asking"])

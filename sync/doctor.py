@@ -280,7 +280,7 @@ async def _calendars(on: Instruments) -> Finding:
         except MailboxUnavailable as error:
             refused.append(f"{mailbox}: {error}")
     if len(refused) == len(tried):
-        return _failed("; ".join(refused))
+        return _failed(f"none of {len(tried)} tried can be read; {refused[0]}")
     if refused:
         return _warning(f"{len(tried) - len(refused)} of {len(tried)} tried can be read; {'; '.join(refused)}")
     return _ok(f"{len(tried)} tried can be read")
@@ -350,7 +350,7 @@ def judge_handshake(answer: Answer, token: str) -> Finding:
 
 
 async def _clock(on: Instruments) -> Finding:
-    urls = {"Graph": on.settings.graph_url, "Dataverse": on.settings.dataverse_url}
+    urls = {"Graph": on.settings.graph_url, "Dataverse": f"{on.settings.dataverse_url}/api/data/v9.2/"}
     told = await asyncio.gather(*(clock_offset(url, on.now) for url in urls.values()))
     offsets = {name: offset for name, offset in zip(urls, told, strict=True) if offset is not None}
     if not offsets:
