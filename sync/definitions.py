@@ -1,5 +1,6 @@
-"""What a Dataverse environment says of itself: who asks and with which rights, how its tables are defined; one column
-can be added. For operators' commands; what the app reads and writes is in dataverse.py.
+"""What a Dataverse environment says of itself: who asks, with which rights, how tables are defined; adds one column.
+
+For operators' commands; what the app reads and writes is in dataverse.py.
 """
 
 from __future__ import annotations

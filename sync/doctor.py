@@ -198,11 +198,19 @@ async def _user(on: Instruments) -> User:
 
 
 async def _may_read(on: Instruments) -> Finding:
-    return judge_privileges(await on.definitions.privileges(await on.definitions.who_am_i()), TO_READ)
+    return await _may(on, TO_READ)
 
 
 async def _may_write(on: Instruments) -> Finding:
-    return judge_privileges(await on.definitions.privileges(await on.definitions.who_am_i()), TO_WRITE)
+    return await _may(on, TO_WRITE)
+
+
+async def _may(on: Instruments, wanted: Sequence[str]) -> Finding:
+    try:
+        held = await on.definitions.privileges(await on.definitions.who_am_i())
+    except Refused as error:  # whether it takes a privilege to see one's own is not documented
+        return _warning(f"cannot be seen ({error})")
+    return judge_privileges(held, wanted)
 
 
 def judge_privileges(held: Mapping[str, str], wanted: Sequence[str]) -> Finding:
