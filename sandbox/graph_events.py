@@ -235,6 +235,8 @@ class Events:
         if mailbox is None or mailbox.state == "invalid_user":
             message = f"The requested user '{user}@{self._mailboxes.tenant_id}' is invalid."
             raise GraphError(404, "ErrorInvalidUser", message)
+        if not self._mailboxes.switches.calendars_read:
+            raise GraphError(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
         match mailbox.state:
             case "not_enabled" | "on_premises":
                 message = "The mailbox is either inactive, soft-deleted, or is hosted on-premise."

@@ -335,6 +335,90 @@ async def _replay(terminal: Terminal, queue: Queue | None, ids: frozenset[str] |
     return FAILED if result.refused or missing else DONE
 
 
+# --- before the app can work ---
+
+
+@cli.command()
+def doctor(
+    outside: Annotated[
+        UUID | None, typer.Option(help="Object id of a user whose mailbox must be out of reach.")
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check everything that has to be so before the app can work, against the real services; change nothing.
+
+    The exit status is 1 if a check failed; warnings do not count.
+    """
+    _run(lambda terminal: _examine(terminal, str(outside) if outside else None), as_json, verbose)
+
+
+async def _examine(terminal: Terminal, outside: str | None) -> int:
+    from sync.definitions import Definitions
+    from sync.doctor import Instruments, State, examine
+
+    async def prepare() -> Instruments:
+        parts = await wiring.parts()
+        at, keeper, definitions = parts.looked_at, parts.keeper, Definitions(await wiring.dataverse())
+        return Instruments(
+            *(at.settings, keeper.deployment, at.to_graph, at.events, at.subscriptions, at.bookings, definitions),
+            *(parts.queues, at.memory, keeper.now, outside),
+        )
+
+    with terminal.progress("checks") as progress:
+        results = await examine(prepare, progress)
+    counts = Counter(str(result.state) for result in results)
+    cures = [f"{result.state}: {result.check}: {result.cure}" for result in results if result.cure]
+    terminal.show(
+        {"counts": counts, "checks": results},
+        [*cures, f"checks: {_listed(counts)}"],
+        results,
+        ("check", "state", "seen"),
+    )
+    return FAILED if counts[State.FAILED] else DONE
+
+
+@cli.command()
+def setup(
+    solution: Annotated[str | None, typer.Option(help="Unique name of the solution that the column goes into.")] = None,
+    language: Annotated[int, typer.Option(help="Of the column's label, an LCID; 1033 is English.")] = 1033,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make the event-id column and publish it, if it is not there yet; an existing one is never changed.
+
+    Needs DATAVERSE_URL and EVENT_ID_COLUMN only, and somebody who may customize tables.
+    """
+    _run(lambda terminal: _set_up(terminal, solution, language, yes), as_json, verbose)
+
+
+async def _set_up(terminal: Terminal, solution: str | None, language: int, yes: bool) -> int:
+    from sync.dataverse import DataverseBookings
+    from sync.definitions import Definitions
+    from sync.setup import Setup
+
+    transport, settings = await wiring.dataverse(), wiring.environment()
+    name = settings.event_id_column
+    bookings = DataverseBookings(transport, name)
+    setup = Setup(Definitions(transport), bookings, name, solution, language)
+    steps = await setup.plan()
+    plan = {"environment": settings.dataverse_url, "column": name, "solution": solution, "steps": steps}
+    if not steps:
+        terminal.show({**plan, "done": True}, [f"{name} is there and published: nothing to do"])
+        return DONE
+    into = f", into the solution {solution}" if solution else ""
+    terminal.tell(
+        [f"{settings.dataverse_url}, {name}{into}:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
+    )
+    if not (yes or terminal.agrees("Go ahead?")):
+        terminal.show({**plan, "done": False}, ["nothing was changed; --yes goes ahead without asking"])
+        return REFUSED
+    await setup.carry_out(steps)
+    terminal.show({**plan, "done": True}, [f"{name} is there and published"])
+    return DONE
+
+
 # --- what all commands have in common ---
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -54,6 +54,8 @@ _HAS_BEGUN = frozenset({_TRAVELING, _ON_BREAK, _IN_PROGRESS, _COMPLETED})
 _FIELD_SERVICE_STATUS = "msdyn_fieldservicestatus"
 _USER_RESOURCE = 3
 
+_TIMES = "starttime,endtime,statecode"
+
 T = TypeVar("T")
 
 
@@ -84,13 +86,18 @@ class Transport:
             }
         )
 
-    async def get(self, path: str, page_size: int | None = None) -> Any:
+    async def get(self, path: str, page_size: int | None = None, headers: Mapping[str, str] | None = None) -> Any:
         """The JSON at *path*, which is relative or the nextLink of an earlier page, its query percent-encoded."""
-        return await self._send("GET", path, {"Prefer": f"odata.maxpagesize={page_size}"} if page_size else {}, None)
+        prefer = {"Prefer": f"odata.maxpagesize={page_size}"} if page_size else {}
+        return await self._send("GET", path, {**prefer, **(headers or {})}, None)
 
     async def patch(self, path: str, columns: dict[str, Any], etag: str) -> None:
         """Source: Dataverse Web API, "Perform conditional operations": without If-Match, PATCH creates rows."""
         await self._send("PATCH", path, {"If-Match": etag}, columns)
+
+    async def post(self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        """Sent once: nobody knows what an unanswered one has done."""
+        await self._send_once("POST", self._root + path, dict(headers or {}), body)
 
     async def _send(self, method: str, path: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
         url = self._root + path if not path.startswith(("https://", "http://")) else path
@@ -270,6 +277,38 @@ class DataverseBookings:
             path = page.get("@odata.nextLink")
         return found
 
+    async def knows_event_id_column(self) -> bool:
+        """Whether queries know it, which a column that is not published yet may have to wait for."""
+        try:
+            await self._transport.get(f"bookableresourcebookings?$select={self._column}&$top=1")
+        except UnknownColumn:
+            return False
+        return True
+
+    async def knows_names(self) -> bool:
+        """Whether all else of a booking is called as it is here; the case of navigation properties matters."""
+        try:
+            await self._with_status_columns(
+                lambda: self._transport.get(f"bookableresourcebookings?$select={_TIMES}&{self._expanded()}&$top=1")
+            )
+        except Misconfigured:
+            return False
+        return True
+
+    async def canceled_status(self) -> str:
+        """The name and id of the booking status to cancel with, as it is configured or found now.
+
+        Raises: Misconfigured if it is not exactly one, or does not mean Canceled.
+        """
+        rows = await self._statuses()
+        chosen = self._canceled_setting or choose_canceled(rows)
+        row = next((row for row in rows if _guid(row["bookingstatusid"]) == chosen), None)
+        if row is None:
+            raise Misconfigured("CANCELED_STATUS_ID names no active booking status of this environment")
+        if not _is_canceled(row):
+            raise Misconfigured(f"CANCELED_STATUS_ID names {row.get('name')}, which does not mean Canceled")
+        return f"{row.get('name')} ({chosen})"
+
     async def mailboxes(self) -> Sequence[str]:
         """The Entra object ids of all enabled users who are active bookable resources, in lower case, sorted."""
         path = (
@@ -298,9 +337,12 @@ class DataverseBookings:
         raise Malformed("dataverse: a list without an end")
 
     def _columns(self) -> str:
+        return f"$select={_TIMES},{self._column}&{self._expanded()}"
+
+    def _expanded(self) -> str:
         status = f"status,{_FIELD_SERVICE_STATUS}" if self._has_field_service else "status"
         return (
-            f"$select=starttime,endtime,statecode,{self._column}&$expand=BookingStatus($select={status}),"
+            f"$expand=BookingStatus($select={status}),"
             "Resource($select=resourcetype;$expand=UserId($select=azureactivedirectoryobjectid))"
         )
 
@@ -381,13 +423,17 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
             event_id=row.get(event_id_column) or None,
             mailbox=_guid(object_id) if object_id else None,
             is_active=row["statecode"] == 0,
-            is_canceled=(
-                field_service == _CANCELED if field_service is not None else status.get("status") == _STATUS_CANCELED
-            ),
+            is_canceled=_is_canceled(status),
             has_begun=field_service in _HAS_BEGUN,
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
+
+
+def _is_canceled(status: Any) -> bool:
+    """Of a row of booking statuses: Field Service's value tells, and ``status`` where it has none."""
+    field_service = status.get(_FIELD_SERVICE_STATUS)
+    return bool(field_service == _CANCELED if field_service is not None else status.get("status") == _STATUS_CANCELED)
 
 
 def _rows(page: Any) -> list[Any]:

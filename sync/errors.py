@@ -109,6 +109,10 @@ class MailboxUnavailable(Refused):
     """The mailbox is gone, disabled or out of our reach, which says nothing about its events."""
 
 
+class AccessDenied(MailboxUnavailable):
+    """The mailbox is there, and the app may not read it."""
+
+
 # (status, code) first, then (status, None), then the hundreds below. A 404 means "this item is gone" with one code
 # only, every other 404 of Outlook is about the mailbox. Source: Graph error codes as observed for Outlook items.
 _GRAPH: Mapping[tuple[int, str | None], type[SyncError]] = {
@@ -117,7 +121,7 @@ _GRAPH: Mapping[tuple[int, str | None], type[SyncError]] = {
     (404, "ResourceNotFound"): MailboxUnavailable,
     (404, "ErrorInvalidUser"): MailboxUnavailable,
     (400, "ErrorInvalidIdMalformed"): InvalidId,
-    (403, "ErrorAccessDenied"): MailboxUnavailable,
+    (403, "ErrorAccessDenied"): AccessDenied,
     (403, "ErrorCannotDeleteObject"): Withdrawn,
 }
 

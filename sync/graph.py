@@ -183,20 +183,28 @@ class GraphEvents:
 
     async def _list(self, mailbox: str, builder: Any) -> list[Event]:
         """The events of one calendar that carry our extension."""
-        name = _quoted(self._name)
-        parameters = EventsRequestBuilder.EventsRequestBuilderGetQueryParameters(
-            select=["id", "start", "end", "isAllDay", "isCancelled", "type"],
-            expand=[f"Extensions($filter=id eq '{name}')"],
-            filter=f"Extensions/any(f:f/id eq '{name}')",
-            top=PAGE_SIZE,
-        )
-        request = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
+        request = self._with_extension(builder, PAGE_SIZE)
         found: list[Event] = []
         async for items in self._pages(mailbox, builder, request, _IMMUTABLE, _UTC):
             for item in items:
                 with suppress(Malformed):
                     found.append(parse_event(item, self._name, self._property))
         return found
+
+    async def check_access(self, mailbox: str) -> None:
+        """Return if the mailbox's events can be listed. Raises: AccessDenied, MailboxUnavailable, Transient."""
+        await self._send(mailbox, self._with_extension(self._transport.client.users.by_user_id(mailbox).events, 1))
+
+    def _with_extension(self, builder: Any, page_size: int) -> RequestInformation:
+        name = _quoted(self._name)
+        parameters = EventsRequestBuilder.EventsRequestBuilderGetQueryParameters(
+            select=["id", "start", "end", "isAllDay", "isCancelled", "type"],
+            expand=[f"Extensions($filter=id eq '{name}')"],
+            filter=f"Extensions/any(f:f/id eq '{name}')",
+            top=page_size,
+        )
+        request: RequestInformation = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
+        return request
 
     async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
         """Say whether an event that can still be read stands in a calendar, over its own span.
@@ -342,6 +350,21 @@ class GraphSubscriptions:
         builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
         with suppress(NotFound):
             await self._transport.send_once("subscriptions", builder.to_delete_request_information())
+
+
+async def read_secrets_ends(transport: Transport, app_id: str) -> Sequence[datetime]:
+    """When the secrets and certificates of the app registration end, soonest first.
+
+    It takes Application.Read.All, which the app is not to have. Source: Graph, "Get application".
+    Raises: Refused, most likely; Transient, Malformed.
+    """
+    builder = transport.client.applications_with_app_id(app_id)
+    answer = await transport.send("graph", builder.to_get_request_information())
+    try:
+        credentials = [*_items(answer, "passwordCredentials"), *_items(answer, "keyCredentials")]
+        return sorted(_aware(datetime.fromisoformat(each["endDateTime"])) for each in credentials)
+    except _UNREADABLE as error:
+        raise Malformed(f"graph: an application that cannot be read ({type(error).__name__})") from None
 
 
 def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event:

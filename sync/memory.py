@@ -16,6 +16,7 @@ from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFo
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
+from sync.errors import Transient
 from sync.marks import mark_of
 from sync.roster import LastRun, Trouble, next_trouble
 from sync.rounds import Round
@@ -127,6 +128,19 @@ class RosterTable:
         sweep = {"begun": current.begun, "is_over": current.is_over, **_columns(current.queued)}
         with _forgiven("written"):
             await self._put({"PartitionKey": "run", "RowKey": "sweep", **sweep})
+
+    async def probe(self) -> None:
+        """Write, read and delete a row that no run looks at; the table is created as on first use.
+
+        Raises: Transient.
+        """
+        try:
+            await self._put({"PartitionKey": "probe", "RowKey": "probe"})
+            await self._table.get_entity("probe", "probe")
+            await self._table.delete_entity("probe", "probe")
+        except AzureError as error:
+            status = getattr(error, "status_code", None) or ""
+            raise Transient(f"table: {type(error).__name__} {status}".rstrip()) from None
 
     async def _put(self, entity: dict[str, Any]) -> None:
         try:

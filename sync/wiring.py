@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
+    from sync.dataverse import DataverseBookings, Transport
+    from sync.graph import GraphEvents, GraphSubscriptions
+    from sync.graph import Transport as GraphTransport
     from sync.handlers import Processor
     from sync.memory import RosterTable
     from sync.model import Action, Change, LifecycleNotification
-    from sync.settings import AcknowledgeSettings, Settings
+    from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings
     from sync.storage import StorageQueues
     from sync.subscribing import Keeper
     from sync.sweep import Sweeper
@@ -98,14 +101,37 @@ def queues() -> StorageQueues:
     return _queues()
 
 
+async def dataverse() -> Transport:
+    """What is customized through: the environment of the bookings, and no other service."""
+    return _dataverse_of(asyncio.get_running_loop())
+
+
+def environment() -> EnvironmentSettings:
+    return _environment_settings()
+
+
 async def close() -> None:
     """Close all clients; the next call builds new ones. For tests and commands, a Functions process never ends."""
     if _parts_of.cache_info().currsize:
         await (await _parts()).close()
+    if _dataverse_of.cache_info().currsize:
+        (await dataverse()).close()
     if _queues.cache_info().currsize:
         await _queues().close()
-    for built in (_parts_of, _queues, _settings, _acknowledge_settings):
+    for built in (_parts_of, _dataverse_of, _queues, _settings, _environment_settings, _acknowledge_settings):
         built.cache_clear()
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """What `doctor` needs beside the handlers: what they are made of."""
+
+    settings: Settings
+    to_graph: GraphTransport
+    events: GraphEvents
+    subscriptions: GraphSubscriptions
+    bookings: DataverseBookings
+    memory: RosterTable
 
 
 @dataclass
@@ -114,6 +140,7 @@ class Parts:
     keeper: Keeper
     sweeper: Sweeper
     queues: StorageQueues
+    looked_at: LookedAt
     closing: Sequence[Any]
 
     async def close(self) -> None:
@@ -136,9 +163,10 @@ async def _parts() -> Parts:
 
 
 @cache
-def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
+def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
-    from sync import dataverse, graph
+    from sync import graph
+    from sync.dataverse import DataverseBookings
     from sync.handlers import Processor
     from sync.roster import Deployment
     from sync.settings import is_loopback
@@ -147,9 +175,8 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
 
     settings, queues = _settings(), _queues()
     to_graph = graph.Transport(settings.graph_url, _credential(is_loopback(settings.graph_url)), _now)
-    to_dataverse = dataverse.Transport(settings.dataverse_url, _credential(is_loopback(settings.dataverse_url)), _now)
     events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
-    bookings = dataverse.DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
+    bookings = DataverseBookings(_dataverse_of(loop), settings.event_id_column, settings.canceled_status_id)
     memory = _memory(settings)
 
     async def wanted() -> Sequence[str]:
@@ -172,7 +199,17 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
         sweeper.sweep_all,
         leavers_share=settings.leavers_share,
     )
-    return Parts(Processor(events, bookings, _now, memory), keeper, sweeper, queues, (to_graph, to_dataverse, memory))
+    looked_at = LookedAt(settings, to_graph, events, subscriptions, bookings, memory)
+    return Parts(Processor(events, bookings, _now, memory), keeper, sweeper, queues, looked_at, (to_graph, memory))
+
+
+@cache
+def _dataverse_of(_loop: asyncio.AbstractEventLoop) -> Transport:
+    from sync.dataverse import Transport
+    from sync.settings import is_loopback
+
+    url = _environment_settings().dataverse_url
+    return Transport(url, _credential(is_loopback(url)), _now)
 
 
 def _memory(settings: Settings) -> RosterTable:
@@ -210,6 +247,13 @@ def _settings() -> Settings:
     from sync.settings import Settings, parse_settings
 
     return parse_settings(Settings, os.environ)
+
+
+@cache
+def _environment_settings() -> EnvironmentSettings:
+    from sync.settings import EnvironmentSettings, parse_settings
+
+    return parse_settings(EnvironmentSettings, os.environ)
 
 
 @cache

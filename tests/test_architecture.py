@@ -16,7 +16,12 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"differences", "errors", "notifications", "poison", "rows", "sweep", "terminal", "wiring"},
+    "commands": {"dataverse", "definitions", "differences", "doctor", "errors", "notifications", "poison", "rows"}
+    | {"setup", "sweep", "terminal", "wiring"},
+    "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
+    "setup": {"dataverse", "definitions", "errors"},
+    "definitions": {"dataverse", "errors"},
+    "outside": {"errors"},
     "wiring": {"dataverse", "errors", "graph", "handlers", "loopback", "memory", "model", "roster", "settings"}
     | {"storage", "subscribing", "sweep"},
     "handlers": {"decide", "errors", "model", "notifications", "parking"},
@@ -26,7 +31,7 @@ USES = {
     "sweep": {"differences", "errors", "marks", "model", "notifications", "parking", "rounds"},
     "differences": {"decide", "marks", "model"},
     "rounds": {"marks"},
-    "memory": {"marks", "roster", "rounds"},
+    "memory": {"errors", "marks", "roster", "rounds"},
     "marks": set(),
     "pacing": {"errors"},
     "graph": {"errors", "model", "notifications", "retry", "roster"},
@@ -62,6 +67,7 @@ NEEDS = {
     "loopback": {"azure.core"},
     "poison": {"azure.core", "azure.storage"},
     "retry": {"tenacity"},
+    "outside": {"httpx"},
 }
 
 PURE = ["decide", "differences", "errors", "model", "notifications", "roster", "rounds"]

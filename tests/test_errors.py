@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.errors import (
+    AccessDenied,
     Duplicate,
     InvalidId,
     LifetimeRefused,
@@ -58,7 +59,7 @@ EVENTS = [
     pytest.param(400, "ErrorOccurrenceCrossingBoundary", Refused, id="any other bad request stays one"),
     pytest.param(400, "ErrorItemNotFound", Refused, id="a code means something with its status only"),
     pytest.param(401, "InvalidAuthenticationToken", Transient, id="a token may just have ended"),
-    pytest.param(403, "ErrorAccessDenied", MailboxUnavailable, id="a mailbox beyond the policy is out of reach"),
+    pytest.param(403, "ErrorAccessDenied", AccessDenied, id="a mailbox beyond the policy is out of reach"),
     pytest.param(403, "ErrorCannotDeleteObject", Withdrawn, id="an item neither readable nor deletable is withdrawn"),
     pytest.param(403, "", Refused, id="any other 403 is for a person"),
     pytest.param(410, "syncStateNotFound", Refused, id="an old delta token is refused"),

@@ -243,7 +243,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> App:
     for name in list(os.environ):
         if name.upper().startswith("AZUREWEBJOBSSTORAGE") or name.startswith("CLIENT_STATE_KEY"):
             monkeypatch.delenv(name)
-    for built in ("_acknowledge_settings", "_settings", "_queues", "_parts_of"):
+    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_queues", "_dataverse_of", "_parts_of")
+    for built in caches:
         monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
     return App(monkeypatch)
 
@@ -422,7 +423,7 @@ async def test_the_timers_call_their_handlers(app):
 
     async def parts() -> wiring.Parts:
         part: Any = Part()
-        return wiring.Parts(part, part, part, part, closing=())
+        return wiring.Parts(part, part, part, part, part, closing=())
 
     app.monkeypatch.setattr(wiring, "_parts", parts)
     await function_app.renew_subscriptions(TimerRequest())

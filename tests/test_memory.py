@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from azure.data.tables import TableServiceClient
 
+from sync.errors import Transient
 from sync.marks import mark_of
 from sync.memory import TABLE, RosterTable
 from sync.roster import LIFETIME, LastRun, Trouble
@@ -195,3 +196,9 @@ async def test_a_run_remembers_in_the_table_what_the_next_process_reads(app: App
     last = await table.last_run()
     assert last is not None
     assert last.lifetime == timedelta(minutes=4_225)
+
+
+async def test_a_probe_tells_what_nothing_else_here_does(table, nowhere):
+    await table.probe()
+    with pytest.raises(Transient, match=r"table: ServiceRequestError$"):
+        await nowhere.probe()

@@ -45,7 +45,8 @@ class Identity:
 @pytest.fixture
 async def environment(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[pytest.MonkeyPatch]:
     """Settings to set, an identity that tells how it was made; what is built is closed in the end."""
-    for built in ("_acknowledge_settings", "_settings", "_queues", "_parts_of"):
+    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_queues", "_dataverse_of", "_parts_of")
+    for built in caches:
         monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
     monkeypatch.setattr(azure.identity.aio, "DefaultAzureCredential", Identity)
     Identity.made = []
