@@ -27,6 +27,6 @@ async def renew_subscriptions(timer: func.TimerRequest) -> None:
     await wiring.renew_subscriptions()
 
 
-@app.timer_trigger("timer", schedule="0 23 2 * * *")
+@app.timer_trigger("timer", schedule="0 23 2-4 * * *")
 async def sweep(timer: func.TimerRequest) -> None:
     await wiring.sweep()

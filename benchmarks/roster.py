@@ -76,7 +76,7 @@ class Queue:
     def __init__(self) -> None:
         self.sent = 0
 
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0) -> None:
+    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
         self.sent += len(messages)
 
 
@@ -90,8 +90,8 @@ class Memory:
     async def troubles(self) -> Mapping[str, Trouble]:
         return self.known
 
-    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
-        self.known[mailbox] = next_trouble(mailbox, reason, self.known.get(mailbox), now, rarely)
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool, in_gap: bool = False) -> None:
+        self.known[mailbox] = next_trouble(mailbox, reason, self.known.get(mailbox), now, rarely, in_gap)
 
     async def forget(self, mailbox: str) -> None:
         self.known.pop(mailbox, None)

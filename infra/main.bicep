@@ -25,6 +25,9 @@ param eventIdColumn string
 @description('Comma-separated object ids of the mailboxes of a pilot; empty for everybody.')
 param mailboxes string = ''
 
+@description('Share of the subscribed mailboxes, 0 to 1, that one run may give up without a person\'s word; empty for 0.2.')
+param leaversShare string = ''
+
 @description('Who wins where booking and event were moved apart: dataverse, outlook or hold; empty for dataverse.')
 param conflictPolicy string = ''
 
@@ -156,6 +159,7 @@ module app 'modules/app.bicep' = {
       DATAVERSE_URL: dataverseUrl
       EVENT_ID_COLUMN: eventIdColumn
       MAILBOXES: mailboxes
+      LEAVERS_SHARE: leaversShare
       CONFLICT_POLICY: conflictPolicy
       SETTLE_SECONDS: settleSeconds
       NOT_OURS_HOURS: notOursHours

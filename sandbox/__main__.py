@@ -10,6 +10,10 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +21,7 @@ import typer
 
 from sandbox.server import Sandbox
 from sandbox.signals import StopSignal
-from sandbox.tour import Options
+from sandbox.tour import SETTINGS, Options
 from sandbox.tour import run as run_tour
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -53,6 +57,17 @@ def serve(
 ) -> None:
     """Serve both services alone, with three technicians, until Ctrl-C."""
     asyncio.run(_serve(port, seed))
+
+
+@cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def sync(context: typer.Context) -> None:
+    """An operators' command, `python -m sync ...`, in the world that `run` keeps up."""
+    path = Options.log.parent / SETTINGS
+    if not path.is_file():
+        sys.exit(f"error: there is no {path}: it is there while `python3 dev.py run` keeps its world up")
+    command = [sys.executable, "-m", "sync", *context.args]
+    settings = json.loads(path.read_text("utf-8"))
+    raise typer.Exit(subprocess.run(command, env={**os.environ, **settings}, check=False).returncode)  # noqa: S603
 
 
 async def _serve(port: int, seed: int) -> None:

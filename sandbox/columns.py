@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
-Kind = Literal["guid", "string", "integer", "long", "boolean", "date", "choice", "lookup"]
+Kind = Literal["guid", "string", "memo", "integer", "long", "boolean", "date", "choice", "lookup"]
+
+TEXTS = ("string", "memo")
+"""One line, or several."""
 
 STATE = {0: "Active", 1: "Inactive"}
 STATUS_REASON = {1: "Active", 2: "Inactive"}
@@ -57,6 +61,8 @@ class Column:
     published: bool = True
     """Queries and payloads know a new column once the customization is published."""
     solution: str | None = None
+    added_at: datetime | None = None
+    """When it was made by a customizer; None if it was there before."""
     metadata_id: str = "00000000-0000-0000-0000-000000000000"
 
     @property

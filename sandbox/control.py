@@ -6,7 +6,7 @@ Everything but a fault is asked for by query parameters alone, so that one line 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -173,15 +173,19 @@ ACTS = [
 ]
 
 
-def build_app(clock: Clock, calls: Calls, faults: Faults, people: People, overview: Overview) -> web.Application:
-    """A sub-application to be mounted at ``/sandbox``."""
+def build_app(
+    clock: Clock, calls: Calls, faults: Faults, people: People, overview: Overview, switches: Mapping[str, object]
+) -> web.Application:
+    """A sub-application to be mounted at ``/sandbox``; *switches* by the name of their service."""
     app = web.Application()
-    control = _Control(clock, calls, faults, people, overview)
+    control = _Control(clock, calls, faults, people, overview, switches)
     app.router.add_get("", control.help)
     app.router.add_get("/state", control.state)
     app.router.add_get("/calls", control.list_calls)
     app.router.add_delete("/calls", control.clear_calls)
     app.router.add_post("/clock", control.move_clock)
+    app.router.add_get("/switches", control.list_switches)
+    app.router.add_post("/switches", control.throw_switches)
     app.router.add_post("/faults", control.order_fault)
     app.router.add_delete("/faults", control.clear_faults)
     for act in ACTS:
@@ -190,7 +194,16 @@ def build_app(clock: Clock, calls: Calls, faults: Faults, people: People, overvi
 
 
 class _Control:
-    def __init__(self, clock: Clock, calls: Calls, faults: Faults, people: People, overview: Overview) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        calls: Calls,
+        faults: Faults,
+        people: People,
+        overview: Overview,
+        switches: Mapping[str, object],
+    ) -> None:
+        self._switches = switches
         self._clock = clock
         self._calls = calls
         self._faults = faults
@@ -204,6 +217,7 @@ class _Control:
             ("GET", "/calls?format=text", "what was asked of Graph and Dataverse; DELETE forgets it"),
             *(("POST", f"/{act.path}?{act.example}", act.what) for act in ACTS),
             ("POST", "/clock?minutes=60", "moves the simulated time"),
+            ("POST", "/switches?dataverse.optimistic_concurrency=false", "breaks something; GET lists what there is"),
         ]
         commands = [f'curl -X {method} "{root}{rest}"' for method, rest, _ in lines]
         width = max(map(len, commands))
@@ -232,6 +246,25 @@ class _Control:
         self._clock.move(self._asked(request).minutes)
         return web.Response(text=f"{self._clock.now().isoformat()}\n")
 
+    async def list_switches(self, request: web.Request) -> web.Response:
+        lines = [
+            f"{service}.{name}={','.join(sorted(value)) if isinstance(value, set) else value}\n"
+            for service, switches in self._switches.items()
+            for name, value in vars(switches).items()
+            if _is_thrown_by_text(value)
+        ]
+        return web.Response(text="".join(lines))
+
+    async def throw_switches(self, request: web.Request) -> web.Response:
+        for key, text in request.query.items():
+            service, _, name = key.partition(".")
+            switches = self._switches.get(service)
+            present = vars(switches).get(name) if switches is not None else None
+            if switches is None or not _is_thrown_by_text(present):
+                raise web.HTTPNotFound(text=f"there is no switch {key}\n")
+            setattr(switches, name, _read_switch(key, text, present))
+        return await self.list_switches(request)
+
     async def order_fault(self, request: web.Request) -> web.Response:
         try:
             self._faults.order(Fault(**await request.json()))
@@ -255,6 +288,21 @@ class _Control:
 
     def _asked(self, request: web.Request) -> Asked:
         return Asked(request.query, self._clock, self._people, self._overview)
+
+
+def _is_thrown_by_text(value: object) -> bool:
+    """Whether a switch in this position is one for the command line: yes or no, a word, or several."""
+    return isinstance(value, (bool, str)) or (isinstance(value, set) and all(isinstance(each, str) for each in value))
+
+
+def _read_switch(key: str, text: str, present: object) -> object:
+    if isinstance(present, set):
+        return {name for name in text.split(",") if name}
+    if isinstance(present, str):
+        return text
+    if text.lower() not in ("true", "false"):
+        raise web.HTTPBadRequest(text=f"{key}= must be true or false\n")
+    return text.lower() == "true"
 
 
 def _as_json(call: Call) -> dict[str, Any]:

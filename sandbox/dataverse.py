@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
+from uuid import NAMESPACE_OID, uuid5
 
 from aiohttp import web
 
@@ -39,6 +40,9 @@ from sandbox.tables import Refused, Row, Tables, does_not_exist, minutes
 __all__ = ["DataverseSwitches", "build_app"]
 
 BOOKING = "bookableresourcebooking"
+BUSINESS_UNIT = "69535865-29b0-4b11-8236-000d3a874bd8"
+PRIVILEGES = "Microsoft.Dynamics.CRM.RetrieveUserPrivileges"
+RIGHTS = ("Create", "Read", "Write", "Delete", "Append", "AppendTo")
 
 
 def build_app(tables: Tables, switches: DataverseSwitches | None = None) -> web.Application:
@@ -76,7 +80,7 @@ class WebApi:
             case "GET", "WhoAmI", []:
                 return self._who_am_i(request)
             case "POST", "PublishXml" | "PublishAllXml", []:
-                self._definitions.publish()
+                self._definitions.publish(body if name == "PublishXml" else None)
                 return build_empty()
             case _, "EntityDefinitions", rest if key:
                 return self._definitions.answer(request, key, rest, query, body)
@@ -91,6 +95,8 @@ class WebApi:
                     return self._post(request, table, query, body)
             raise web.HTTPMethodNotAllowed(request.method, ["GET", "POST"])
         match request.method, segments[1:]:
+            case "GET", [function] if table.name == "systemuser" and function.removesuffix("()") == PRIVILEGES:
+                return self._privileges(request, self._address(table, key))
             case "GET", []:
                 return self._get(request, self._address(table, key, add_user=True), query)
             case "PATCH", []:
@@ -153,11 +159,31 @@ class WebApi:
     def _who_am_i(self, request: web.Request) -> web.Response:
         body = {
             "@odata.context": f"{root_of(request)}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse",
-            "BusinessUnitId": "69535865-29b0-4b11-8236-000d3a874bd8",
+            "BusinessUnitId": BUSINESS_UNIT,
             "UserId": self._tables.app_user.id,
             "OrganizationId": "4ef5b371-e89e-4711-8122-000d3aa2331c",
         }
         return build_json(body)
+
+    def _privileges(self, request: web.Request, address: Address) -> web.Response:
+        """Source: Web API reference, "RetrieveUserPrivileges", "RolePrivilege"; every user here holds the same."""
+        user = _existing(address)
+        held = [
+            {
+                "Depth": self._switches.privilege_depth,
+                "PrivilegeId": str(uuid5(NAMESPACE_OID, privilege)),
+                "BusinessUnitId": BUSINESS_UNIT,
+                "PrivilegeName": privilege,
+                "RecordFilterId": "00000000-0000-0000-0000-000000000000",
+                "RecordFilterUniqueName": "",
+            }
+            for table in self._tables.schema.values()
+            for right in RIGHTS
+            if (privilege := f"prv{right}{table.schema_name}") not in self._switches.missing_privileges
+        ]
+        below = "Microsoft.Dynamics.CRM.RetrieveUserPrivilegesResponse"
+        held = held if user is self._tables.app_user else []
+        return build_json({"@odata.context": f"{root_of(request)}$metadata#{below}", "RolePrivileges": held})
 
     # -- writing
 
@@ -233,6 +259,7 @@ class WebApi:
 
     def _update(self, row: Row, values: dict[str, Any]) -> None:
         self._needs("Write", row.table)
+        self._needs_to_link(row.table, values)
         self._plugin_may_refuse(row.table, row.id)
         self._recalculate(values, row)
         self._tables.update(row, values, by=self._tables.app_user.id)
@@ -285,6 +312,13 @@ class WebApi:
         privilege = f"prv{right}{table.schema_name}"
         if privilege in self._switches.missing_privileges:
             raise privilege_missing(privilege, table.name, table.display_name, self._tables.app_user.id)
+
+    def _needs_to_link(self, table: Table, values: dict[str, Any]) -> None:
+        """A row is set as a lookup's value by who may append it there. Source: "Security roles and privileges"."""
+        for lookup in table.lookups():
+            if lookup.target and values.get(lookup.property) is not None:
+                self._needs("Append", table)
+                self._needs("AppendTo", self._tables.schema[lookup.target])
 
     def _plugin_may_refuse(self, table: Table, id: str | None) -> None:
         refusals = self._switches.plugin_refuses

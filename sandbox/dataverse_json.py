@@ -159,7 +159,7 @@ def parse_literal(value: Any, column: Column, table: Table, *, fractional_second
     if value is None:
         return None
     match column.kind:
-        case "string" if isinstance(value, str):
+        case "string" | "memo" if isinstance(value, str):
             return _without_zero_fraction(value)
         case "integer" | "choice" | "long" if isinstance(value, int) and not isinstance(value, bool):
             if abs(value) < 2**31 or column.kind == "long":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -20,9 +21,12 @@ from sandbox.odata import refused
 from sandbox.tables import Refused, Tables
 
 STRING = "Microsoft.Dynamics.CRM.StringAttributeMetadata"
+MEMO = "Microsoft.Dynamics.CRM.MemoAttributeMetadata"
+CACHED = timedelta(seconds=30)
 ATTRIBUTE_TYPES = {
     "guid": "Uniqueidentifier",
     "string": "String",
+    "memo": "Memo",
     "integer": "Integer",
     "long": "BigInt",
     "boolean": "Boolean",
@@ -37,12 +41,25 @@ class Definitions:
         self._tables = tables
         self._switches = switches
 
-    def publish(self) -> None:
+    def publish(self, body: Any) -> None:
+        """Publish the tables that the XML names, or all of them without a body."""
         self._needs("prvPublishCustomization")
-        self._tables.publish()
+        if body is None:
+            self._tables.publish()
+            return
+        xml = body.get("ParameterXml") if isinstance(body, Mapping) else None
+        if not isinstance(xml, str) or not re.fullmatch(r"<importexportxml>.*</importexportxml>", xml, re.DOTALL):
+            raise bad_payload("PublishXml", "A 'ParameterXml' with an importexportxml was expected.")
+        named = re.findall(r"<entity>(\w+)</entity>", xml)
+        for name in named:
+            if name not in self._tables.schema:
+                raise Refused("0x80040217", f"Could not find an entity with the specified name: {name}.")
+        self._tables.publish(named)
 
     def answer(self, request: web.Request, key: str, rest: list[str], raw_query: str, body: Any) -> web.Response:
         """``EntityDefinitions(key)`` and what stands below it."""
+        if not self._switches.definitions_readable:
+            raise privilege_missing("prvReadEntity", "entity", "Entity", self._tables.app_user.id)
         table = self._tables.schema.get(_name(key))
         if table is None:
             raise Refused("0x80040217", f"Could not find an entity with the specified name: {_name(key)}.")
@@ -97,7 +114,10 @@ class Definitions:
         """A definition is there at once; that the column may be used in queries takes publishing."""
         name = _name(key)
         column = next((column for column in table.columns.values() if name in (column.name, column.metadata_id)), None)
-        if column is None or cast not in ([], [STRING]) or (cast and column.kind != "string"):
+        is_strong = request.headers.get("Consistency") == "Strong"
+        if column is not None and not is_strong and self._is_new(column):
+            column = None
+        if column is None or (cast and cast != [{"string": STRING, "memo": MEMO}.get(column.kind)]):
             raise Refused("0x80040217", f"Could not find an attribute with the specified name: {name}.")
         definition: dict[str, Any] = {
             "LogicalName": column.name,
@@ -110,7 +130,7 @@ class Definitions:
         # Length and format belong to the type of the column, so they need the cast.
         if cast:
             definition |= {"MaxLength": column.max_length, "FormatName": {"Value": "Text"}}
-            return _one(request, definition, f"{below}/{STRING}", "StringAttributeMetadata", raw_query)
+            return _one(request, definition, f"{below}/{cast[0]}", cast[0].rpartition(".")[2], raw_query)
         return _one(request, definition, below, "AttributeMetadata", raw_query)
 
     def _create(self, request: web.Request, table: Table, body: Any) -> web.Response:
@@ -123,6 +143,9 @@ class Definitions:
             raise Refused("0x8004f02e", "The schema name must start with a valid customization prefix.")
         if not isinstance(length, int) or not 1 <= length <= 4000:
             raise Refused("0x80044331", f"The MaxLength {length} of a string column is outside of 1 to 4000.")
+        for label in re.findall(r"'LanguageCode': (\d+)", str(body)):
+            if int(label) not in self._switches.languages:
+                raise Refused("0x80040203", f"The language code {label} is not a valid language for this organization.")
         if schema_name.lower() in table.columns:
             raise Refused("0x80044153", f"An attribute with the specified name {schema_name} already exists.")
         column = Column(
@@ -131,10 +154,16 @@ class Definitions:
             schema_name=schema_name,
             published=not self._switches.column_needs_publishing,
             solution=request.headers.get("MSCRM.SolutionUniqueName"),
+            added_at=self._tables.clock.now(),
         )
         self._tables.add_column(table.name, column)
         address = f"EntityDefinitions(LogicalName='{table.name}')/Attributes({column.metadata_id})"
         return build_empty(headers={"OData-EntityId": f"{root_of(request)}{address}"})
+
+    def _is_new(self, column: Column) -> bool:
+        if not self._switches.definitions_are_cached or column.added_at is None:
+            return False
+        return self._tables.clock.now() - column.added_at < CACHED
 
     def _needs(self, privilege: str) -> None:
         if privilege in self._switches.missing_privileges:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass
@@ -18,6 +19,10 @@ class DataverseSwitches:
     """A PATCH that creates is refused if it lacks a required column; otherwise the row holds null there."""
     column_needs_publishing: bool = True
     """A new column is unknown to queries and payloads until PublishXml; reported, not documented."""
+    definitions_are_cached: bool = True
+    """For 30 seconds a new definition is found with ``Consistency: Strong`` only. Source: "Query table definitions"."""
+    languages: set[int] = field(default_factory=lambda: {1033})
+    """Those of the environment; a label in another one is refused, which is common belief and not documented."""
     plugin_refuses: dict[str, str] = field(default_factory=dict)
     """Row id, or "*" for every booking: the message of the synchronous plug-in that refuses each write (0x80040265)."""
     plugin_touches: bool = False
@@ -36,6 +41,11 @@ class DataverseSwitches:
     """There is no application user for the token's application."""
     missing_privileges: set[str] = field(default_factory=set)
     """Such as ``prvWriteBookableResourceBooking``."""
+    privilege_depth: Literal["Basic", "Local", "Deep", "Global"] = "Global"
+    """Of all that the caller holds: own rows, those of the business unit, of units below, of the organization. It is
+    only told, every row is served."""
+    definitions_readable: bool = True
+    """Otherwise the role lacks what reading the definitions of tables takes."""
 
     # Service protection. Source: "Service protection API limits": 6000 requests in 300 s; 52 at the same time.
     request_limit: int | None = None

@@ -57,6 +57,7 @@ def app_settings(world: Sandbox, storage: str, port: int) -> dict[str, str]:
         "EXTENSION_PROPERTY": EXTENSION_PROPERTY,
         "CANCELED_STATUS_ID": "",
         "MAILBOXES": "",
+        "LEAVERS_SHARE": "",
         "SETTLE_SECONDS": "1",
         "FUNCTIONS_WORKER_RUNTIME": "python",
         "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",

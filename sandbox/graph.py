@@ -90,6 +90,7 @@ class _Graph:
                 "DELETE": events.delete_extension,
             },
             "users/*/calendars": {"GET": events.list_calendars},
+            "users/*/calendars/*/events": {"GET": events.list_events},
             "users/*/calendarview": {"GET": events.calendar_view},
             "users/*/calendars/*/calendarview": {"GET": events.calendar_view},
             "subscriptions": {"GET": self._list_subscriptions, "POST": self._create_subscription},
@@ -99,6 +100,7 @@ class _Graph:
                 "DELETE": self._delete_subscription,
             },
             "subscriptions/*/reauthorize": {"POST": self._reauthorize_subscription},
+            "applications/*": {"GET": self._get_application},
         }
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -206,6 +208,16 @@ class _Graph:
         asked.options()
         await self._subscriptions.reauthorize(subscription_id)
         return 204, None
+
+    def _get_application(self, asked: Asked, app_id: str) -> Answer:
+        """The app registration itself. Source: Graph, "Get application"; the 403 is that of other directory objects."""
+        asked.options("$select")
+        if not self._switches.application_readable:
+            message = "Insufficient privileges to complete the operation."
+            raise GraphError(403, "Authorization_RequestDenied", message)
+        ends = [graph_json.write_instant(end) for end in self._switches.secrets_end]
+        body = {"id": APPLICATION_ID, "appId": app_id, "keyCredentials": []}
+        return 200, body | {"passwordCredentials": [{"endDateTime": end} for end in ends]}
 
 
 async def _read_body(request: web.Request) -> dict[str, Any]:

@@ -52,15 +52,16 @@ class Events:
 
     # Events.
 
-    def list_events(self, asked: Asked, user: str) -> Answer:
+    def list_events(self, asked: Asked, user: str, calendar_id: str | None = None) -> Answer:
         """Single events and series masters; occurrences stand in calendar views only."""
         mailbox = self._mailbox(user)
+        calendar = self._calendar(mailbox, calendar_id)
         options = asked.options("$select", "$expand", "$filter", "$top", "$skiptoken")
         wanted = parse_extension_filter(options.get("$filter"))
-        calendars = mailbox.calendars if self._switches.events_list_spans_calendars else mailbox.calendars[:1]
+        spans_all = calendar_id is None and self._switches.events_list_spans_calendars
         found = [
             event
-            for calendar in calendars
+            for calendar in (mailbox.calendars if spans_all else [calendar])
             for event in mailbox.in_calendar(calendar)
             if event.master is None and (wanted is None or wanted in event.extensions)
         ]
@@ -202,9 +203,7 @@ class Events:
     def calendar_view(self, asked: Asked, user: str, calendar_id: str | None = None) -> Answer:
         """Single events, occurrences and exceptions that overlap the window; the default calendar if none is named."""
         mailbox = self._mailbox(user)
-        calendar = mailbox.default_calendar if calendar_id is None else mailbox.calendar(calendar_id)
-        if calendar is None:
-            raise item_not_found()
+        calendar = self._calendar(mailbox, calendar_id)
         options = asked.options("$select", "$expand", "$filter", "$top", "$skiptoken")
         if parse_extension_filter(options.get("$filter")) is not None:
             # As reported in msgraph-sdk-dotnet issue 2375; the same filter works on /events.
@@ -236,6 +235,8 @@ class Events:
         if mailbox is None or mailbox.state == "invalid_user":
             message = f"The requested user '{user}@{self._mailboxes.tenant_id}' is invalid."
             raise GraphError(404, "ErrorInvalidUser", message)
+        if not self._mailboxes.switches.calendars_read:
+            raise GraphError(403, "ErrorAccessDenied", "Access is denied. Check credentials and try again.")
         match mailbox.state:
             case "not_enabled" | "on_premises":
                 message = "The mailbox is either inactive, soft-deleted, or is hosted on-premise."
@@ -245,6 +246,13 @@ class Events:
             case "denied":
                 raise GraphError(403, "ErrorAccessDenied", "Access to OData is disabled.")
         return mailbox
+
+    def _calendar(self, mailbox: Mailbox, calendar_id: str | None) -> Calendar:
+        """The one with this id, the default one if none is named."""
+        calendar = mailbox.default_calendar if calendar_id is None else mailbox.calendar(calendar_id)
+        if calendar is None:
+            raise item_not_found()
+        return calendar
 
     def _find(self, asked: Asked, mailbox: Mailbox, event_id: str) -> Event:
         if not outlook_ids.is_well_formed(event_id):

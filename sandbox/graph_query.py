@@ -18,7 +18,7 @@ from sandbox.graph_errors import GraphError, bad_request
 
 PREFIXES = ("Microsoft.OutlookServices.OpenTypeExtension.", "microsoft.graph.openTypeExtension.")
 
-_KEY_SYNTAX = re.compile(r"(\w+)\('(.*)'\)")
+_KEY_SYNTAX = re.compile(r"(\w+)\((?:appId=)?'(.*)'\)")
 _PREFERENCE = re.compile(r"""([\w.]+)\s*=\s*(?:"([^"]*)"|([^\s,;"]+))""")
 _EXPAND = re.compile(r"extensions\s*\(\s*\$filter\s*=\s*id\s+eq\s+'((?:[^']|'')+)'\s*\)", re.IGNORECASE)
 _ANY_EXTENSION = re.compile(
@@ -44,7 +44,8 @@ T = TypeVar("T")
 def parse_path(raw_path: str) -> list[str]:
     """Path segments below the version, decoded one by one, so that a ``%2F`` in an id divides nothing.
 
-    Double slashes count as one: msgraph-sdk sends ``/v1.0//subscriptions``. ``users('x')`` is ``users``, ``x``.
+    Double slashes count as one: msgraph-sdk sends ``/v1.0//subscriptions``. ``users('x')`` is ``users``, ``x``; so is
+    a key by name.
     """
     segments = [unquote(segment) for segment in raw_path.split("/") if segment]
     if segments and segments[0].lower() == "v1.0":

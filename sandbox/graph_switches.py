@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Literal
 
 
@@ -64,6 +64,14 @@ class GraphSwitches:
     """409 only for resources spelt alike; otherwise case and a leading slash make no difference."""
     authorization_lasts: timedelta | None = None
     """Delivery pauses this long after the last create, PATCH or reauthorize (in Graph about an hour); None is never."""
+
+    # Rights of the caller.
+    calendars_read: bool = True
+    """``Calendars.Read`` is granted; otherwise every mailbox is refused like one outside an access policy."""
+    application_readable: bool = False
+    """``Application.Read.All`` is granted, which this app is not to have."""
+    secrets_end: list[datetime] = field(default_factory=list)
+    """When the secrets of the app registration do."""
 
     # Limits.
     limit_subscription_writes: bool = False

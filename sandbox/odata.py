@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
-from sandbox.columns import Column, Table
+from sandbox.columns import TEXTS, Column, Table
 from sandbox.tables import Refused, Row, Tables, same
 
 MAX_EXPANDS = 15
@@ -209,6 +209,7 @@ COLUMN_TYPES = {
     "guid": "Edm.Guid",
     "lookup": "Edm.Guid",
     "string": "Edm.String",
+    "memo": "Edm.String",
     "integer": "Edm.Int32",
     "choice": "Edm.Int32",
     "long": "Edm.Int64",
@@ -321,7 +322,7 @@ class Filter:
             # Quotes around the id of a lookup or key are tolerated ("Filter rows", lookup columns).
             case "guid" | "lookup", "string" if re.fullmatch(r"'[0-9a-fA-F-]{36}'", token.text):
                 return token.text.strip("'").lower()
-            case "string", "string":
+            case "string" | "memo", "string":
                 return _text(token)
             case "integer" | "choice" | "long", "number":
                 return int(token.text)
@@ -339,7 +340,7 @@ class Filter:
         self._need(",")
         wanted = _text(self._need("string"))
         self._need(")")
-        if column.kind != "string":
+        if column.kind not in TEXTS:
             raise refused(f"No function signature for the function with name '{function}' matches the arguments.")
         pattern = _like_pattern(FUNCTIONS[function].format(wanted))
         return lambda row: value(row) is not None and pattern.fullmatch(value(row)) is not None

@@ -87,7 +87,14 @@ class Dispatcher:
 
     def reassign(self, booking: Row, technician: Technician) -> Event:
         """To *technician*; the event goes from the one calendar and a new one appears in the other."""
+        self.hand_over(booking, technician)
+        return self.bring_event(booking, technician)
+
+    def hand_over(self, booking: Row, technician: Technician) -> None:
+        """The booking alone, as the other direction takes its time to ``bring_event``."""
         self._write(booking, _resource_value=technician.resource.id)
+
+    def bring_event(self, booking: Row, technician: Technician) -> Event:
         self._remove_event(booking)
         return self._put_event(booking, technician)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from email.utils import format_datetime
 from types import TracebackType
 from typing import Self
 
@@ -96,8 +97,18 @@ class Sandbox:
         to_dataverse.middlewares.insert(
             0, faults.middleware("dataverse", "/api/data/v9.2", self.calls, self.faults, self.clock)
         )
+        for service in (to_graph, to_dataverse):
+            service.on_response_prepare.append(self._date)
         app = web.Application()
         app.add_subapp("/v1.0", to_graph)
         app.add_subapp("/api/data/v9.2", to_dataverse)
-        app.add_subapp("/sandbox", control.build_app(self.clock, self.calls, self.faults, self.people, self.overview))
+        switches = {"graph": self.graph_switches, "dataverse": self.dataverse_switches}
+        app.add_subapp(
+            "/sandbox",
+            control.build_app(self.clock, self.calls, self.faults, self.people, self.overview, switches),
+        )
         return app
+
+    async def _date(self, request: web.Request, response: web.StreamResponse) -> None:
+        """The services go by their own clock, and every answer tells it."""
+        response.headers["Date"] = format_datetime(self.clock.now(), usegmt=True)

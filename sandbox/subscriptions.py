@@ -216,7 +216,7 @@ class Subscriptions:
         mailbox = self._mailboxes.get(re.sub(r"^AAD-UPN:", "", match["user"], flags=re.IGNORECASE))
         if mailbox is None or mailbox.state in ("not_enabled", "not_discovered", "invalid_user", "on_premises"):
             raise _extension_error(404, "NotFound", "REST API is not yet supported for this mailbox.")
-        if mailbox.state == "denied":
+        if mailbox.state == "denied" or not self._switches.calendars_read:
             raise _extension_error(403, "Forbidden", "Access to OData is disabled.")
         return mailbox
 

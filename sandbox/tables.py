@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from sandbox.clock import Clock
-from sandbox.columns import REASONS_OF_STATE, AlternateKey, Column, Table, four_tables
+from sandbox.columns import REASONS_OF_STATE, TEXTS, AlternateKey, Column, Table, four_tables
 
 DURATION_MAX = 2_147_483_647
 
@@ -287,9 +287,10 @@ class Tables:
     def add_key(self, table: str, name: str, column: str) -> None:
         self.schema[table].alternate_keys.append(AlternateKey(name, column))
 
-    def publish(self) -> None:
-        for table in self.schema.values():
-            for column in table.columns.values():
+    def publish(self, tables: Iterable[str] | None = None) -> None:
+        """What was customized of *tables*, or of all."""
+        for name in self.schema if tables is None else tables:
+            for column in self.schema[name].columns.values():
                 column.published = True
 
     # -- the rules
@@ -383,7 +384,7 @@ def _fit_state(row: Row, values: dict[str, Any]) -> None:
 
 def _check_value(table: Table, column: Column, value: Any) -> None:
     where = f"'{column.name}' attribute of the '{table.name}' entity"
-    if column.kind == "string" and column.max_length is not None and _utf16(value) > column.max_length:
+    if column.kind in TEXTS and column.max_length is not None and _utf16(value) > column.max_length:
         raise Refused(
             "0x80044331",
             f"A validation error occurred. The length of the {where} exceeded the maximum allowed length of "

@@ -7,11 +7,14 @@ the app says of itself.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +54,10 @@ class Options:
     log: Path = Path(".sandbox") / "app.log"
     overrides: tuple[tuple[str, str], ...] = ()
     """Settings of the app in the place of the tour's, to see what goes wrong."""
+
+
+SETTINGS = "settings.json"
+"""Beside the log while the world is up: the app's settings, for the operators' commands."""
 
 
 class NotTrue(Exception):
@@ -106,6 +113,7 @@ class Tour:
             with timeline.starting(f"the app under {host.name}"):
                 await watched(running.enter_async_context(app), azurite)
             timeline.say(f"  its log: {options.log}")
+            running.enter_context(_told(options.log.parent / SETTINGS, settings))
             await watched(self._show(world, story, app, azurite.connection_string), app, azurite)
 
     async def _show(self, world: Sandbox, story: Story, app: FunctionsApp, storage: str) -> None:
@@ -159,6 +167,8 @@ class Tour:
             for act in (*acts, "dispatcher/book?technician=Ben"):
                 say(f'  curl -X POST "{world.url}/sandbox/{act}"')
         say(f"Everything that can be done: curl {world.url}/sandbox")
+        python = os.path.relpath(sys.executable)
+        say(f"What operators see: {python} -m sandbox sync doctor, or another command of docs/commands.md")
         say("Ctrl-C ends it.\n")
 
     def _overhear(self, world: Sandbox, line: str) -> None:
@@ -271,6 +281,16 @@ def _name_ids(world: Sandbox, text: str) -> str:
     for line in world.overview.lines():
         names |= {line.booking_id or "": line.booking or "", line.event_id or "": line.event or ""}
     return re.sub(r"[\w+-]{30,}=*", lambda found: names.get(found[0], ".."), text)
+
+
+@contextmanager
+def _told(path: Path, settings: Mapping[str, str]) -> Iterator[None]:
+    """The *settings* are in a file while this is entered; none of them is a secret of anybody's."""
+    path.write_text(json.dumps(dict(settings), indent=2), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *arguments: object) -> None:

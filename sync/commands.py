@@ -10,7 +10,8 @@ import asyncio
 import json
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,22 +19,57 @@ from uuid import UUID
 
 import typer
 from aiolimiter import AsyncLimiter
+from typer.core import TyperGroup
 
 from sync import wiring
-from sync.errors import Misconfigured, SyncError, Unagreed
+from sync.differences import Difference
+from sync.errors import Misconfigured, OtherKey, SyncError, Unagreed
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.poison import PoisonQueue, Replayed
 from sync.rows import CHANGING, SubscriptionRow, difference_rows, parked_rows, subscription_rows
-from sync.sweep import MAILBOXES_PER_SECOND, Difference, Sweeper
+from sync.sweep import MAILBOXES_PER_SECOND, Sweeper
 from sync.terminal import Terminal
 
 LOCAL_SETTINGS = Path("local.settings.json")
 COMPARED_AT_ONCE = 8
 
+_WRONG_KEY = (
+    "the app refuses notifications of any key but its own: take its settings (func azure functionapp"
+    " fetch-app-settings NAME), or if it has this key already: subscriptions apply --new-key"
+)
+
 DONE, FAILED, REFUSED = 0, 1, 2
 """Exit statuses; a command line or settings that cannot be used count as refused."""
 
+# Of all that is wrong with a command line; it is click's own, of which newer Typers bring a copy.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class _Commands(TyperGroup):
+    """A command line that cannot be used is an error like any other: with --json it is in the document, too."""
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        self._as_json = "--json" in args
+        with self._told():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with self._told():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except _UsageError as error:
+            if not self._as_json:
+                raise
+            Terminal(as_json=True).fail(error.format_message())
+            raise typer.Exit(REFUSED) from None
+
+
 cli = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they show the values of variables, secrets among them
@@ -84,14 +120,18 @@ def apply_subscriptions(
     leavers: Annotated[
         bool, typer.Option("--leavers", help="Also if many mailboxes are not wanted any more and lose theirs.")
     ] = False,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Also if most subscriptions were made with another CLIENT_STATE_KEY.")
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Create, renew, replace and delete subscriptions now, as the timer does each hour.
 
-    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word (--leavers) first.
+    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word (--leavers,
+    --new-key) first.
     """
-    _run(lambda terminal: _apply(terminal, leavers), as_json, verbose)
+    _run(lambda terminal: _apply(terminal, leavers, new_key), as_json, verbose)
 
 
 async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], bool]) -> int:
@@ -100,10 +140,17 @@ async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], b
     rows = subscription_rows(plan, keeper.deployment, keeper.now())
     shown, counts = [row for row in rows if is_shown(row)], Counter(str(row.state) for row in rows)
     terminal.show(
-        {"wanted": plan.wanted, "counts": counts, "refusal": plan.refusal, "subscriptions": shown},
+        {
+            "wanted": plan.wanted,
+            "counts": counts,
+            "refusal": plan.refusal,
+            "other_key": plan.other_key,
+            "subscriptions": shown,
+        },
         [
             f"mailboxes wanted: {plan.wanted}; {_listed(counts)}",
             *([f"refused without --leavers: {plan.refusal}"] if plan.refusal else []),
+            *([f"refused without --new-key: {plan.other_key}"] if plan.other_key else []),
         ],
         shown,
         ("mailbox", "state", "expires", "expires_in", "next_try", "reason"),
@@ -111,12 +158,14 @@ async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], b
     return DONE
 
 
-async def _apply(terminal: Terminal, leavers: bool) -> int:
+async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
     parts = await wiring.parts()
     with terminal.progress("subscriptions") as progress:
         parts.keeper.progress = progress
         try:
-            report = await parts.keeper.keep(leavers_agreed=leavers)
+            report = await parts.keeper.keep(leavers_agreed=leavers, new_key_agreed=new_key)
+        except OtherKey as error:
+            raise OtherKey(f"{error}; {_WRONG_KEY}") from None
         except Unagreed as error:
             raise Unagreed(f"{error}: subscriptions apply --leavers") from None
     done = {name: getattr(report, name) for name in ("created", "adopted", "replaced", "renewed", "deleted")}
@@ -211,8 +260,10 @@ def _show_differences(
 ) -> None:
     rows = difference_rows(differences)
     reasons = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(failed.items())]
+    held = sum(each.is_held for each in differences)
     lines = [
-        f"mailboxes compared: {mailboxes}; differences: {len(rows)}, {'queued' if queued else 'not queued'}",
+        f"mailboxes compared: {mailboxes}; differences: {len(rows) - held}, {'queued' if queued else 'not queued'}"
+        + (f"; held: {held}" if held else ""),
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in reasons),
     ]
     terminal.show(
@@ -282,6 +333,90 @@ async def _replay(terminal: Terminal, queue: Queue | None, ids: frozenset[str] |
         {"replayed": parked_rows(result.done), "refused": parked_rows(result.refused), "missing": missing}, lines
     )
     return FAILED if result.refused or missing else DONE
+
+
+# --- before the app can work ---
+
+
+@cli.command()
+def doctor(
+    outside: Annotated[
+        UUID | None, typer.Option(help="Object id of a user whose mailbox must be out of reach.")
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check everything that has to be so before the app can work, against the real services; change nothing.
+
+    The exit status is 1 if a check failed; warnings do not count.
+    """
+    _run(lambda terminal: _examine(terminal, str(outside) if outside else None), as_json, verbose)
+
+
+async def _examine(terminal: Terminal, outside: str | None) -> int:
+    from sync.definitions import Definitions
+    from sync.doctor import Instruments, State, examine
+
+    async def prepare() -> Instruments:
+        parts = await wiring.parts()
+        at, keeper, definitions = parts.looked_at, parts.keeper, Definitions(await wiring.dataverse())
+        return Instruments(
+            *(at.settings, keeper.deployment, at.to_graph, at.events, at.subscriptions, at.bookings, definitions),
+            *(parts.queues, at.memory, keeper.now, outside),
+        )
+
+    with terminal.progress("checks") as progress:
+        results = await examine(prepare, progress)
+    counts = Counter(str(result.state) for result in results)
+    cures = [f"{result.state}: {result.check}: {result.cure}" for result in results if result.cure]
+    terminal.show(
+        {"counts": counts, "checks": results},
+        [*cures, f"checks: {_listed(counts)}"],
+        results,
+        ("check", "state", "seen"),
+    )
+    return FAILED if counts[State.FAILED] else DONE
+
+
+@cli.command()
+def setup(
+    solution: Annotated[str | None, typer.Option(help="Unique name of the solution that the column goes into.")] = None,
+    language: Annotated[int, typer.Option(help="Of the column's label, an LCID; 1033 is English.")] = 1033,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make the event-id column and publish it, if it is not there yet; an existing one is never changed.
+
+    Needs DATAVERSE_URL and EVENT_ID_COLUMN only, and somebody who may customize tables.
+    """
+    _run(lambda terminal: _set_up(terminal, solution, language, yes), as_json, verbose)
+
+
+async def _set_up(terminal: Terminal, solution: str | None, language: int, yes: bool) -> int:
+    from sync.dataverse import DataverseBookings
+    from sync.definitions import Definitions
+    from sync.setup import Setup
+
+    transport, settings = await wiring.dataverse(), wiring.environment()
+    name = settings.event_id_column
+    bookings = DataverseBookings(transport, name)
+    setup = Setup(Definitions(transport), bookings, name, solution, language)
+    steps = await setup.plan()
+    plan = {"environment": settings.dataverse_url, "column": name, "solution": solution, "steps": steps}
+    if not steps:
+        terminal.show({**plan, "done": True}, [f"{name} is there and published: nothing to do"])
+        return DONE
+    into = f", into the solution {solution}" if solution else ""
+    terminal.tell(
+        [f"{settings.dataverse_url}, {name}{into}:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
+    )
+    if not (yes or terminal.agrees("Go ahead?")):
+        terminal.show({**plan, "done": False}, ["nothing was changed; --yes goes ahead without asking"])
+        return REFUSED
+    await setup.carry_out(steps)
+    terminal.show({**plan, "done": True}, [f"{name} is there and published"])
+    return DONE
 
 
 # --- what all commands have in common ---

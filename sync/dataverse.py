@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +37,15 @@ CONNECTIONS = 32
 PAGES = 1_000
 """Of one list; more are a nextLink that leads in a circle."""
 
+ORDER_PAGES = 10
+"""Of 5,000 bookings each, to find out which mailboxes come first."""
+
+IDS_AT_ONCE = 40
+"""Bookings that one list is asked for by their ids: some 3,500 characters of URL, where 32,768 are allowed.
+
+Source: Dataverse Web API, "Compose HTTP requests and handle errors".
+"""
+
 # Source: bookingstatus table, and Field Service's choice msdyn_bookingsystemstatus. On Break stands before In Progress.
 _STATUS_CANCELED = 3
 _TRAVELING, _ON_BREAK, _IN_PROGRESS, _COMPLETED, _CANCELED = (690970000 + n for n in range(1, 6))
@@ -44,6 +53,8 @@ _HAS_BEGUN = frozenset({_TRAVELING, _ON_BREAK, _IN_PROGRESS, _COMPLETED})
 
 _FIELD_SERVICE_STATUS = "msdyn_fieldservicestatus"
 _USER_RESOURCE = 3
+
+_TIMES = "starttime,endtime,statecode"
 
 T = TypeVar("T")
 
@@ -75,13 +86,18 @@ class Transport:
             }
         )
 
-    async def get(self, path: str, page_size: int | None = None) -> Any:
+    async def get(self, path: str, page_size: int | None = None, headers: Mapping[str, str] | None = None) -> Any:
         """The JSON at *path*, which is relative or the nextLink of an earlier page, its query percent-encoded."""
-        return await self._send("GET", path, {"Prefer": f"odata.maxpagesize={page_size}"} if page_size else {}, None)
+        prefer = {"Prefer": f"odata.maxpagesize={page_size}"} if page_size else {}
+        return await self._send("GET", path, {**prefer, **(headers or {})}, None)
 
     async def patch(self, path: str, columns: dict[str, Any], etag: str) -> None:
         """Source: Dataverse Web API, "Perform conditional operations": without If-Match, PATCH creates rows."""
         await self._send("PATCH", path, {"If-Match": etag}, columns)
+
+    async def post(self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        """Sent once: nobody knows what an unanswered one has done."""
+        await self._send_once("POST", self._root + path, dict(headers or {}), body)
 
     async def _send(self, method: str, path: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
         url = self._root + path if not path.startswith(("https://", "http://")) else path
@@ -199,7 +215,7 @@ class DataverseBookings:
             raise Stale(str(error)) from None
 
     async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
-        """The active bookings of the mailbox's user within *window*, the most imminent first."""
+        """The active bookings of the mailbox's user within *window*."""
         resources = await self._transport.get(
             "bookableresources?$select=bookableresourceid"
             f"&$filter=resourcetype%20eq%20{_USER_RESOURCE}"
@@ -209,16 +225,93 @@ class DataverseBookings:
         if not ids:
             return []
         any_of_them = "%20or%20".join(f"_resource_value%20eq%20{resource_id}" for resource_id in ids)
+        return await self._where(
+            f"statecode%20eq%200%20and%20({any_of_them})"
+            f"%20and%20endtime%20ge%20{_iso(window.start)}%20and%20starttime%20le%20{_iso(window.end)}"
+        )
+
+    async def with_ids(self, booking_ids: Sequence[str]) -> Sequence[Booking]:
+        """The bookings with these ids, whoever's they are and in whatever state; what does not exist is left out."""
+        found: list[Booking] = []
+        for place in range(0, len(booking_ids), IDS_AT_ONCE):
+            some = booking_ids[place : place + IDS_AT_ONCE]
+            found += await self._where(
+                "%20or%20".join(f"bookableresourcebookingid%20eq%20{UUID(booking_id)}" for booking_id in some)
+            )
+        return found
+
+    async def _where(self, condition: str) -> list[Booking]:
+        """The bookings that fit; one that cannot be read is left out, it must not keep the others from their sweep."""
         page = await self._with_status_columns(
             lambda: self._transport.get(
-                f"bookableresourcebookings?{self._columns()}&$filter=statecode%20eq%200%20and%20({any_of_them})"
-                f"%20and%20endtime%20ge%20{_iso(window.start)}%20and%20starttime%20le%20{_iso(window.end)}"
-                "&$orderby=starttime",
-                page_size=5000,
+                f"bookableresourcebookings?{self._columns()}&$filter={condition}&$orderby=starttime", page_size=5000
             )
         )
-        rows = await self._all_rows(page, page_size=5000)
-        return [parse_booking(row, self._column) for row in rows]
+        found = []
+        for row in await self._all_rows(page, page_size=5000):
+            try:
+                found.append(parse_booking(row, self._column))
+            except Malformed as error:
+                log.warning("booking left out reason=%r", str(error))
+        return found
+
+    async def by_start(self, wanted: Sequence[str], window: Span) -> Sequence[str]:
+        """Those of the mailboxes that have bookings within *window*, in the order of their first one.
+
+        Read until all of them are found, or ``ORDER_PAGES`` pages: who has no booking there is in no hurry.
+        """
+        path: str | None = (
+            "bookableresourcebookings?$select=starttime"
+            "&$expand=Resource($select=resourcetype;$expand=UserId($select=azureactivedirectoryobjectid))"
+            f"&$filter=statecode%20eq%200%20and%20Resource/resourcetype%20eq%20{_USER_RESOURCE}"
+            f"%20and%20endtime%20ge%20{_iso(window.start)}%20and%20starttime%20le%20{_iso(window.end)}"
+            "&$orderby=starttime"
+        )
+        left, found = set(wanted), []
+        for _ in range(ORDER_PAGES):
+            if not path or not left:
+                break
+            page = await self._transport.get(path, page_size=5000)
+            for row in _rows(page):
+                user = (row.get("Resource") or {}).get("UserId") or {}
+                mailbox = str(user.get("azureactivedirectoryobjectid")).lower()
+                if mailbox in left:
+                    left.remove(mailbox)
+                    found.append(mailbox)
+            path = page.get("@odata.nextLink")
+        return found
+
+    async def knows_event_id_column(self) -> bool:
+        """Whether queries know it, which a column that is not published yet may have to wait for."""
+        try:
+            await self._transport.get(f"bookableresourcebookings?$select={self._column}&$top=1")
+        except UnknownColumn:
+            return False
+        return True
+
+    async def knows_names(self) -> bool:
+        """Whether all else of a booking is called as it is here; the case of navigation properties matters."""
+        try:
+            await self._with_status_columns(
+                lambda: self._transport.get(f"bookableresourcebookings?$select={_TIMES}&{self._expanded()}&$top=1")
+            )
+        except Misconfigured:
+            return False
+        return True
+
+    async def canceled_status(self) -> str:
+        """The name and id of the booking status to cancel with, as it is configured or found now.
+
+        Raises: Misconfigured if it is not exactly one, or does not mean Canceled.
+        """
+        rows = await self._statuses()
+        chosen = self._canceled_setting or choose_canceled(rows)
+        row = next((row for row in rows if _guid(row["bookingstatusid"]) == chosen), None)
+        if row is None:
+            raise Misconfigured("CANCELED_STATUS_ID names no active booking status of this environment")
+        if not _is_canceled(row):
+            raise Misconfigured(f"CANCELED_STATUS_ID names {row.get('name')}, which does not mean Canceled")
+        return f"{row.get('name')} ({chosen})"
 
     async def mailboxes(self) -> Sequence[str]:
         """The Entra object ids of all enabled users who are active bookable resources, in lower case, sorted."""
@@ -248,9 +341,12 @@ class DataverseBookings:
         raise Malformed("dataverse: a list without an end")
 
     def _columns(self) -> str:
+        return f"$select={_TIMES},{self._column}&{self._expanded()}"
+
+    def _expanded(self) -> str:
         status = f"status,{_FIELD_SERVICE_STATUS}" if self._has_field_service else "status"
         return (
-            f"$select=starttime,endtime,statecode,{self._column}&$expand=BookingStatus($select={status}),"
+            f"$expand=BookingStatus($select={status}),"
             "Resource($select=resourcetype;$expand=UserId($select=azureactivedirectoryobjectid))"
         )
 
@@ -331,13 +427,17 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
             event_id=row.get(event_id_column) or None,
             mailbox=_guid(object_id) if object_id else None,
             is_active=row["statecode"] == 0,
-            is_canceled=(
-                field_service == _CANCELED if field_service is not None else status.get("status") == _STATUS_CANCELED
-            ),
+            is_canceled=_is_canceled(status),
             has_begun=field_service in _HAS_BEGUN,
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
+
+
+def _is_canceled(status: Any) -> bool:
+    """Of a row of booking statuses: Field Service's value tells, and ``status`` where it has none."""
+    field_service = status.get(_FIELD_SERVICE_STATUS)
+    return bool(field_service == _CANCELED if field_service is not None else status.get("status") == _STATUS_CANCELED)
 
 
 def _rows(page: Any) -> list[Any]:

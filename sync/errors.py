@@ -72,8 +72,16 @@ class Unagreed(Refused):
     """Not without a person's word; nothing has been changed."""
 
 
+class OtherKey(Unagreed):
+    """What is there was made with another CLIENT_STATE_KEY than the one given; perhaps it is the wrong one."""
+
+
 class Duplicate(Refused):
-    """What should be created exists already."""
+    """What should be created exists already; ``subscription_id`` is what Graph names, None if nothing."""
+
+    def __init__(self, text: str, subscription_id: str | None = None) -> None:
+        super().__init__(text)
+        self.subscription_id = subscription_id
 
 
 class LifetimeRefused(Refused):
@@ -104,6 +112,10 @@ class MailboxUnavailable(Refused):
     """The mailbox is gone, disabled or out of our reach, which says nothing about its events."""
 
 
+class AccessDenied(MailboxUnavailable):
+    """The mailbox is there, and the app may not read it."""
+
+
 # (status, code) first, then (status, None), then the hundreds below. A 404 means "this item is gone" with one code
 # only, every other 404 of Outlook is about the mailbox. Source: Graph error codes as observed for Outlook items.
 _GRAPH: Mapping[tuple[int, str | None], type[SyncError]] = {
@@ -112,14 +124,13 @@ _GRAPH: Mapping[tuple[int, str | None], type[SyncError]] = {
     (404, "ResourceNotFound"): MailboxUnavailable,
     (404, "ErrorInvalidUser"): MailboxUnavailable,
     (400, "ErrorInvalidIdMalformed"): InvalidId,
-    (403, "ErrorAccessDenied"): MailboxUnavailable,
+    (403, "ErrorAccessDenied"): AccessDenied,
     (403, "ErrorCannotDeleteObject"): Withdrawn,
 }
 
 # Graph asks Exchange on our behalf and wraps the answer in an ExtensionError.
 _SUBSCRIPTIONS: Mapping[tuple[int, str | None], type[SyncError]] = {
     (400, "ValidationError"): Unvalidated,
-    (400, "InvalidRequest"): Unvalidated,
     (403, "ExtensionError"): MailboxUnavailable,
     (404, "ExtensionError"): MailboxUnavailable,
     (404, None): NotFound,
@@ -145,6 +156,10 @@ _TABLES = {"graph": _GRAPH, "subscriptions": _SUBSCRIPTIONS, "dataverse": _DATAV
 
 # "Subscription expiration can only be 10070 minutes in the future."
 _LIFETIME = re.compile(rb"expiration[^\"\d]{1,60}(\d{2,6}) minutes", re.IGNORECASE)
+# "Subscription validation request timed out.", with a code that other refusals have as well.
+_VALIDATION = re.compile(rb"subscription validation request", re.IGNORECASE)
+# "Subscription Id 2b6c1f0e-… already exists for the requested combination"
+_EXISTING = re.compile(rb"subscription id ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", re.IGNORECASE)
 
 _CURES: Mapping[str, str] = {
     "0x80072560": "add the app as an application user of the environment",
@@ -181,14 +196,27 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
     text = " ".join(filter(None, [service, str(status), code, re.sub(r"[^0-9A-Za-z-]", "", request_id)[:36]]))
     if code is not None and code in _CURES:
         text += f" ({_CURES[code]})"
-    # The one text of a service that is read: only it tells what would be allowed.
-    allowed = _LIFETIME.search(body) if (service, status) == ("subscriptions", 400) else None
-    if allowed is not None:
-        raise LifetimeRefused(text, int(allowed[1]))
+    if service == "subscriptions":
+        _check_subscription(status, body, text)
     error = named(service, status, code)
     if issubclass(error, Transient):
         raise error(text, parse_retry_after(headers.get("Retry-After"), now))
     raise error(text)
+
+
+def _check_subscription(status: int, body: bytes, text: str) -> None:
+    """The only messages of a service that are read: nothing else tells what is allowed, validated, or there already.
+
+    Raises: LifetimeRefused, Unvalidated, Duplicate.
+    """
+    if status == 400 and (allowed := _LIFETIME.search(body)):
+        raise LifetimeRefused(text, int(allowed[1]))
+    if status == 400 and _VALIDATION.search(body):
+        cure = _CURES["ValidationError"]
+        raise Unvalidated(text if cure in text else f"{text} ({cure})")
+    if status == 409:
+        existing = _EXISTING.search(body)
+        raise Duplicate(text, existing[1].decode().lower() if existing else None)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

@@ -27,6 +27,7 @@ from kiota_abstractions.request_information import RequestInformation
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
 from kiota_http.middleware.options import RedirectHandlerOption, ResponseHandlerOption, RetryHandlerOption
 from msgraph.generated.models.subscription import Subscription as SubscriptionBody
+from msgraph.generated.users.item.calendars.calendars_request_builder import CalendarsRequestBuilder
 from msgraph.generated.users.item.calendars.item.calendar_view.calendar_view_request_builder import (
     CalendarViewRequestBuilder,
 )
@@ -160,21 +161,52 @@ class GraphEvents:
 
         What cannot be read is left out, it is found when it changes. Source: Graph, "Get openTypeExtension".
         """
-        builder = self._transport.client.users.by_user_id(mailbox).events
-        name = _quoted(self._name)
-        parameters = EventsRequestBuilder.EventsRequestBuilderGetQueryParameters(
-            select=_COLUMNS,
-            expand=[f"Extensions($filter=id eq '{name}')"],
-            filter=f"Extensions/any(f:f/id eq '{name}')",
-            top=PAGE_SIZE,
+        return await self._list(mailbox, self._transport.client.users.by_user_id(mailbox).events)
+
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event]:
+        """Those of all calendars but the default one. Source: Graph, "List calendars", "List events".
+
+        A calendar that cannot be read is left out: it may be somebody else's, shared with the mailbox, or one of those
+        that Outlook fills by itself, such as birthdays.
+        """
+        user = self._transport.client.users.by_user_id(mailbox)
+        parameters = CalendarsRequestBuilder.CalendarsRequestBuilderGetQueryParameters(
+            select=["id", "isDefaultCalendar"], top=PAGE_SIZE
         )
-        request = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
+        request = user.calendars.to_get_request_information(_configured(parameters, _IMMUTABLE))
+        found: list[Event] = []
+        async for items in self._pages(mailbox, user.calendars, request, _IMMUTABLE):
+            for calendar in (_text(item, "id") for item in items if item.get("isDefaultCalendar") is not True):
+                try:
+                    found += await self._list(mailbox, user.calendars.by_calendar_id(calendar).events)
+                except (Refused, Transient, Malformed) as error:
+                    log.warning("calendar left out mailbox=%s reason=%r", mailbox, str(error))
+        return found
+
+    async def _list(self, mailbox: str, builder: Any) -> list[Event]:
+        """The events of one calendar that carry our extension."""
+        request = self._with_extension(builder, PAGE_SIZE)
         found: list[Event] = []
         async for items in self._pages(mailbox, builder, request, _IMMUTABLE, _UTC):
             for item in items:
                 with suppress(Malformed):
                     found.append(parse_event(item, self._name, self._property))
         return found
+
+    async def check_access(self, mailbox: str) -> None:
+        """Return if the mailbox's events can be listed. Raises: AccessDenied, MailboxUnavailable, Transient."""
+        await self._send(mailbox, self._with_extension(self._transport.client.users.by_user_id(mailbox).events, 1))
+
+    def _with_extension(self, builder: Any, page_size: int) -> RequestInformation:
+        name = _quoted(self._name)
+        parameters = EventsRequestBuilder.EventsRequestBuilderGetQueryParameters(
+            select=_COLUMNS,
+            expand=[f"Extensions($filter=id eq '{name}')"],
+            filter=f"Extensions/any(f:f/id eq '{name}')",
+            top=page_size,
+        )
+        request: RequestInformation = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
+        return request
 
     async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
         """Say whether an event that can still be read stands in a calendar, over its own span.
@@ -320,6 +352,21 @@ class GraphSubscriptions:
         builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
         with suppress(NotFound):
             await self._transport.send_once("subscriptions", builder.to_delete_request_information())
+
+
+async def read_secrets_ends(transport: Transport, app_id: str) -> Sequence[datetime]:
+    """When the secrets and certificates of the app registration end, soonest first.
+
+    It takes Application.Read.All, which the app is not to have. Source: Graph, "Get application".
+    Raises: Refused, most likely; Transient, Malformed.
+    """
+    builder = transport.client.applications_with_app_id(app_id)
+    answer = await transport.send("graph", builder.to_get_request_information())
+    try:
+        credentials = [*_items(answer, "passwordCredentials"), *_items(answer, "keyCredentials")]
+        return sorted(_aware(datetime.fromisoformat(each["endDateTime"])) for each in credentials)
+    except _UNREADABLE as error:
+        raise Malformed(f"graph: an application that cannot be read ({type(error).__name__})") from None
 
 
 def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event:

@@ -123,6 +123,11 @@ class Entry:
     def is_new(self) -> bool:
         return not self.etag
 
+    @property
+    def was_read(self) -> bool:
+        """Whether the event was seen in this mailbox, with a booking that it claims."""
+        return self.kind is not Kind.NOT_OURS and bool(self.versions or self.agreed)
+
 
 @dataclass(frozen=True)
 class Look:

@@ -16,8 +16,9 @@ from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFo
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
-from sync.marks import mark_of
+from sync.errors import Transient
 from sync.roster import LastRun, Trouble, next_trouble
+from sync.rounds import Round
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,12 @@ class RosterTable:
                     found[trouble.mailbox] = trouble
         return found
 
-    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool, in_gap: bool = False) -> None:
         with _forgiven("written"):
             before = None
             with suppress(ResourceNotFoundError):
                 before = _trouble(await self._table.get_entity("trouble", mailbox))
-            trouble = next_trouble(mailbox, reason, before, now, rarely)
+            trouble = next_trouble(mailbox, reason, before, now, rarely, in_gap)
             await self._put(
                 {
                     "PartitionKey": "trouble",
@@ -67,44 +68,13 @@ class RosterTable:
                     "since": trouble.since,
                     "tries": trouble.tries,
                     "next_try": trouble.next_try,
+                    "in_gap": trouble.in_gap,
                 }
             )
 
     async def forget(self, mailbox: str) -> None:
         with _forgiven("written"):
             await self._table.delete_entity("trouble", mailbox)
-
-    async def linked(self, mailbox: str, event_id: str) -> None:
-        """Remember an event as the mailbox's own from the moment it is linked, not only from the next sweep on."""
-        with _forgiven("written"):
-            await self._put({"PartitionKey": f"linked {mailbox}", "RowKey": mark_of(event_id)})
-
-    async def seen(self, mailbox: str) -> frozenset[str]:
-        """The marks of events that a sweep has seen in the mailbox, or that were linked since; none if unreadable."""
-        marks: set[str] = set()
-        with _forgiven("read"):
-            with suppress(ResourceNotFoundError):
-                entity = await self._table.get_entity("seen", mailbox)
-                parts = [str(entity[name]) for name in entity if name.startswith("marks")]
-                marks.update(mark for part in parts for mark in part.split(",") if mark)
-            marks.update(await self._links(mailbox))
-        return frozenset(marks)
-
-    async def see(self, mailbox: str, marks: frozenset[str]) -> None:
-        """In several columns, as one holds 32,000 characters. Source: Azure Storage, "Table service data model"."""
-        ordered = sorted(marks)
-        columns = {
-            f"marks{place // _MARKS}": ",".join(ordered[place : place + _MARKS])
-            for place in range(0, len(ordered), _MARKS)
-        }
-        with _forgiven("written"):
-            await self._put({"PartitionKey": "seen", "RowKey": mailbox, **columns})
-            for mark in marks.intersection(await self._links(mailbox)):
-                await self._table.delete_entity(f"linked {mailbox}", mark)
-
-    async def _links(self, mailbox: str) -> list[str]:
-        found = self._table.query_entities(f"PartitionKey eq 'linked {mailbox}'", select=["RowKey"])
-        return [str(entity["RowKey"]) async for entity in found]
 
     async def last_run(self) -> LastRun | None:
         with _forgiven("read"), suppress(ResourceNotFoundError):
@@ -119,6 +89,32 @@ class RosterTable:
         with _forgiven("written"):
             last = {"at": run.at, "lifetime": lifetime, "replaced_for": run.replaced_for}
             await self._put({"PartitionKey": "run", "RowKey": "last", **last})
+
+    async def last_round(self) -> Round | None:
+        with _forgiven("read"), suppress(ResourceNotFoundError):
+            entity = await self._table.get_entity("run", "sweep")
+            with suppress(*_UNREADABLE):
+                return Round(_moment(entity["begun"]), frozenset(_marks(entity)), entity["is_over"] is True)
+        return None
+
+    async def remember_round(self, current: Round) -> None:
+        """Some 40,000 mailboxes fit in the entity's mebibyte; of more, an interrupted round begins anew."""
+        sweep = {"begun": current.begun, "is_over": current.is_over, **_columns(current.queued)}
+        with _forgiven("written"):
+            await self._put({"PartitionKey": "run", "RowKey": "sweep", **sweep})
+
+    async def probe(self) -> None:
+        """Write, read and delete a row that no run looks at; the table is created as on first use.
+
+        Raises: Transient.
+        """
+        try:
+            await self._put({"PartitionKey": "probe", "RowKey": "probe"})
+            await self._table.get_entity("probe", "probe")
+            await self._table.delete_entity("probe", "probe")
+        except AzureError as error:
+            status = getattr(error, "status_code", None) or ""
+            raise Transient(f"table: {type(error).__name__} {status}".rstrip()) from None
 
     async def _put(self, entity: dict[str, Any]) -> None:
         try:
@@ -142,11 +138,25 @@ def _forgiven(what: str) -> Iterator[None]:
         log.warning("the roster's table could not be %s error=%s", what, type(error).__name__)
 
 
+def _columns(marks: frozenset[str]) -> dict[str, str]:
+    """In several columns, as one holds 32,000 characters. Source: Azure Storage, "Table service data model"."""
+    ordered = sorted(marks)
+    return {
+        f"marks{place // _MARKS}": ",".join(ordered[place : place + _MARKS]) for place in range(0, len(ordered), _MARKS)
+    }
+
+
+def _marks(entity: Mapping[str, Any]) -> list[str]:
+    parts = [str(entity[name]) for name in entity if name.startswith("marks")]
+    return [mark for part in parts for mark in part.split(",") if mark]
+
+
 def _trouble(entity: Mapping[str, Any]) -> Trouble | None:
     """None if somebody else wrote it, or another version of this app."""
     with suppress(*_UNREADABLE):
         since, next_try = _moment(entity["since"]), _moment(entity["next_try"])
-        return Trouble(entity["RowKey"], str(entity["reason"]), since, int(entity["tries"]), next_try)
+        in_gap = entity.get("in_gap") is True
+        return Trouble(entity["RowKey"], str(entity["reason"]), since, int(entity["tries"]), next_try, in_gap)
     return None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ LIFETIME = timedelta(minutes=10_000)
 CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
 
 LEAVERS_SHARE = 0.2
-"""No more than this share of our subscriptions is given up in one run, or one if that is less than one."""
+"""Mailboxes that may be left in one run without a person's word, as a share of those that are subscribed."""
 
 LONGEST_WAIT = timedelta(days=1)
 """For another try of a mailbox that refuses; more can only come from a clock that was wrong."""
@@ -55,6 +56,12 @@ class Deployment:
     def mark(self) -> str:
         """Tells whether anything changed that subscriptions are replaced for."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:12]
+
+    @property
+    def key_mark(self) -> str | None:
+        """Tells one clientState key from another."""
+        mark = _MARK.search(self.url)
+        return mark[2] if mark else None
 
     def owns(self, subscription: Subscription) -> bool:
         """Whether we made *subscription*; without a mark, its URL tells, whatever function key it holds."""
@@ -94,6 +101,8 @@ class Trouble:
     since: datetime
     tries: int
     next_try: datetime
+    in_gap: bool = False
+    """Its old subscription was deleted to make room for a new one, which is not made yet."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +117,11 @@ class LastRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """Each mailbox is in one of the first five; all in the order in which they are most urgent."""
+    """Each mailbox is to be created, replaced, renewed, kept, or waits; all in the order of their urgency."""
 
     create: tuple[str, ...] = ()
+    gaps: frozenset[str] = frozenset()
+    """Those of ``create`` whose old subscription was deleted to make room for the new one."""
     replace: tuple[tuple[str, Subscription], ...] = ()
     """A new one first, then the old one goes."""
     renew: tuple[tuple[str, Subscription], ...] = ()
@@ -123,6 +134,8 @@ class Plan:
     """Of mailboxes that are not wanted any more."""
     refusal: str | None = None
     """Why the plan must not be carried out without a person's word."""
+    other_key: str | None = None
+    """That most of what is there was made with another clientState key than ours."""
     elsewhere: frozenset[str] = frozenset()
     """Wanted mailboxes that another deployment is subscribed to; Graph may not allow a second subscription."""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
@@ -147,6 +160,7 @@ def plan_roster(
     now: datetime,
     troubles: Mapping[str, Trouble] | None = None,
     lifetime: timedelta = LIFETIME,
+    leavers_share: float = LEAVERS_SHARE,
 ) -> Plan:
     """Say what gives each of the *wanted* mailboxes one right subscription with about half of its life ahead.
 
@@ -183,15 +197,18 @@ def plan_roster(
         else:
             keep.append((mailbox, best))
     leave = [(mailbox, held) for mailbox in sorted(ours.keys() - set(mailboxes)) for held in ours[mailbox]]
+    gaps = frozenset(mailbox for mailbox in create if mailbox in known and known[mailbox].in_gap)
     return Plan(
-        create=tuple(create),
+        create=tuple(sorted(create, key=lambda mailbox: mailbox not in gaps)),
+        gaps=gaps,
         replace=tuple(sorted(replace, key=lambda held: held[1].expires)),
         renew=tuple(sorted(renew, key=lambda held: held[1].expires)),
         keep=tuple(keep),
         wait=tuple(wait),
         spare=tuple(spare),
         leave=tuple(leave),
-        refusal=_refusal(len({mailbox for mailbox, _ in leave}), len(ours)),
+        refusal=_refusal(len({mailbox for mailbox, _ in leave}), len(ours), leavers_share),
+        other_key=_other_key([each for held in ours.values() for each in held], deployment),
         elsewhere=frozenset(elsewhere).intersection(mailboxes),
         troubles={mailbox: known[mailbox] for mailbox in mailboxes if mailbox in known},
     )
@@ -211,24 +228,50 @@ def _renewed_below(subscription: Subscription, lifetime: timedelta) -> timedelta
     return lifetime * (0.5 + JITTER * (chance - 0.5))
 
 
-def _refusal(leavers: int, subscribed: int) -> str | None:
-    """A query that suddenly returns half of the people must not unsubscribe the other half."""
-    if leavers <= max(1, int(subscribed * LEAVERS_SHARE)):
+def _refusal(leavers: int, subscribed: int, share: float) -> str | None:
+    """A query that suddenly returns half of the people must not unsubscribe the other half.
+
+    One may go whatever share that is, as long as another one stays: a person leaves, also from a pilot of two, and a
+    query that fails seldom misses just one. It may not if it is the last one, nor with a share of 0, which is to ask
+    for a person's word each time.
+    """
+    is_one_of_several = leavers == 1 < subscribed and share > 0
+    if not leavers or is_one_of_several or leavers / subscribed <= share:
         return None
     return f"{leavers} of {subscribed} mailboxes are not wanted any more; if that is so, say it by command"
 
 
-def next_trouble(mailbox: str, reason: str, before: Trouble | None, now: datetime, rarely: bool) -> Trouble:
-    """What to remember of a mailbox that went wrong.
+def _other_key(ours: Iterable[Subscription], deployment: Deployment) -> str | None:
+    """Whoever has another key than the app makes subscriptions whose notifications the app then refuses."""
+    keys = Counter(
+        mark[2]
+        for held in ours
+        if (mark := _MARK.search(held.notification_url)) and _base(held.notification_url) == _base(deployment.url)
+    )
+    others = keys.total() - keys[deployment.key_mark]
+    if 2 * others <= keys.total():
+        return None
+    return f"{others} of {keys.total()} subscriptions at this NOTIFICATION_URL have another CLIENT_STATE_KEY"
+
+
+def _base(url: str) -> tuple[str, str, str]:
+    return _read_url(url)[:3]
+
+
+def next_trouble(
+    mailbox: str, reason: str, before: Trouble | None, now: datetime, rarely: bool, in_gap: bool = False
+) -> Trouble:
+    """What to remember of a mailbox that went wrong; a gap lasts until all is well.
 
     Where it is the mailbox that refuses, it is tried *rarely*: after an hour, doubling to a day, and a little less, so
     that the timer's run of that hour finds it due. All else is tried again by each run, and not counted as a refusal.
     """
     since, tries = (before.since, before.tries) if before else (now, 0)
+    in_gap = in_gap or (before is not None and before.in_gap)
     if not rarely:
-        return Trouble(mailbox, reason, since, tries, now)
+        return Trouble(mailbox, reason, since, tries, now, in_gap)
     wait = min(timedelta(hours=2.0 ** min(tries, 5)), LONGEST_WAIT) - timedelta(minutes=15)
-    return Trouble(mailbox, reason, since, tries + 1, now + wait)
+    return Trouble(mailbox, reason, since, tries + 1, now + wait, in_gap)
 
 
 def mailbox_of(subscription: Subscription) -> str | None:

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from sync.differences import Difference
 from sync.model import Change, Subscription
 from sync.poison import Parked
 from sync.roster import CHANGE_TYPES, Deployment, Plan, mailbox_of
-from sync.sweep import Difference
 
 
 class State(StrEnum):

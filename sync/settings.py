@@ -133,14 +133,19 @@ class AcknowledgeSettings(BaseModel):
         return tuple(key.get_secret_value() for key in keys if key is not None)
 
 
-class Settings(AcknowledgeSettings):
+class EnvironmentSettings(BaseModel):
+    """Where the bookings are; all that is known before the app is deployed."""
+
+    dataverse_url: Annotated[str, AfterValidator(_environment_url)] = Field(alias="DATAVERSE_URL")
+    event_id_column: Annotated[str, AfterValidator(_column)] = Field(alias="EVENT_ID_COLUMN")
+
+
+class Settings(AcknowledgeSettings, EnvironmentSettings):
     """All that the app is told."""
 
     graph_url: Annotated[str, AfterValidator(_service_url)] = Field(
         "https://graph.microsoft.com/v1.0", alias="GRAPH_URL"
     )
-    dataverse_url: Annotated[str, AfterValidator(_environment_url)] = Field(alias="DATAVERSE_URL")
-    event_id_column: Annotated[str, AfterValidator(_column)] = Field(alias="EVENT_ID_COLUMN")
     extension_name: Annotated[str, AfterValidator(_extension_name)] = Field(
         "Com.Anttipajunen.BookingSyncOpenExtension", alias="EXTENSION_NAME"
     )
@@ -152,9 +157,10 @@ class Settings(AcknowledgeSettings):
     cancellations_per_mailbox: int = Field(30, alias="CANCELLATIONS_PER_MAILBOX", ge=0)
     cancellations_in_all: int = Field(200, alias="CANCELLATIONS_IN_ALL", ge=0)
     mailboxes: Annotated[frozenset[str], BeforeValidator(_guids)] = Field(frozenset(), alias="MAILBOXES")
+    leavers_share: float = Field(0.2, ge=0, le=1, alias="LEAVERS_SHARE")
 
 
-S = TypeVar("S", bound=AcknowledgeSettings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def parse_settings(kind: type[S], environment: Mapping[str, str]) -> S:

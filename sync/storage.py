@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
@@ -73,6 +74,27 @@ class StorageQueues:
                 sent = await client.send_message(message, visibility_timeout=hidden, time_to_live=-1)
         due = sent.next_visible_on
         return due if isinstance(due, datetime) else datetime.min.replace(tzinfo=UTC)
+
+    async def probe(self) -> None:
+        """Write, read and delete a message, in a queue of its own that is gone afterwards.
+
+        Its name is a new one each time: that of a deleted queue is refused for half a minute. Source: Azure Storage,
+        "Delete Queue". Raises: Transient.
+        """
+        client = self._service.get_queue_client(f"probe-{uuid4().hex}", message_encode_policy=TextBase64EncodePolicy())
+        try:
+            await client.create_queue()
+            try:
+                await client.send_message("probe", time_to_live=60)
+                message = await client.receive_message()
+                if message is None:
+                    raise Transient("queue: a message that was stored is not seen")
+                await client.delete_message(message)
+            finally:
+                await client.delete_queue()
+        except AzureError as error:
+            status = getattr(error, "status_code", None) or ""  # its text may hold secrets
+            raise Transient(f"queue: {type(error).__name__} {status}".rstrip()) from None
 
     def _client(self, queue: str) -> QueueClient:
         if queue not in self._clients:

@@ -5,31 +5,22 @@ A list only hints. Each difference goes the way of a notification: it is looked 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sync.decide import decide
+from sync.differences import Difference, agreements, find_differences, missing, unlisted
+from sync.errors import Malformed, Refused, Stale, Transient
+from sync.ledger import Entry
 from sync.marks import mark_of
-from sync.model import (
-    Action,
-    Booking,
-    CancelBooking,
-    Change,
-    Event,
-    Hold,
-    Ignore,
-    LifecycleNotification,
-    LinkBooking,
-    MoveBooking,
-    Span,
-    UnlinkBooking,
-    is_event_id,
-)
+from sync.model import Booking, Change, Event, LifecycleNotification, Span
 from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
 from sync.parking import Queues
+from sync.rounds import Round, does_for_now, left_of, resume
 
 log = logging.getLogger(__name__)
 
@@ -41,113 +32,67 @@ MAILBOXES_PER_SECOND = 5
 """A sweep of all mailboxes is spread: each takes two Dataverse reads, of which 6,000 are allowed in five minutes, and
 changes need some as well. Source: Dataverse, "Service protection API limits"."""
 
-MANY = 3
-"""So many missing events, if they are more than half of all, are not believed to have been deleted."""
+MAILBOXES_AT_ONCE = 25
+"""Their messages are sent together, and seen at the same second."""
 
 MESSAGES_AT_ONCE = 100
 """Sent in one call of the queue, which has little time."""
 
+PATIENCE = 240.0
+"""Seconds for one mailbox; after that its message is put back. The host ends a whole process after ten minutes."""
 
-_SUSPICIONS: dict[type[Action], str] = {
-    LinkBooking: "its booking is not linked to it",
-    MoveBooking: "its booking has other times",
-    CancelBooking: "its organizer cancelled it",
-    UnlinkBooking: "its organizer cancelled it, after its booking was closed",
-}
+GRACE = 60.0
+"""Seconds until an event that is in no list is looked at: one that is on its way elsewhere has then arrived."""
+
+ORDER_WITHIN = 30.0
+"""Seconds to find out which mailboxes come first."""
+
+BUDGET = 60.0
+"""Seconds to queue the sweeps of all mailboxes, at the end of a timer that may have used eight of its ten minutes.
+
+Against Azurite, 10,000 took 22 seconds.
+"""
+
+REMEMBERED_EACH = 1_000
+"""Mailboxes after which it is remembered how far it got, as the process may die; what is repeated does no harm."""
 
 
 class EventLists(Protocol):
     async def with_extension(self, mailbox: str) -> Sequence[Event]:
-        """Raises: MailboxUnavailable, Transient, Refused."""
+        """Those of the default calendar. Raises: MailboxUnavailable, Transient, Refused."""
+
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event]:
+        """Those with the extension, as far as these calendars can be read. Raises: as above."""
 
 
-class Seen(Protocol):
-    """Which events of a mailbox earlier sweeps have seen in its list, linked to their bookings; losing it is safe."""
+class Ledger(Protocol):
+    async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
+        """What is known of its events that carry our extension, or did. Raises: Transient."""
 
-    async def seen(self, mailbox: str) -> frozenset[str]:
-        """Marks of events, as ``mark_of`` makes them; those that we have linked count as seen."""
+    async def write(self, entry: Entry) -> Entry:
+        """Raises: Stale if somebody else wrote it since it was read, Transient."""
 
-    async def see(self, mailbox: str, marks: frozenset[str]) -> None: ...
+
+class Rounds(Protocol):
+    """Remembers how far the last sweep of all mailboxes got; losing it costs repeated sweeps."""
+
+    async def last_round(self) -> Round | None: ...
+
+    async def remember_round(self, current: Round) -> None: ...
 
 
 class BookingLists(Protocol):
     async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
-        """The active ones, the most imminent first. Raises: Transient, Refused."""
+        """The active ones of its user. Raises: Transient, Refused."""
 
+    async def with_ids(self, booking_ids: Sequence[str]) -> Sequence[Booking]:
+        """Those that exist, whoever's they are and in whatever state. Raises: Transient, Refused."""
 
-@dataclass(frozen=True)
-class Difference:
-    """A change to be processed, and what made it be suspected; ``start`` is when it matters."""
+    async def by_start(self, wanted: Sequence[str], window: Span) -> Sequence[str]:
+        """Those of the mailboxes that have bookings within *window*, the most imminent first.
 
-    change: Change
-    reason: str
-    start: datetime
-    is_held: bool = False
-    """For a person to look at: nothing is queued."""
-
-
-def find_differences(
-    mailbox: str,
-    events: Sequence[Event],
-    bookings: Sequence[Booking],
-    window: Span,
-    now: datetime,
-    seen: frozenset[str],
-) -> list[Difference]:
-    """Say which events are to be processed, the most imminent first; nothing for a pair in step.
-
-    *bookings* are the active ones of the mailbox's user within *window*, *events* all with our extension that the list
-    of the mailbox shows. What is not in the list may have been deleted; but the 404 that processing would find is also
-    the answer for an id of another mailbox, as a reassigned booking holds it for a while, and for an outdated id. So
-    only an event that was *seen* in this mailbox's list before is queued, and none if most of them are missing at once,
-    as after a mailbox was restored and all its ids are new. Source: Graph, "Obtain immutable identifiers".
-    """
-    by_booking = {booking.id: booking for booking in bookings}
-    listed = {event.id: event for event in events}
-    claimed = {event.booking_id for event in events}
-    found = []
-    for event in events:
-        booking = by_booking.get(event.booking_id or "")
-        change = Change(mailbox, event.id)
-        if booking is None:
-            if event.booking_id and event.span.end >= window.start and event.span.start <= window.end:
-                found.append(Difference(change, "its booking is not among those of its time", event.span.start))
-            continue
-        action = decide(change, event, booking, listed.get(booking.event_id or ""), now)
-        if not isinstance(action, Ignore | Hold):
-            found.append(Difference(change, _SUSPICIONS[type(action)], booking.span.start))
-    linked = [booking for booking in bookings if is_event_id(booking.event_id or "")]
-    absent = []
-    for booking in linked:
-        event_id = booking.event_id or ""
-        # What a listed event claims is that one's affair: the id may be an older form of its own, and stale.
-        if event_id in listed or booking.id in claimed:
-            continue
-        change = Change(mailbox, event_id, deleted=True)
-        if not isinstance(decide(change, None, booking, None, now), Ignore):
-            absent.append(Difference(change, "its event is not in the list", booking.span.start))
-    too_many = len(absent) >= MANY and len(absent) > len(linked) / 2
-    for difference in absent:
-        if too_many:
-            reason = f"its event is not in the list, nor are {len(absent) - 1} of {len(linked)} others"
-            found.append(replace(difference, reason=reason, is_held=True))
-        elif mark_of(difference.change.event_id) not in seen:
-            reason = "its event is not in the list, and never was seen there"
-            found.append(replace(difference, reason=reason, is_held=True))
-        else:
-            found.append(difference)
-    return sorted(found, key=lambda difference: abs(difference.start - now))
-
-
-def see(events: Sequence[Event], bookings: Sequence[Booking], seen: frozenset[str]) -> frozenset[str]:
-    """The marks to remember: of the events in the list that are linked, and of linked ones that were seen before."""
-    listed = {event.id: event.booking_id for event in events}
-    linked = {booking.event_id: booking.id for booking in bookings if booking.event_id}
-    return frozenset(
-        mark
-        for event_id, booking_id in linked.items()
-        if (mark := mark_of(event_id)) in seen or listed.get(event_id) == booking_id
-    )
+        Raises: Transient, Refused.
+        """
 
 
 @dataclass
@@ -158,7 +103,8 @@ class Sweeper:
     events: EventLists
     bookings: BookingLists
     queues: Queues
-    seen: Seen
+    ledger: Ledger
+    rounds: Rounds
     now: Callable[[], datetime]
 
     async def compare(self, mailbox: str) -> list[Difference]:
@@ -168,35 +114,86 @@ class Sweeper:
         """
         now = self.now()
         window = Span.of(now - BEHIND, now + AHEAD)
-        # The bookings first: what happens between the two lists then looks like an event ahead of its booking.
-        bookings = await self.bookings.of_mailbox(mailbox, window)
-        events = await self.events.with_extension(mailbox)
-        seen = await self.seen.seen(mailbox)
-        differences = find_differences(mailbox, events, bookings, window, now, seen)
-        if (sees := see(events, bookings, seen)) != seen:
-            await self.seen.see(mailbox, sees)
-        return differences
+        entries = {entry.event_id: entry for entry in await self.ledger.of_mailbox(mailbox)}
+        # The bookings first: an event that is made and linked between the two lists would else be missing in its own.
+        bookings = [*await self.bookings.of_mailbox(mailbox, window)]
+        events = [*await self.events.with_extension(mailbox)]
+        if claimed := unlisted(events, bookings, window):
+            bookings += await self.bookings.with_ids(claimed)
+        if absent := missing(mailbox, events, bookings):
+            others = await self.events.in_other_calendars(mailbox)
+            events += [event for event in others if event.id in absent]
+        for learned in agreements(events, bookings, entries, mailbox, now):
+            with suppress(Stale):  # who wrote since it was read knows better
+                await self.ledger.write(learned)
+        return find_differences(mailbox, events, bookings, now, entries)
 
     async def sweep(self, mailbox: str) -> list[Difference]:
-        """Queue a change for each difference of one mailbox. Raises: MailboxUnavailable, Transient, Refused."""
+        """Queue a change for each difference of one mailbox.
+
+        Raises: MailboxUnavailable, Transient (also if it takes too long), Refused.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._sweep(mailbox)
+        except TimeoutError:
+            raise Transient("the sweep took too long") from None
+
+    async def _sweep(self, mailbox: str) -> list[Difference]:
         differences = await self.compare(mailbox)
         for held in (each for each in differences if each.is_held):
             log.warning("held mailbox=%s event=%s reason=%r", mailbox, held.change.event_id, held.reason)
-        messages = [build_change_message(each.change) for each in differences if not each.is_held]
-        for place in range(0, len(messages), MESSAGES_AT_ONCE):
-            await self.queues.send(CHANGES, messages[place : place + MESSAGES_AT_ONCE])
+        changes = [each.change for each in differences if not each.is_held]
+        await self._queue([change for change in changes if not change.missing])
+        await self._queue([change for change in changes if change.missing], hidden=GRACE)
         log.info("swept mailbox=%s differences=%d", mailbox, len(differences))
         return differences
 
-    async def sweep_all(self) -> int:
-        """Queue a sweep for each wanted mailbox, spread over time; how many.
+    async def _queue(self, changes: Sequence[Change], hidden: float = 0) -> None:
+        messages = [build_change_message(change) for change in changes]
+        for place in range(0, len(messages), MESSAGES_AT_ONCE):
+            await self.queues.send(CHANGES, messages[place : place + MESSAGES_AT_ONCE], hidden)
 
-        Raises: Transient if not all of them could be queued; those that were are swept all the same.
+    async def sweep_nightly(self) -> int:
+        """``sweep_all``, unless that was done in these hours: the timer comes again in case that it was not."""
+        if does_for_now(await self.rounds.last_round(), self.now()):
+            return 0
+        return await self.sweep_all()
+
+    async def sweep_all(self) -> int:
+        """Queue a sweep for each wanted mailbox, the most imminent bookings first, spread over time; how many.
+
+        Raises: Transient if not all of them could be queued; the next call goes on with the others.
         """
-        mailboxes = await self.wanted()
-        for place in range(0, len(mailboxes), MAILBOXES_PER_SECOND):
-            due = mailboxes[place : place + MAILBOXES_PER_SECOND]
-            messages = [build_lifecycle_message(LifecycleNotification(mailbox, None, "missed")) for mailbox in due]
-            await self.queues.send(LIFECYCLE, messages, hidden=place // MAILBOXES_PER_SECOND)
+        current = resume(await self.rounds.last_round(), self.now())
+        wanted = await self.wanted()
+        mailboxes = left_of(current, frozenset(wanted), await self._by_start(wanted))
+        ends = asyncio.get_running_loop().time() + BUDGET
+        try:
+            for place in range(0, len(mailboxes), MAILBOXES_AT_ONCE):
+                if asyncio.get_running_loop().time() > ends:
+                    raise Transient("the sweep of all mailboxes took too long")
+                if place and place % REMEMBERED_EACH == 0:
+                    await self.rounds.remember_round(current)
+                due = mailboxes[place : place + MAILBOXES_AT_ONCE]
+                messages = [build_lifecycle_message(LifecycleNotification(mailbox, None, "missed")) for mailbox in due]
+                await self.queues.send(LIFECYCLE, messages, hidden=place // MAILBOXES_PER_SECOND)
+                current = replace(current, queued=current.queued.union(map(mark_of, due)))
+            current = Round(current.begun, is_over=True)
+        finally:
+            await self.rounds.remember_round(current)
         log.info("sweep of all mailboxes queued mailboxes=%d", len(mailboxes))
         return len(mailboxes)
+
+    async def _by_start(self, wanted: Sequence[str]) -> Sequence[str]:
+        """*wanted* in the order of their next bookings; none if that cannot be told, as any order is better than none.
+
+        Raises: Misconfigured.
+        """
+        now = self.now()
+        try:
+            async with asyncio.timeout(ORDER_WITHIN):
+                return await self.bookings.by_start(wanted, Span.of(now, now + AHEAD))
+        except (TimeoutError, Transient, Refused, Malformed) as error:
+            log.warning("mailboxes are swept in no order error=%s", type(error).__name__)
+            return []

@@ -60,8 +60,19 @@ class Terminal:
             return
         if rows:
             self._out.print(self._table(rows, columns), crop=False)
-        for line in lines:
+        self.tell(lines)
+
+    def tell(self, lines: Sequence[str]) -> None:
+        """Print *lines*, unless a document is wanted."""
+        for line in () if self._as_json else lines:
             self._out.print(_printable(line), soft_wrap=True)
+
+    def agrees(self, question: str) -> bool:
+        """What the person says; no without one, and where only a document is wanted."""
+        if self._as_json:
+            return False
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def fail(self, text: str) -> None:
         """Say in one line on stderr what is wrong; with JSON, in the document, too."""

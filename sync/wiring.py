@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
+    from sync.dataverse import DataverseBookings, Transport
+    from sync.graph import GraphEvents, GraphSubscriptions
+    from sync.graph import Transport as GraphTransport
     from sync.handlers import Processor
     from sync.ledger_table import LedgerTable
     from sync.memory import RosterTable
     from sync.model import Action, Change, LifecycleNotification
-    from sync.settings import AcknowledgeSettings, Settings
+    from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings
     from sync.storage import StorageQueues
     from sync.subscribing import Keeper
     from sync.sweep import Sweeper
@@ -87,7 +90,7 @@ async def renew_subscriptions() -> None:
 
 
 async def sweep() -> None:
-    await (await _parts()).sweeper.sweep_all()
+    await (await _parts()).sweeper.sweep_nightly()
 
 
 async def parts() -> Parts:
@@ -100,16 +103,40 @@ def queues() -> StorageQueues:
     return _queues()
 
 
+async def dataverse() -> Transport:
+    """What is customized through: the environment of the bookings, and no other service."""
+    return _dataverse_of(asyncio.get_running_loop())
+
+
+def environment() -> EnvironmentSettings:
+    return _environment_settings()
+
+
 async def close() -> None:
     """Close all clients; the next call builds new ones. For tests and commands, a Functions process never ends."""
     if _parts_of.cache_info().currsize:
         await (await _parts()).close()
+    if _dataverse_of.cache_info().currsize:
+        (await dataverse()).close()
     if _queues.cache_info().currsize:
         await _queues().close()
     if _ledger.cache_info().currsize:
         await _ledger().close()
-    for built in (_parts_of, _queues, _ledger, _table, _settings, _acknowledge_settings):
+    of_settings = (_settings, _environment_settings, _acknowledge_settings)
+    for built in (_parts_of, _dataverse_of, _queues, _ledger, _table, *of_settings):
         built.cache_clear()
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """What `doctor` needs beside the handlers: what they are made of."""
+
+    settings: Settings
+    to_graph: GraphTransport
+    events: GraphEvents
+    subscriptions: GraphSubscriptions
+    bookings: DataverseBookings
+    memory: RosterTable
 
 
 @dataclass
@@ -118,6 +145,7 @@ class Parts:
     keeper: Keeper
     sweeper: Sweeper
     queues: StorageQueues
+    looked_at: LookedAt
     closing: Sequence[Any]
 
     async def close(self) -> None:
@@ -140,10 +168,11 @@ async def _parts() -> Parts:
 
 
 @cache
-def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
+def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
-    from sync import dataverse, graph
+    from sync import graph
     from sync.breaker import Breaker
+    from sync.dataverse import DataverseBookings
     from sync.handlers import Processor
     from sync.roster import Deployment
     from sync.settings import is_loopback
@@ -152,9 +181,8 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
 
     settings, queues = _settings(), _queues()
     to_graph = graph.Transport(settings.graph_url, _credential(is_loopback(settings.graph_url)), _now)
-    to_dataverse = dataverse.Transport(settings.dataverse_url, _credential(is_loopback(settings.dataverse_url)), _now)
     events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
-    bookings = dataverse.DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
+    bookings = DataverseBookings(_dataverse_of(loop), settings.event_id_column, settings.canceled_status_id)
     memory = _memory(settings)
 
     async def wanted() -> Sequence[str]:
@@ -165,19 +193,43 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
         settings.notification_url.get_secret_value(), settings.keys[0], settings.dataverse_url, settings.event_id_column
     )
     subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
-    sweeper = Sweeper(wanted, events, bookings, queues, memory, _now)
-    keeper = Keeper(wanted, subscriptions, deployment, memory, queues, _now, sweeper.sweep, sweeper.sweep_all)
+    sweeper = Sweeper(wanted, events, bookings, queues, _ledger(), memory, _now)
+    keeper = Keeper(
+        wanted,
+        subscriptions,
+        deployment,
+        memory,
+        queues,
+        _now,
+        sweeper.sweep,
+        sweeper.sweep_all,
+        leavers_share=settings.leavers_share,
+    )
+    looked_at = LookedAt(settings, to_graph, events, subscriptions, bookings, memory)
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
     not_ours_for = timedelta(hours=settings.not_ours_hours)
     processor = Processor(events, bookings, _ledger(), breaker, _now, settings.conflict_policy, not_ours_for)
-    return Parts(processor, keeper, sweeper, queues, (to_graph, to_dataverse, memory))
+    return Parts(processor, keeper, sweeper, queues, looked_at, (to_graph, memory))
+
+
+@cache
+def _dataverse_of(_loop: asyncio.AbstractEventLoop) -> Transport:
+    from sync.dataverse import Transport
+    from sync.settings import is_loopback
+
+    url = _environment_settings().dataverse_url
+    return Transport(url, _credential(is_loopback(url)), _now)
 
 
 def _memory(settings: Settings) -> RosterTable:
+    from sync.errors import Misconfigured
     from sync.memory import RosterTable
 
     if settings.storage:
-        return RosterTable.of_connection_string(settings.storage)
+        try:
+            return RosterTable.of_connection_string(settings.storage)
+        except ValueError:  # as for the queues, which may do with less
+            raise Misconfigured("AzureWebJobsStorage is no connection string, or leads to no tables") from None
     url = settings.storage_table_url or f"https://{settings.storage_account}.table.core.windows.net"
     if settings.storage_queue_url and not (settings.storage_table_url or settings.storage_account):
         url = settings.storage_queue_url.replace(".queue.", ".table.")
@@ -224,6 +276,13 @@ def _settings() -> Settings:
     from sync.settings import Settings, parse_settings
 
     return parse_settings(Settings, os.environ)
+
+
+@cache
+def _environment_settings() -> EnvironmentSettings:
+    from sync.settings import EnvironmentSettings, parse_settings
+
+    return parse_settings(EnvironmentSettings, os.environ)
 
 
 @cache

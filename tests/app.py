@@ -100,7 +100,7 @@ class App:
         bookings = dataverse.DataverseBookings(self.to_dataverse, COLUMN)
         subscriptions = graph.GraphSubscriptions(self.to_graph, self.deployment.url, keys[0])
         self.processor = Processor(events, bookings, self.ledger, BreakerInMemory(), now)
-        self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.memory, now)
+        self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.ledger, self.memory, now)
         self.keeper = Keeper(
             bookings.mailboxes,
             subscriptions,

@@ -10,6 +10,7 @@ from azure.storage.queue import QueueServiceClient
 
 from sandbox.azurite import Azurite
 from tests.app import App, an_app
+from tests.desk import Desk
 from tests.world import World, a_world
 
 
@@ -47,3 +48,10 @@ async def app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
     monkeypatch.setattr("sync.pacing._patience", lambda failures: 0.0)
     async with an_app() as app:
         yield app
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A keeper with everything in memory."""
+    monkeypatch.setattr("sync.pacing.WRITES_PER_SECOND", 10_000)
+    return Desk()

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 from sync.errors import Stale, SyncError, Transient
 from sync.ledger import Entry, Kind, Notified
-from sync.marks import mark_of
 from sync.model import (
     Booking,
     CancelBooking,
@@ -24,6 +23,7 @@ from sync.model import (
     Write,
 )
 from sync.roster import LastRun, Trouble, next_trouble
+from sync.rounds import Round
 
 ANNA = "11111111-1111-4111-8111-111111111111"
 BEN = "22222222-2222-4222-8222-222222222222"
@@ -241,22 +241,19 @@ class MemoryInMemory:
 
     known: dict[str, Trouble] = field(default_factory=dict)
     last: LastRun | None = None
-    marks: dict[str, frozenset[str]] = field(default_factory=dict)
+    round: Round | None = None
 
-    async def linked(self, mailbox: str, event_id: str) -> None:
-        self.marks[mailbox] = self.marks.get(mailbox, frozenset()) | {mark_of(event_id)}
+    async def last_round(self) -> Round | None:
+        return self.round
 
-    async def seen(self, mailbox: str) -> frozenset[str]:
-        return self.marks.get(mailbox, frozenset())
-
-    async def see(self, mailbox: str, marks: frozenset[str]) -> None:
-        self.marks[mailbox] = marks
+    async def remember_round(self, current: Round) -> None:
+        self.round = current
 
     async def troubles(self) -> Mapping[str, Trouble]:
         return dict(self.known)
 
-    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool) -> None:
-        self.known[mailbox] = next_trouble(mailbox, reason, self.known.get(mailbox), now, rarely)
+    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool, in_gap: bool = False) -> None:
+        self.known[mailbox] = next_trouble(mailbox, reason, self.known.get(mailbox), now, rarely, in_gap)
 
     async def forget(self, mailbox: str) -> None:
         self.known.pop(mailbox, None)

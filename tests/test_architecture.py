@@ -16,7 +16,12 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"errors", "notifications", "poison", "rows", "sweep", "terminal", "wiring"},
+    "commands": {"dataverse", "definitions", "differences", "doctor", "errors", "notifications", "poison", "rows"}
+    | {"setup", "sweep", "terminal", "wiring"},
+    "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
+    "setup": {"dataverse", "definitions", "errors"},
+    "definitions": {"dataverse", "errors"},
+    "outside": {"errors"},
     "wiring": {"breaker", "dataverse", "errors", "graph", "handlers", "ledger_table", "loopback", "memory", "model"}
     | {"roster", "settings", "storage", "subscribing", "sweep", "tables"},
     "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking"},
@@ -24,14 +29,18 @@ USES = {
     "breaker": {"tables"},
     "tables": {"errors"},
     "ledger": {"model"},
-    "subscribing": {"errors", "model", "notifications", "pacing", "parking", "roster", "sweep"},
-    "sweep": {"decide", "marks", "model", "notifications", "parking"},
-    "memory": {"marks", "roster"},
+    "subscribing": {"differences", "errors", "model", "notifications", "parking", "roster", "roster_run", "steps"},
+    "roster_run": {"errors", "model", "roster", "steps", "sweep"},
+    "steps": {"errors", "model", "notifications", "pacing", "parking", "roster"},
+    "sweep": {"differences", "errors", "ledger", "marks", "model", "notifications", "parking", "rounds"},
+    "differences": {"decide", "ledger", "model"},
+    "rounds": {"marks"},
+    "memory": {"errors", "roster", "rounds"},
     "marks": set(),
     "pacing": {"errors"},
     "graph": {"errors", "model", "notifications", "retry", "roster"},
     "dataverse": {"errors", "model", "retry"},
-    "rows": {"model", "poison", "roster", "sweep"},
+    "rows": {"differences", "model", "poison", "roster"},
     "poison": {"errors", "model", "notifications", "storage"},
     "settings": {"errors", "model"},
     "storage": {"errors"},
@@ -64,9 +73,10 @@ NEEDS = {
     "loopback": {"azure.core"},
     "poison": {"azure.core", "azure.storage"},
     "retry": {"tenacity"},
+    "outside": {"httpx"},
 }
 
-PURE = ["decide", "errors", "ledger", "model", "notifications", "roster"]
+PURE = ["decide", "differences", "errors", "ledger", "model", "notifications", "roster", "rounds"]
 """These touch neither the clock nor the environment nor chance; all of it is given to them."""
 
 

@@ -197,6 +197,24 @@ async def test_many_leavers_take_a_word(desk: Desk, monkeypatch: pytest.MonkeyPa
     assert len(list(desk.sandbox.subscriptions)) == 1
 
 
+async def test_another_key_than_the_apps_replaces_nothing_without_a_word(
+    desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.types("subscriptions apply")
+    [made] = desk.sandbox.subscriptions
+    monkeypatch.setenv("CLIENT_STATE_KEY", KEY[::-1])
+    plan = await desk.reads("subscriptions plan")
+    assert plan["other_key"] == "1 of 1 subscriptions at this NOTIFICATION_URL have another CLIENT_STATE_KEY"
+    assert "refused without --new-key: 1 of 1" in (await desk.types("subscriptions plan")).stdout
+    refused = await desk.types("subscriptions apply")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "fetch-app-settings" in refused.stderr
+    assert "--new-key" in refused.stderr
+    assert list(desk.sandbox.subscriptions) == [made]
+    assert (await desk.reads("subscriptions apply --new-key"))["replaced"] == 1
+    assert (await desk.reads("subscriptions plan"))["other_key"] is None
+
+
 async def test_no_output_holds_a_secret(desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch) -> None:
     old = os.environ["NOTIFICATION_URL"]
     await desk.types("subscriptions apply")
@@ -205,8 +223,14 @@ async def test_no_output_holds_a_secret(desk: Desk, ana: Technician, monkeypatch
     monkeypatch.setenv("CLIENT_STATE_KEY", KEY[::-1])
     results = [
         await desk.types(command)
-        for command in ("subscriptions --json", "subscriptions -v", "subscriptions plan", "subscriptions apply -v")
+        for command in (
+            "subscriptions --json",
+            "subscriptions -v",
+            "subscriptions plan",
+            "subscriptions apply --new-key -v",
+        )
     ]
+    results.append(await desk.types("subscriptions apply --new-key -v"))
     [row] = json.loads(results[0].stdout)["subscriptions"]
     assert row["reason"] == "another function key, another clientState key"
     assert "?code=***&booking-sync=" in row["notification_url"]
@@ -243,6 +267,17 @@ async def test_a_dry_run_shows_differences_and_queues_nothing(desk: Desk, ana: T
     assert document["queued"] is False
     assert desk.queued(CHANGES) + desk.queued(LIFECYCLE) == []
     assert desk.writes() == 0
+
+
+async def test_what_is_held_is_not_said_to_be_queued(desk: Desk, ana: Technician) -> None:
+    dispatcher = desk.sandbox.people.dispatcher
+    dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
+    booking, event = dispatcher.book(ana, TOMORROW + HOUR, TOMORROW + 2 * HOUR)
+    desk.sandbox.tables.update(booking, {desk.sandbox.tables.event_id_column: event.immutable_id})
+    ana.delete(event)
+    result = await desk.types(f"sweep --mailbox {ana.mailbox.id}")
+    assert "differences: 1, queued; held: 1" in result.stdout
+    assert len(desk.queued(CHANGES)) == 1
 
 
 async def test_a_mailbox_that_cannot_be_compared_does_not_hold_up_the_others(desk: Desk, ana: Technician) -> None:
@@ -314,6 +349,26 @@ async def test_what_is_not_there_is_said(desk: Desk) -> None:
 @pytest.mark.parametrize("command", ["replay", f"replay --all {MAILBOX}", "poison --queue other", "sweep --mailbox x"])
 async def test_a_command_line_that_cannot_be_meant_is_refused(desk: Desk, command: str) -> None:
     assert (await desk.types(command)).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("replay --json", "either --all or at least one ID"),
+        ("poison --queue other --json", "--queue"),
+        ("sweep --json --mailbox x", "--mailbox"),
+        ("sweep --json --mailbox", "--mailbox"),
+        ("subscriptions apply --nonsense --json", "--nonsense"),
+        ("subscriptions --json nonsense", "nonsense"),
+        ("nonsense --json", "nonsense"),
+        ("--json", "--json"),
+    ],
+)
+def test_what_is_wrong_with_a_command_line_is_in_the_document_too(command: str, reason: str) -> None:
+    result = CliRunner().invoke(cli, command.split())
+    assert result.exit_code == 2
+    assert reason in json.loads(result.stdout)["error"]
+    assert len(result.stderr.splitlines()) == 1
 
 
 async def test_a_crash_while_replaying_repeats_and_never_loses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

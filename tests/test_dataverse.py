@@ -319,6 +319,41 @@ class TestMailboxes:
         assert await world.bookings.mailboxes() == sorted([world.mailbox, *mailboxes])
 
 
+class TestWhoseBookingsComeFirst:
+    """Three people with two bookings each, on pages of two rows; and a van, which has no mailbox."""
+
+    @pytest.fixture
+    def crew(self, world: World) -> list[str]:
+        people, dispatcher = world.sandbox.people, world.sandbox.people.dispatcher
+        ben, cleo = people.hire("Ben"), people.hire("Cleo")
+        van = world.sandbox.tables.add_resource(None, name="Van", type=4)
+        world.sandbox.tables.add_booking(van, NINE, TEN, by=world.technician.user.id, name="Van")
+        for hours, technician in enumerate([cleo, ben, cleo, ben, world.technician], start=1):
+            dispatcher.book(technician, NINE + hours * HOUR, TEN + hours * HOUR)
+        world.sandbox.dataverse_switches.page_size = 2
+        world.sandbox.calls.clear()
+        return [world.mailbox, cleo.mailbox.id, ben.mailbox.id]
+
+    async def asked(self, world: World, wanted: list[str]) -> list[str]:
+        return list(await world.bookings.by_start(wanted, Span.of(MORNING, MORNING + 20 * HOUR)))
+
+    async def test_the_one_with_the_next_booking_comes_first(self, world: World, crew: list[str]) -> None:
+        assert await self.asked(world, sorted(crew)) == crew
+        assert world.sandbox.calls.reads("dataverse") == 2, "no page is read once all are found"
+
+    async def test_who_has_no_booking_there_is_not_among_them(self, world: World, crew: list[str]) -> None:
+        dora = world.sandbox.people.hire("Dora").mailbox.id
+        assert await self.asked(world, [*sorted(crew), dora]) == crew
+        assert world.sandbox.calls.reads("dataverse") == 3
+
+    async def test_a_limited_number_of_pages_is_read(
+        self, world: World, crew: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dataverse, "ORDER_PAGES", 1)
+        assert await self.asked(world, sorted(crew)) == crew[:2]
+        assert world.sandbox.calls.reads("dataverse") == 1
+
+
 class TestAnswersThatNobodyWants:
     @pytest.mark.parametrize(
         "fault",
@@ -380,6 +415,12 @@ class TestAnswersThatNobodyWants:
         neighbour = {"contoso_outlookeventid": EVENT_ID.lower()}
         world.sandbox.faults.order(Fault("dataverse", status=200, body={"value": [neighbour]}))
         assert await world.bookings.linked_to(EVENT_ID) == []
+
+    async def test_an_odd_booking_does_not_keep_the_others_of_its_list(self, world: World) -> None:
+        path = f"bookableresourcebookings({world.booking.id})?{world.bookings._columns()}"
+        rows = [{"bookableresourcebookingid": "x"}, await world.bookings._transport.get(path)]
+        world.sandbox.faults.order(Fault("dataverse", status=200, body={"value": rows}))
+        assert [each.id for each in await world.bookings.with_ids([world.booking.id])] == [world.booking.id]
 
     async def test_a_netrc_file_does_not_replace_our_token(
         self, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.errors import (
+    AccessDenied,
     Duplicate,
     InvalidId,
     LifetimeRefused,
@@ -58,7 +59,7 @@ EVENTS = [
     pytest.param(400, "ErrorOccurrenceCrossingBoundary", Refused, id="any other bad request stays one"),
     pytest.param(400, "ErrorItemNotFound", Refused, id="a code means something with its status only"),
     pytest.param(401, "InvalidAuthenticationToken", Transient, id="a token may just have ended"),
-    pytest.param(403, "ErrorAccessDenied", MailboxUnavailable, id="a mailbox beyond the policy is out of reach"),
+    pytest.param(403, "ErrorAccessDenied", AccessDenied, id="a mailbox beyond the policy is out of reach"),
     pytest.param(403, "ErrorCannotDeleteObject", Withdrawn, id="an item neither readable nor deletable is withdrawn"),
     pytest.param(403, "", Refused, id="any other 403 is for a person"),
     pytest.param(410, "syncStateNotFound", Refused, id="an old delta token is refused"),
@@ -73,7 +74,7 @@ EVENTS = [
 
 SUBSCRIPTIONS = [
     pytest.param(400, "ValidationError", Unvalidated, id="a handshake that failed is the trouble of all"),
-    pytest.param(400, "InvalidRequest", Unvalidated, id="a handshake that timed out is the trouble of all"),
+    pytest.param(400, "InvalidRequest", Refused, id="a request that cannot be read is no failed handshake"),
     pytest.param(400, "ExtensionError", Refused, id="an expiration too far ahead is refused"),
     pytest.param(401, "InvalidAuthenticationToken", Transient, id="a token may just have ended"),
     pytest.param(403, "ExtensionError", MailboxUnavailable, id="a forbidden mailbox is out of reach"),
@@ -147,6 +148,25 @@ def test_a_lifetime_that_is_refused_tells_what_is_allowed():
 )
 def test_other_minutes_are_no_lifetime(text):
     assert type(raised("subscriptions", 400, body("BadRequest", text))) is Refused
+
+
+@pytest.mark.parametrize("code", ["ValidationError", "InvalidRequest"])
+def test_a_handshake_that_timed_out_is_told_by_its_text_and_names_the_cure(code):
+    error = raised("subscriptions", 400, body(code, "Subscription validation request timed out."))
+    assert type(error) is Unvalidated
+    assert str(error).count("can Graph reach NOTIFICATION_URL") == 1
+
+
+def test_a_duplicate_tells_of_what():
+    held = "7F105C7D-2DC5-4530-97CD-4E7AE6534C07"
+    text = f"Subscription Id {held} already exists for the requested combination"
+    error = raised("subscriptions", 409, body("ObjectIdentifierInUse", text))
+    assert isinstance(error, Duplicate)
+    assert error.subscription_id == held.lower()
+    assert held not in str(error)
+    silent = raised("subscriptions", 409, body("ObjectIdentifierInUse", "It is there already."))
+    assert isinstance(silent, Duplicate)
+    assert silent.subscription_id is None
 
 
 SERVICES: list[Service] = ["graph", "subscriptions", "dataverse"]

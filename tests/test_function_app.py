@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sync import wiring
 from sync.errors import Transient
 from sync.model import LifecycleNotification
 from sync.notifications import build_change_message, build_client_state, build_lifecycle_message, parse_change_message
+from sync.rounds import LASTS
 from tests.fakes import LedgerInMemory, QueuesInMemory
 from tests.test_notifications import ANNA, KEY, change, lifecycle
 
@@ -125,6 +127,15 @@ def test_subscriptions_are_renewed_every_hour_at_an_odd_minute(table):
     second, minute, *others = trigger(table, "renew_subscriptions")["schedule"].split()
     assert (second, others) == ("0", ["*"] * 4)
     assert 0 < int(minute) < 60
+
+
+def test_the_sweep_is_begun_in_the_small_hours_and_again_while_a_finished_one_still_counts(table):
+    second, minute, hours, *others = trigger(table, "sweep")["schedule"].split()
+    first, last = map(int, hours.split("-"))
+    assert (second, others) == ("0", ["*"] * 3)
+    assert 0 < int(minute) < 60
+    assert 0 < first < last < 6
+    assert timedelta(hours=last - first) < LASTS
 
 
 # What the worker refuses empties the whole app: a parameter without a binding, even one with a default; a union or a
@@ -242,7 +253,9 @@ def app(monkeypatch: pytest.MonkeyPatch) -> App:
     for name in list(os.environ):
         if name.upper().startswith("AZUREWEBJOBSSTORAGE") or name.startswith("CLIENT_STATE_KEY"):
             monkeypatch.delenv(name)
-    for built in ("_acknowledge_settings", "_settings", "_queues", "_ledger", "_table", "_parts_of"):
+    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_queues", "_ledger", "_table")
+    caches += ("_dataverse_of", "_parts_of")
+    for built in caches:
         monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
     return App(monkeypatch)
 
@@ -416,14 +429,14 @@ async def test_the_timers_call_their_handlers(app):
         async def keep(self) -> None:
             called.append("keep")
 
-        async def sweep_all(self) -> None:
-            called.append("sweep_all")
+        async def sweep_nightly(self) -> None:
+            called.append("sweep_nightly")
 
     async def parts() -> wiring.Parts:
         part: Any = Part()
-        return wiring.Parts(part, part, part, part, closing=())
+        return wiring.Parts(part, part, part, part, part, closing=())
 
     app.monkeypatch.setattr(wiring, "_parts", parts)
     await function_app.renew_subscriptions(TimerRequest())
     await function_app.sweep(TimerRequest())
-    assert called == ["keep", "sweep_all"]
+    assert called == ["keep", "sweep_nightly"]

@@ -69,7 +69,8 @@ class TestReadingAnEvent:
         await read(world)
         [call] = world.sandbox.calls
         assert call.query == (
-            f"$expand=extensions($filter=id eq '{EXTENSION_NAME}')&$select=id,start,end,isAllDay,isCancelled,type,createdDateTime,lastModifiedDateTime"
+            f"$expand=extensions($filter=id eq '{EXTENSION_NAME}')"
+            "&$select=id,start,end,isAllDay,isCancelled,type,createdDateTime,lastModifiedDateTime"
         )
         prefer = {part.strip() for part in call.headers["prefer"].split(",")}
         assert prefer == {'IdType="ImmutableId"', 'outlook.timezone="UTC"'}

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from azure.data.tables import TableServiceClient
 
-from sync.marks import mark_of
+from sync.errors import Transient
 from sync.memory import TABLE, RosterTable
 from sync.roster import LIFETIME, LastRun, Trouble
+from sync.rounds import Round
 from tests.app import App
 from tests.fakes import ANNA, BEN, NOW
 
@@ -68,25 +69,14 @@ async def test_the_last_run_is_the_last_one(table):
     assert await table.last_run() == LastRun(MOMENT, timedelta(minutes=4_225), "0123456789ab")
 
 
-async def test_an_event_is_known_as_the_mailboxs_own_once_it_was_linked(table: RosterTable) -> None:
-    await table.linked(ANNA, "AAkA/x+y=")
-    assert await table.seen(ANNA) == {mark_of("AAkA/x+y=")}
-    await table.see(ANNA, frozenset({mark_of("AAkA/x+y="), mark_of("other")}))
-    assert await table.seen(ANNA) == {mark_of("AAkA/x+y="), mark_of("other")}
-    await table.see(ANNA, frozenset())
-    assert await table.seen(ANNA) == frozenset(), "the sweep has taken it over, and let it go"
-    assert await table.seen(BEN) == frozenset()
-
-
-async def test_the_marks_of_seen_events_are_remembered_and_replaced(table: RosterTable) -> None:
-    assert await table.seen(ANNA) == frozenset()
-    many = frozenset(f"{number:012x}" for number in range(4_500))
-    await table.see(ANNA, many)
-    assert await table.seen(ANNA) == many
-    await table.see(ANNA, frozenset({"0123456789ab"}))
-    assert await table.seen(ANNA) == {"0123456789ab"}
-    assert await table.seen(BEN) == frozenset()
-    assert await table.troubles() == {}
+async def test_an_interrupted_sweep_of_all_is_remembered_and_so_is_its_end(table: RosterTable) -> None:
+    assert await table.last_round() is None
+    queued = Round(MOMENT, frozenset(f"{number:012x}" for number in range(10_000)))
+    await table.remember_round(queued)
+    assert await table.last_round() == queued
+    await table.remember_round(Round(MOMENT, is_over=True))
+    assert await table.last_round() == Round(MOMENT, is_over=True)
+    assert await table.last_run() is None
 
 
 async def test_times_are_plain_ones_in_utc(table):
@@ -97,6 +87,16 @@ async def test_times_are_plain_ones_in_utc(table):
     assert last is not None
     assert {type(each) for each in (last.at, trouble.since, trouble.next_try)} == {datetime}
     assert last.at.utcoffset() == timedelta()
+
+
+async def test_a_gap_is_remembered_until_the_mailbox_is_well(table):
+    await table.remember(ANNA, "its old subscription is deleted", NOW, rarely=False, in_gap=True)
+    await table.remember(ANNA, "503", NOW, rarely=False)
+    trouble = (await table.troubles())[ANNA]
+    assert (trouble.reason, trouble.in_gap) == ("503", True)
+    await table.forget(ANNA)
+    await table.remember(ANNA, "503", NOW, rarely=False)
+    assert not (await table.troubles())[ANNA].in_gap
 
 
 async def test_many_race_to_make_the_table_and_all_are_remembered(table):
@@ -136,6 +136,8 @@ async def test_a_table_that_cannot_be_reached_is_as_good_as_an_empty_one(nowhere
     begun = time.monotonic()
     assert await nowhere.troubles() == {}
     assert await nowhere.last_run() is None
+    assert await nowhere.last_round() is None
+    await nowhere.remember_round(Round(NOW))
     await nowhere.remember(ANNA, "403", NOW, rarely=True)
     await nowhere.forget(ANNA)
     await nowhere.ran(LastRun(NOW, LIFETIME))
@@ -146,7 +148,8 @@ async def test_a_table_that_cannot_be_reached_is_as_good_as_an_empty_one(nowhere
 async def test_without_its_table_the_roster_is_kept_all_the_same(app: App, nowhere, storage):
     ana, ben = app.sandbox.people.hire("Ana"), app.sandbox.people.hire("Ben")
     ben.mailbox.state = "denied"
-    app.keeper.memory = nowhere
+    app.memory = nowhere
+    app.install("k" * 40)
     for _ in range(2):
         report = await app.keeper.keep()
         assert list(report.failed) == [ben.mailbox.id], "tried by each run, for want of memory"
@@ -157,11 +160,12 @@ async def test_a_run_remembers_in_the_table_what_the_next_process_reads(app: App
     ana, ben = app.sandbox.people.hire("Ana"), app.sandbox.people.hire("Ben")
     ben.mailbox.state = "denied"
     app.sandbox.graph_switches.longest_subscription = timedelta(minutes=4_230)
-    app.keeper.memory = table
-    await app.keeper.keep()
+    app.memory = table
     app.install("k" * 40)
+    await app.keeper.keep()
     another = RosterTable.of_connection_string(storage)
-    app.keeper.memory = another
+    app.memory = another
+    app.install("k" * 40)
     plan = await app.keeper.plan()
     await another.close()
     assert [trouble.mailbox for trouble in plan.wait] == [ben.mailbox.id]
@@ -170,3 +174,9 @@ async def test_a_run_remembers_in_the_table_what_the_next_process_reads(app: App
     last = await table.last_run()
     assert last is not None
     assert last.lifetime == timedelta(minutes=4_225)
+
+
+async def test_a_probe_tells_what_nothing_else_here_does(table, nowhere):
+    await table.probe()
+    with pytest.raises(Transient, match=r"table: ServiceRequestError$"):
+        await nowhere.probe()

@@ -29,7 +29,7 @@ KINDS = (
 
 @dataclass
 class Trouble:
-    """What lasts until its hour."""
+    """What lasts until its hour, and then ends."""
 
     until: int
     end: Callable[[], None]
@@ -43,6 +43,8 @@ class Month:
     rng: random.Random
     pairs: list[tuple[Row, Event, Technician]] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
+    late: list[Trouble] = field(default_factory=list)
+    """What the other direction has still to do, and in which hour it does."""
     left: set[str] = field(default_factory=set)
     """Mailboxes of those who are away from the company now."""
     hour: int = 0
@@ -68,7 +70,9 @@ class Month:
         technician = rng.choice(self.here)
         mine = [pair for pair in self.pairs if pair[2] is technician and pair[1].calendar is not None]
         upcoming = [pair for pair in mine if pair[1].start > now + HOUR]
-        match rng.choice(["book", "book", "move", "move", "delete", "edit", "meet", "dispatcher"]):
+        # One that still holds its former technician's event could come back to that one, as if that event were its own.
+        linked = [pair for pair in upcoming if pair[0][COLUMN] == pair[1].immutable_id]
+        match rng.choice(["book", "book", "move", "move", "delete", "edit", "meet", "dispatcher", "reassign"]):
             case "book":
                 start = now + rng.randint(2, 240) * HOUR
                 booking, event = self.app.sandbox.people.dispatcher.book(technician, start, start + HOUR)
@@ -78,14 +82,37 @@ class Month:
             case "delete" if upcoming:
                 pair = rng.choice(upcoming)
                 technician.delete(pair[1])
-                if pair[0][COLUMN] is None:
+                if pair[0][COLUMN] != pair[1].immutable_id:
                     self.pairs.remove(pair)  # it was never linked, so nothing tells that they belonged together
             case "edit" if mine:
                 technician.edit(rng.choice(mine)[1])
             case "dispatcher" if upcoming:
                 self.app.sandbox.people.dispatcher.move(rng.choice(upcoming)[0], HOUR)
+            case "reassign" if linked:
+                self.reassign(rng.choice(linked), rng.choice([each for each in self.here if each is not technician]))
             case _:
                 technician.meet(now + HOUR, now + 2 * HOUR)
+
+    def reassign(self, pair: tuple[Row, Event, Technician], to: Technician) -> None:
+        """The booking changes hands at once, its event hours later; until then the former one may still touch it."""
+        booking, event, former = pair
+        dispatcher = self.app.sandbox.people.dispatcher
+        self.pairs.remove(pair)
+        dispatcher.hand_over(booking, to)
+        match self.rng.choice(["nothing", "move", "delete"]):
+            case "move":
+                former.move(event, HOUR)
+            case "delete":
+                former.delete(event)
+        columns = ("starttime", "endtime", "_bookingstatus_value")
+        before = [booking[column] for column in columns]
+
+        def bring() -> None:
+            assert [booking[column] for column in columns] == before, "the former one's event is followed no more"
+            self.pairs.append((booking, dispatcher.bring_event(booking, to), to))
+
+        self.late.append(Trouble(self.hour + self.rng.randint(1, 12), bring))
+        self.count("reassign")
 
     # What goes wrong.
 
@@ -166,9 +193,10 @@ class Month:
     async def pass_an_hour(self) -> None:
         self.hour += 1
         self.app.sandbox.clock.move(HOUR)
-        for trouble in [each for each in self.troubles if each.until <= self.hour]:
-            self.troubles.remove(trouble)
-            trouble.end()
+        for ending in (self.troubles, self.late):
+            for each in [each for each in ending if each.until <= self.hour]:
+                ending.remove(each)
+                each.end()
         if not self.is_out:
             try:
                 await self.app.keeper.keep()
@@ -217,9 +245,10 @@ class Month:
 
     async def end(self) -> None:
         """All troubles are over, and a night passes."""
-        for trouble in self.troubles:
-            trouble.end()
-        self.troubles.clear()
+        for ending in (self.troubles, self.late):
+            for each in ending:
+                each.end()
+            ending.clear()
         self.app.sandbox.faults.clear()
         for _ in range(26):
             await self.pass_an_hour()

@@ -166,7 +166,7 @@ def test_the_plan_does_not_depend_on_the_order_of_what_it_is_given():
     ],
 )
 def test_replaced_is_one_with(wrong):
-    assert plan([wrong]) == Plan(replace=((ANNA, wrong),))
+    assert replace(plan([wrong]), other_key=None) == Plan(replace=((ANNA, wrong),))
     assert plan([expiring(HOUR, wrong)]).replace, "renewing it would not mend it"
     assert plan([expiring(-SECOND, wrong)]).create
     assert plan([wrong, replace(OURS, id="right")]).spare == (wrong,)
@@ -263,7 +263,8 @@ def test_a_mailbox_that_is_not_wanted_any_more_loses_all_its_subscriptions():
 @pytest.mark.parametrize(
     ("before", "leavers", "refused"),
     [
-        *[(1, 1, False), (2, 1, False), (2, 2, True), (9, 1, False), (9, 2, True), (10, 2, False), (10, 3, True)],
+        *[(1, 1, True), (2, 1, False), (2, 2, True), (4, 1, False), (4, 2, True), (9, 1, False), (9, 2, True)],
+        *[(10, 2, False), (10, 3, True)],
         *[(100, 20, False), (100, 21, True), (100, 50, True), (100, 100, True)],
     ],
 )
@@ -274,6 +275,23 @@ def test_a_query_that_returns_too_few_people_is_not_believed(before, leavers, re
     assert len(found.leave) == leavers
     assert not refused or f"{leavers} of {before}" in str(found.refusal)
     assert LEAVERS_SHARE == 0.2
+
+
+@pytest.mark.parametrize(
+    ("share", "before", "leavers", "refused"),
+    [
+        *[(0.0, 100, 1, True), (0.0, 2, 1, True), (0.0, 2, 0, False), (0.01, 2, 1, False), (0.01, 1, 1, True)],
+        *[(0.29, 100, 29, False), (0.29, 100, 30, True), (1.0, 100, 100, False), (1.0, 1, 1, False)],
+    ],
+)
+def test_the_share_of_leavers_is_as_configured(share, before, leavers, refused):
+    everybody = people(before)
+    found = plan_roster(everybody[leavers:], subscribed(everybody), US, NOW, leavers_share=share)
+    assert (found.refusal is not None) is refused
+
+
+def test_nobody_subscribed_yet_is_nobody_to_leave():
+    assert plan_roster([ANNA], [], US, NOW, leavers_share=0.0).refusal is None
 
 
 def test_other_deployments_mailboxes_are_no_leavers():
@@ -287,6 +305,46 @@ def test_several_subscriptions_of_one_leaver_count_as_one():
     assert plan_roster(crowd[1:], [*several, *subscribed(crowd[1:])], US, NOW).refusal is None
 
 
+# Another clientState key.
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_told"),
+    [
+        pytest.param([], False, id="nobody is subscribed yet"),
+        pytest.param([KEY], False, id="it is the one that is there"),
+        pytest.param([OTHER_KEY], True, id="there is only another one"),
+        pytest.param([KEY, OTHER_KEY], False, id="half of them have moved over"),
+        pytest.param([KEY, OTHER_KEY, OTHER_KEY], True, id="most have another one"),
+        pytest.param([KEY, OTHER_KEY, OTHER_KEY[:-1]], True, id="most have others"),
+    ],
+)
+def test_that_most_have_another_key_is_told_unless(keys, is_told):
+    crowd = people(len(keys))
+    made = [replace(deployed(key=key), resource=resource_of(mailbox)) for key, mailbox in zip(keys, crowd, strict=True)]
+    found = plan_roster(crowd, made, US, NOW)
+    assert (found.other_key is not None) is is_told
+    assert not is_told or f"{len(keys) - keys.count(KEY)} of {len(keys)}" in str(found.other_key)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        pytest.param(deployed(key=OTHER_KEY, url="https://moved.example/api"), id="another URL"),
+        pytest.param(expiring(-SECOND, deployed(key=OTHER_KEY)), id="an end that is past"),
+        pytest.param(deployed(key=OTHER_KEY, column="contoso_other"), id="another deployment"),
+        pytest.param(replace(OURS, notification_url=OLD_URL, lifecycle_url=OLD_URL), id="no mark"),
+        pytest.param(deployed(url=OLD_URL.replace("functionkey", "rotated")), id="another function key"),
+    ],
+)
+def test_nothing_is_said_of_another_key_by_one_with(held):
+    assert plan([held]).other_key is None
+
+
+def test_another_function_key_does_not_hide_another_key():
+    assert plan([deployed(url=OLD_URL.replace("functionkey", "rotated"), key=OTHER_KEY)]).other_key
+
+
 # Mailboxes that cannot be subscribed.
 
 
@@ -296,6 +354,14 @@ def test_a_mailbox_that_refused_waits_until_its_next_try():
     due = replace(trouble, next_try=NOW)
     assert plan([], troubles={ANNA: due}).create == (ANNA,)
     assert plan([], BEN, troubles={ANNA: trouble}) == Plan(create=(BEN,))
+
+
+def test_those_whose_old_subscription_was_deleted_for_a_new_one_are_created_first():
+    gap = Trouble(CLEO, "503", NOW - HOUR, 0, NOW - HOUR, in_gap=True)
+    found = plan([], ANNA, BEN, CLEO, troubles={CLEO: gap, ANNA: replace(gap, mailbox=ANNA, in_gap=False)})
+    assert found.create == (CLEO, ANNA, BEN)
+    assert found.gaps == {CLEO}
+    assert plan([replace(OURS, resource=resource_of(CLEO))], CLEO, troubles={CLEO: gap}).gaps == frozenset()
 
 
 def test_a_trouble_does_not_keep_a_subscription_that_is_there_from_its_renewal():

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sync.differences import Difference
 from sync.model import Change, Subscription
 from sync.roster import CHANGE_TYPES, Deployment, Plan, Trouble
 from sync.rows import State, difference_rows, masked, subscription_rows
-from sync.sweep import Difference
 
 NOW = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 DEPLOYMENT = Deployment.of("https://sync.example/api/notifications?code=SECRET", "k" * 40, "https://d.example", "a_b")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sync.errors import Misconfigured
+from sync.roster import LEAVERS_SHARE
 from sync.settings import AcknowledgeSettings, Settings, is_loopback, parse_settings
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
@@ -52,6 +53,7 @@ def test_existing_deployments_are_adopted_by_default():
     assert found.extension_property == "bookingSyncGuid"
     assert found.canceled_status_id is None
     assert found.mailboxes == frozenset()
+    assert found.leavers_share == LEAVERS_SHARE
 
 
 REQUIRED = ["CLIENT_STATE_KEY", "DATAVERSE_URL", "EVENT_ID_COLUMN", "NOTIFICATION_URL"]
@@ -120,6 +122,10 @@ UNREADABLE = [
     pytest.param("CANCELED_STATUS_ID", "Canceled", "a GUID", id="a status by its name"),
     pytest.param("MAILBOXES", "anna@contoso.example", "a GUID", id="a mailbox by its address"),
     pytest.param("MAILBOXES", f"{ANNA};{BEN}", "a GUID", id="mailboxes with another separator"),
+    pytest.param("LEAVERS_SHARE", "20", "less than or equal to 1", id="a share in percent"),
+    pytest.param("LEAVERS_SHARE", "-0.1", "greater than or equal to 0", id="a share below nothing"),
+    pytest.param("LEAVERS_SHARE", "0,2", "valid number", id="a share with a comma"),
+    pytest.param("LEAVERS_SHARE", "nan", "or equal to 1", id="a share that is no number"),
 ]
 
 

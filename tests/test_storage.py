@@ -102,3 +102,31 @@ async def test_a_bug_is_not_taken_for_an_outage(queues: StorageQueues, monkeypat
     monkeypatch.setattr(QueueClient, "send_message", broken)
     with pytest.raises(TypeError):
         await queues.send("booking-changes", ["x"])
+
+
+@pytest.mark.parametrize("step", ["", "receive_message", "delete_message"])
+async def test_a_probe_leaves_no_queue_however_it_ends(
+    queues: StorageQueues, storage: str, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async def refuse(self: QueueClient, *arguments: Any, **options: Any) -> None:
+        raise ServiceRequestError("refused, with a secret")
+
+    if step:
+        monkeypatch.setattr(QueueClient, step, refuse)
+        with pytest.raises(Transient, match=r"queue: ServiceRequestError$"):
+            await queues.probe()
+    else:
+        await queues.probe()
+    with QueueServiceClient.from_connection_string(storage) as service:
+        assert list(service.list_queues()) == []
+
+
+async def test_a_message_that_is_stored_and_not_seen_is_no_success(
+    queues: StorageQueues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(self: QueueClient, **options: Any) -> None:
+        return None
+
+    monkeypatch.setattr(QueueClient, "receive_message", nothing)
+    with pytest.raises(Transient, match="not seen"):
+        await queues.probe()

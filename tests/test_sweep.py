@@ -2,144 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sandbox.faults import Fault
 from sandbox.graph_errors import ACCESS_DENIED, INTERNAL_ERROR, TOO_MANY_REQUESTS
 from sandbox.mailboxes import Event as OutlookEvent
 from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sandbox.tables import Row
-from sync.errors import MailboxUnavailable, SyncError, Transient
-from sync.marks import mark_of
-from sync.model import Booking, Change, Event, EventType, Span
-from sync.notifications import CHANGES, LIFECYCLE, parse_change_message, parse_lifecycle_message
-from sync.sweep import AHEAD, BEHIND, MAILBOXES_PER_SECOND, find_differences, see
-from tests.app import COLUMN, HOUR, START, App, is_canceled, is_in_step
-from tests.fakes import ANNA, BEN, NOW, span
-
-LINKED, OTHER = "AAkALinked=", "AAkAOther="
-BOOKING_ID = "b0000000-0000-4000-8000-000000000001"
-WINDOW = Span(NOW - BEHIND, NOW + AHEAD)
-EVENT = Event(LINKED, 'W/"1"', span(9), has_extension=True, booking_id=BOOKING_ID)
-BOOKING = Booking(BOOKING_ID, 'W/"1"', span(9), LINKED, ANNA)
-MOVED = replace(EVENT, span=span(14))
-COPY = replace(EVENT, id=OTHER)
-OVER = span(9, day=-3)
-
-
-SEEN = frozenset({mark_of(LINKED), mark_of(OTHER)})
-
-
-def found(events: list[Event], bookings: list[Booking]) -> list[Change]:
-    """What would be queued, where both events were seen by an earlier sweep."""
-    differences = find_differences(ANNA, events, bookings, WINDOW, NOW, SEEN)
-    return [each.change for each in differences if not each.is_held]
-
-
-def test_an_event_that_was_never_seen_in_this_mailbox_is_not_taken_for_deleted() -> None:
-    """Its booking may have come from another technician with the id of the other's event."""
-    [held] = find_differences(ANNA, [], [BOOKING], WINDOW, NOW, frozenset())
-    assert held.is_held
-
-
-def test_most_events_missing_at_once_are_not_taken_for_deleted() -> None:
-    """A mailbox that was restored has new ids for all of its events."""
-    ids = [f"AAkA{number}=" for number in range(8)]
-    bookings = [replace(BOOKING, id=f"b0000000-0000-4000-8000-00000000000{n}", event_id=ids[n]) for n in range(8)]
-    events = [replace(EVENT, id=each.event_id or "", booking_id=each.id) for each in bookings]
-    seen = frozenset(map(mark_of, ids))
-    few = find_differences(ANNA, events[2:], bookings, WINDOW, NOW, seen)
-    most = find_differences(ANNA, events[5:], bookings, WINDOW, NOW, seen)
-    assert ([each.is_held for each in few], [each.is_held for each in most]) == ([False] * 2, [True] * 5)
-
-
-def test_what_is_remembered_is_what_is_linked_in_this_mailbox() -> None:
-    other = replace(BOOKING, id="b0000000-0000-4000-8000-000000000002", event_id="AAkAElsewhere=")
-    assert see([EVENT], [BOOKING, other], frozenset()) == {mark_of(LINKED)}
-    assert see([], [BOOKING, other], frozenset({mark_of(LINKED)})) == {mark_of(LINKED)}, "until its booking lets it go"
-    assert see([], [replace(BOOKING, event_id=None)], frozenset({mark_of(LINKED)})) == frozenset()
-
-
-def test_what_somebody_typed_in_is_not_looked_for() -> None:
-    assert find_differences(ANNA, [], [replace(BOOKING, event_id="ask Ben!")], WINDOW, NOW, SEEN) == []
-
-
-# Two lists, compared.
-
-LOOK, LOOK_AT_OTHER = Change(ANNA, LINKED), Change(ANNA, OTHER)
-IS_IT_GONE = Change(ANNA, LINKED, deleted=True)
-
-
-@pytest.mark.parametrize(
-    ("events", "bookings", "expected"),
-    [
-        pytest.param([EVENT], [BOOKING], [], id="a pair in step"),
-        pytest.param([], [], [], id="nothing on either side"),
-        pytest.param([MOVED], [BOOKING], [LOOK], id="an event that moved"),
-        pytest.param([EVENT], [replace(BOOKING, event_id=None)], [LOOK], id="a booking that is not linked"),
-        pytest.param([], [BOOKING], [IS_IT_GONE], id="a linked booking whose event is not listed"),
-        pytest.param([], [replace(BOOKING, event_id=None)], [], id="a booking without event"),
-        pytest.param([replace(EVENT, is_cancelled=True)], [BOOKING], [LOOK], id="an event that its organizer canceled"),
-        pytest.param([EVENT], [], [LOOK], id="an event of the window whose booking is elsewhere"),
-        pytest.param([replace(EVENT, span=span(9, day=-30))], [], [], id="an event of long ago without booking"),
-        pytest.param([replace(EVENT, span=span(9, day=400))], [], [], id="an event far ahead without booking"),
-        pytest.param([replace(EVENT, span=span(9, day=400))], [BOOKING], [LOOK], id="an event that moved far ahead"),
-        pytest.param([replace(EVENT, booking_id=None)], [], [], id="an event whose extension holds no booking id"),
-        pytest.param([EVENT, COPY], [BOOKING], [], id="a copy beside the original"),
-        pytest.param([EVENT, replace(COPY, span=span(14))], [BOOKING], [], id="a copy that moved"),
-        pytest.param([COPY], [BOOKING], [LOOK_AT_OTHER], id="another event that claims the booking"),
-        pytest.param([replace(MOVED, type=EventType.SERIES_MASTER)], [BOOKING], [], id="a series, which is held"),
-        pytest.param([replace(MOVED, is_all_day=True)], [BOOKING], [], id="an event of all day, which is held"),
-        pytest.param(
-            [replace(COPY, is_all_day=True)],
-            [BOOKING],
-            [],
-            id="a held event that claims a booking of another form of id",
-        ),
-        pytest.param(
-            [], [replace(BOOKING, is_canceled=True)], [IS_IT_GONE], id="a canceled booking that is still linked"
-        ),
-        pytest.param([], [replace(BOOKING, is_canceled=True, event_id=None)], [], id="a canceled booking"),
-        pytest.param([MOVED], [replace(BOOKING, has_begun=True)], [], id="work that has begun"),
-        pytest.param(
-            [], [replace(BOOKING, has_begun=True)], [IS_IT_GONE], id="work that has begun, its event not listed"
-        ),
-        pytest.param(
-            [], [replace(BOOKING, span=OVER)], [IS_IT_GONE], id="a booking that is over, its event not listed"
-        ),
-        pytest.param([], [replace(BOOKING, mailbox=BEN)], [], id="somebody else's booking"),
-    ],
+from sync.errors import MailboxUnavailable, Malformed, Refused, SyncError, Transient
+from sync.model import Event, LifecycleNotification
+from sync.notifications import (
+    CHANGES,
+    LIFECYCLE,
+    build_lifecycle_message,
+    parse_change_message,
+    parse_lifecycle_message,
 )
-def test_looked_at_is(events, bookings, expected):
-    assert found(events, bookings) == expected
-
-
-def test_an_id_that_differs_in_case_alone_is_another_event():
-    assert found([replace(EVENT, id=LINKED.swapcase())], [BOOKING]) == [Change(ANNA, LINKED.swapcase())]
-
-
-def test_the_most_imminent_comes_first():
-    days = [100, 3, -2, 0, 30]
-    bookings = [replace(BOOKING, id=f"b{day}", event_id=f"e{day}", span=span(12, day=day)) for day in days]
-    differences = find_differences(ANNA, [], bookings, WINDOW, NOW, frozenset())
-    assert [each.change.event_id for each in differences] == ["e0", "e-2", "e3", "e30", "e100"]
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(-9, 200), st.booleans()), max_size=12))
-def test_whatever_the_lists_hold_each_event_is_looked_at_once_at_most(pairs):
-    events = [replace(EVENT, id=f"e{e}", booking_id=f"b{b}", span=span(9, day=day)) for e, b, day, _ in pairs]
-    unique = list({event.id: event for event in events}.values())
-    bookings = [replace(BOOKING, id=f"b{b}", event_id=f"e{e}" if linked else None) for e, b, _, linked in pairs]
-    looked_at = [change.event_id for change in found(unique, list({each.id: each for each in bookings}.values()))]
-    assert len(looked_at) == len(set(looked_at))
-
-
-# Against the simulated services.
+from sync.parking import PARKS
+from sync.rounds import Round
+from sync.subscribing import process_lifecycle
+from sync.sweep import MAILBOXES_AT_ONCE, MAILBOXES_PER_SECOND
+from tests.app import COLUMN, HOUR, START, App, is_canceled, is_in_step
+from tests.fakes import ANNA, BEN
 
 
 def hire(app: App, *names: str) -> list[Technician]:
@@ -166,9 +54,11 @@ def be_deaf(app: App) -> None:
 
 
 async def sweep_all(app: App) -> None:
+    """And have done what follows, at once or a while later."""
     await app.sweeper.sweep_all()
-    app.sandbox.clock.move(timedelta(minutes=1))
-    await app.work()
+    for _ in range(2):
+        app.sandbox.clock.move(timedelta(minutes=1))
+        await app.work()
 
 
 def costs(app: App) -> tuple[int, int, int]:
@@ -194,22 +84,217 @@ async def test_in_step_a_sweep_costs_its_list_pages_and_no_write_and_no_message(
     assert app.sandbox.calls.writes("graph") == 0
 
 
-@pytest.mark.parametrize("differing", [1, 4])
-async def test_a_sweep_costs_its_list_pages_and_what_the_differing_ones_would_have_cost_by_notification(app, differing):
+def in_another_calendar(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    ana.file(event)
+
+
+def with_a_copy_in_the_default_calendar(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    ana.move(ana.copy(event), HOUR)
+    ana.file(event)
+
+
+def of_an_inactive_booking(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    app.sandbox.tables.update(booking, {"statecode": 1, "statuscode": 2})
+
+
+def of_a_canceled_booking(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    app.sandbox.tables.update(booking, {"_bookingstatus_value": app.sandbox.tables.status("Canceled").id})
+
+
+def of_a_deleted_booking(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    app.sandbox.tables.delete(booking)
+
+
+def of_a_booking_that_went_to_somebody_else(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    app.sandbox.tables.update(booking, {"_resource_value": app.sandbox.people.hire("Ben").resource.id})
+
+
+def of_a_booking_of_another_year(app: App, ana: Technician, booking: Row, event: OutlookEvent) -> None:
+    """Linked to a copy there, which the list shows as well."""
+    there = START + timedelta(days=400)
+    copy = ana.copy(event)
+    app.sandbox.mailboxes.change(copy, start=there, end=there + HOUR)
+    app.sandbox.tables.update(booking, {COLUMN: copy.immutable_id, "starttime": there, "endtime": there + HOUR})
+
+
+@pytest.mark.parametrize(
+    ("leave", "lists"),
+    [
+        (in_another_calendar, (3, 2)),
+        (with_a_copy_in_the_default_calendar, (3, 2)),
+        (of_an_inactive_booking, (1, 3)),
+        (of_a_canceled_booking, (1, 2)),
+        (of_a_deleted_booking, (1, 3)),
+        (of_a_booking_that_went_to_somebody_else, (1, 3)),
+        (of_a_booking_of_another_year, (1, 3)),
+    ],
+)
+async def test_what_stays_as_it_is_costs_a_list_more_and_no_message_for_ever(app, leave, lists):
     (ana,) = hire(app, "Ana")
-    pairs = await pairs_of(app, ana, 10)
-    app.sandbox.calls.clear()
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    leave(app, ana, *pairs[0])
+    for _ in range(3):
+        app.sandbox.calls.clear()
+        app.inbox.sent = 0
+        assert await app.sweeper.sweep(ana.mailbox.id) == []
+        assert costs(app) == (*lists, 0)
+        assert app.inbox.sent == 0
+
+
+@pytest.mark.parametrize(("leftovers", "lists"), [(40, 1), (41, 2), (100, 3)])
+async def test_bookings_that_the_list_lacks_are_read_forty_at_a_time(app, leftovers, lists):
+    (ana,) = hire(app, "Ana")
+    be_deaf(app)
+    dispatcher = app.sandbox.people.dispatcher
+    for number in range(leftovers):
+        booking, _ = dispatcher.book(ana, START + number * HOUR, START + (number + 1) * HOUR)
+        app.sandbox.tables.delete(booking)
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
+    assert costs(app) == (1, 2 + lists, 0)
+
+
+async def test_an_event_that_moves_in_another_calendar_is_followed(app):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    ana.file(pairs[0][1])
     ana.move(pairs[0][1], HOUR)
+    await sweep_all(app)
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
+
+
+async def test_an_event_that_no_booking_is_linked_to_is_looked_for_in_the_default_calendar_only(app):
+    """Whatever else is missing there: else it would depend on other bookings whether it counts."""
+    (ana,) = hire(app, "Ana")
+    [(_, event)] = await pairs_of(app, ana, 1)
+    be_deaf(app)
+    _, unlinked = app.sandbox.people.dispatcher.book(ana, START, START + HOUR)
+    ana.file(unlinked)
+    ana.file(event)
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
+
+
+OTHER_CALENDARS = [r"^/users/[^/]+/calendars$", r"^/users/[^/]+/calendars/[^/]+/events$"]
+
+
+@pytest.mark.parametrize("trouble", [ACCESS_DENIED, INTERNAL_ERROR])
+async def test_a_calendar_that_cannot_be_read_hides_no_deletion_and_cancels_nothing(app, trouble):
+    """One that somebody else shares, or that Outlook fills by itself."""
+    (ana,) = hire(app, "Ana")
+    filed, deleted, *_ = pairs = await pairs_of(app, ana, 4)
+    be_deaf(app)
+    ana.file(filed[1], "Shared")
+    app.sandbox.faults.order(trouble.fault(path=OTHER_CALENDARS[1], times=None))
+    ana.delete(deleted[1])
+    await sweep_all(app)
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    assert [is_canceled(app.sandbox, booking) for booking, _ in pairs] == [False, True, False, False]
+
+
+async def test_calendars_that_cannot_be_listed_have_the_sweep_put_back(app):
+    (ana,) = hire(app, "Ana")
+    [(booking, event)] = await pairs_of(app, ana, 1)
+    be_deaf(app)
+    app.sandbox.faults.order(TOO_MANY_REQUESTS.retry_after("120").fault(path=OTHER_CALENDARS[0], times=1))
+    ana.delete(event)
+    await sweep_all(app)
+    assert not is_canceled(app.sandbox, booking)
+    app.sandbox.clock.move(timedelta(minutes=3))
     await app.work()
+    app.sandbox.clock.move(timedelta(minutes=3))
+    await app.work()
+    assert is_canceled(app.sandbox, booking)
+
+
+@pytest.mark.parametrize("holds", ["all day", "series"])
+async def test_a_held_copy_does_not_hide_that_its_original_was_deleted(app, holds):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    booking, event = pairs[0]
+    midnight, mailboxes = START.replace(hour=0) + timedelta(days=1), app.sandbox.mailboxes
+    if holds == "all day":
+        mailboxes.change(ana.copy(event), is_all_day=True, start=midnight, end=midnight + timedelta(days=1))
+    else:
+        extension = {EXTENSION_NAME: {EXTENSION_PROPERTY: booking.id}}
+        mailboxes.create_series(ana.mailbox, START, START + HOUR, weeks=3, extensions=extension)
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
+    ana.delete(event)
+    await sweep_all(app)
+    assert is_in_step(app.sandbox, booking, event)
+
+
+async def test_a_pair_that_comes_between_the_two_lists_is_in_step(app):
+    """The bookings are read first: its event would else be missing in a list that is older than its booking's."""
+    (ana,) = hire(app, "Ana")
+    await pairs_of(app, ana, 1)
+
+    def then(read):
+        async def read_and_then(*arguments: object) -> object:
+            found = await read(*arguments)
+            if len(bookings()) == 1:
+                app.sandbox.people.dispatcher.book(ana, START + 5 * HOUR, START + 6 * HOUR)
+                await app.work()
+            return found
+
+        return read_and_then
+
+    def bookings() -> list[Row]:
+        return app.sandbox.tables.rows("bookableresourcebooking")
+
+    app.sweeper.events.with_extension = then(app.sweeper.events.with_extension)
+    app.sweeper.bookings.of_mailbox = then(app.sweeper.bookings.of_mailbox)
+    assert await app.sweeper.compare(ana.mailbox.id) == []
+    assert len(bookings()) == 2
+
+
+def moves(app: App, technician: Technician, event: OutlookEvent) -> None:
+    technician.move(event, HOUR)
+
+
+def is_deleted(app: App, technician: Technician, event: OutlookEvent) -> None:
+    technician.delete(event)
+
+
+def is_canceled_by_its_organizer(app: App, technician: Technician, event: OutlookEvent) -> None:
+    app.sandbox.mailboxes.cancel_by_organizer(event)
+
+
+@pytest.mark.parametrize(("crew", "differing"), [(1, 1), (1, 4), (3, 2)])
+@pytest.mark.parametrize(
+    ("event_that", "lists"),
+    [(moves, (1, 2, 0)), (is_canceled_by_its_organizer, (1, 2, 0)), (is_deleted, (2, 2, 0))],
+)
+async def test_a_sweep_costs_its_list_pages_and_what_the_differing_ones_would_have_cost_by_notification(
+    app, crew, differing, event_that, lists
+):
+    """If an event is missing, the list of the mailbox's calendars is one page more."""
+    technicians = hire(app, *(f"Person {number}" for number in range(crew)))
+    pairs = {technician: await pairs_of(app, technician, 10) for technician in technicians}
+    first = technicians[0]
+    for _, event in pairs[first][:2]:
+        app.sandbox.calls.clear()
+        event_that(app, first, event)
+        await app.work()
     by_notification = costs(app)
     be_deaf(app)
-    for _, event in pairs[-differing:]:
-        ana.move(event, HOUR)
+    for technician in technicians:
+        for _, event in pairs[technician][-differing:]:
+            event_that(app, technician, event)
     app.sandbox.calls.clear()
-    assert len(await app.sweeper.sweep(ana.mailbox.id)) == differing
+    app.inbox.sent = 0
+    for technician in technicians:
+        assert len(await app.sweeper.sweep(technician.mailbox.id)) == differing
+    assert app.inbox.sent == crew * differing
+    app.sandbox.clock.move(timedelta(minutes=2))
     await app.work()
-    assert costs(app) == tuple(pages + differing * each for pages, each in zip((1, 2, 0), by_notification, strict=True))
-    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
+    one = zip(lists, by_notification, strict=True)
+    assert costs(app) == tuple(crew * (pages + differing * change) for pages, change in one)
+    for technician in technicians:
+        for booking, event in pairs[technician]:
+            assert is_canceled(app.sandbox, booking) if event.is_cancelled else is_in_step(app.sandbox, booking, event)
 
 
 @pytest.mark.parametrize("readable", [False, True])
@@ -468,11 +553,147 @@ async def test_a_dry_comparison_queues_nothing(app):
 
 
 async def test_the_sweep_of_all_is_spread_over_time(app):
-    hire(app, *(f"Person {number}" for number in range(4 * MAILBOXES_PER_SECOND + 1)))
-    assert await app.sweeper.sweep_all() == 4 * MAILBOXES_PER_SECOND + 1
+    mailboxes = 4 * MAILBOXES_AT_ONCE + 1
+    hire(app, *(f"Person {number}" for number in range(mailboxes)))
+    assert await app.sweeper.sweep_all() == mailboxes
     seconds = [(message.visible_at - app.sandbox.clock.now()).total_seconds() for message in app.inbox.messages]
-    assert [seconds.count(each) for each in range(6)] == [*[MAILBOXES_PER_SECOND] * 4, 1, 0]
+    step = MAILBOXES_AT_ONCE / MAILBOXES_PER_SECOND
+    assert [seconds.count(place * step) for place in range(6)] == [*[MAILBOXES_AT_ONCE] * 4, 1, 0]
     assert {parse_lifecycle_message(text).event for text in app.inbox.of(LIFECYCLE)} == {"missed"}
+
+
+def swept(app: App) -> list[str]:
+    """The mailboxes whose sweeps are queued, the first one first; and the queue is emptied."""
+    found = [parse_lifecycle_message(text).mailbox for text in app.inbox.of(LIFECYCLE)]
+    app.inbox.messages.clear()
+    return found
+
+
+async def test_the_mailboxes_with_the_most_imminent_bookings_are_swept_first(app):
+    be_deaf(app)
+    crew = hire(app, *(f"Person {number}" for number in range(12)))
+    for days, technician in zip([9, 2, 30, 1, -1, 14], crew, strict=False):
+        start = START + timedelta(days=days)
+        app.sandbox.people.dispatcher.book(technician, start, start + HOUR)
+    await app.sweeper.sweep_all()
+    expected = [crew[place].mailbox.id for place in (3, 1, 0, 5, 2)]
+    rest = sorted({technician.mailbox.id for technician in crew}.difference(expected))
+    assert swept(app) == expected + rest
+
+
+async def test_an_order_that_cannot_be_told_keeps_nobody_from_the_sweep(app):
+    crew = hire(app, "Ana", "Ben")
+    app.sandbox.faults.order(Fault("dataverse", path="^/bookableresourcebookings$", status=503, times=None))
+    await app.sweeper.sweep_all()
+    assert sorted(swept(app)) == sorted(technician.mailbox.id for technician in crew)
+
+
+def interrupt(app: App, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """So many mailboxes later; each is queued by itself."""
+    monkeypatch.setattr("sync.sweep.MAILBOXES_AT_ONCE", 1)
+    send = app.inbox.send
+
+    async def sends(queue: str, messages: list[str], hidden: float = 0) -> None:
+        if len(app.inbox.of(LIFECYCLE)) == after:
+            app.inbox.send = send
+            raise Transient("the queue refuses")
+        await send(queue, messages, hidden)
+
+    app.inbox.send = sends
+
+
+async def test_an_interrupted_sweep_of_all_goes_on_where_it_stopped(app, monkeypatch):
+    crew = {technician.mailbox.id for technician in hire(app, *"ABCDEFGHIJ")}
+    interrupt(app, monkeypatch, 4)
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_nightly()
+    first = swept(app)
+    app.sandbox.clock.move(HOUR)
+    assert await app.sweeper.sweep_nightly() == 6
+    assert (len(first), {*first, *swept(app)}) == (4, crew)
+    app.sandbox.clock.move(HOUR)
+    assert await app.sweeper.sweep_nightly() == 0, "done for this night"
+    assert await app.sweeper.sweep_all() == 10, "but whoever asks for it gets it"
+    app.sandbox.clock.move(timedelta(hours=22))
+    assert await app.sweeper.sweep_nightly() == 10
+
+
+async def test_a_sweep_of_all_that_takes_too_long_goes_on_the_next_time(app, monkeypatch):
+    hire(app, *"ABC")
+    monkeypatch.setattr("sync.sweep.BUDGET", -1.0)
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_all()
+    monkeypatch.undo()
+    assert await app.sweeper.sweep_all() == 3
+
+
+async def test_a_night_later_an_interrupted_sweep_begins_anew(app, monkeypatch):
+    hire(app, *"ABCDEFGHIJ")
+    interrupt(app, monkeypatch, 4)
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_nightly()
+    app.sandbox.clock.move(timedelta(hours=24))
+    assert await app.sweeper.sweep_nightly() == 10
+
+
+async def test_a_process_that_dies_repeats_little_of_the_sweep_of_all(app, monkeypatch):
+    monkeypatch.setattr("sync.sweep.REMEMBERED_EACH", 3)
+    hire(app, *"ABCDEFGHIJ")
+    interrupt(app, monkeypatch, 8)
+    remember = app.memory.remember_round
+
+    async def remember_while_alive(current: Round) -> None:
+        if len(app.inbox.of(LIFECYCLE)) < 8:
+            await remember(current)
+
+    app.memory.remember_round = remember_while_alive
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_all()
+    assert await app.sweeper.sweep_all() == 4
+
+
+async def test_a_sweep_that_takes_too_long_is_put_back(app, monkeypatch):
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    app.inbox.messages.clear()
+    monkeypatch.setattr("sync.sweep.PATIENCE", 0.05)
+
+    async def hangs(mailbox: str) -> list[Event]:
+        await asyncio.Event().wait()
+        return []
+
+    app.sweeper.events.with_extension = hangs
+    await app.sweeper.sweep_all()
+    await app.work()
+    [put_back] = map(parse_lifecycle_message, app.inbox.of(LIFECYCLE))
+    assert (put_back.mailbox, put_back.attempt) == (ana.mailbox.id, 1)
+
+
+@pytest.mark.parametrize("error", [Transient("503"), Refused("403"), Malformed("no list")])
+async def test_a_sweep_that_never_comes_through_is_dropped_as_the_next_night_brings_another(app, error):
+    async def fails(notification: LifecycleNotification) -> None:
+        raise error
+
+    for subscription_id, parked in [(None, 0), (BEN, 1)]:
+        missed = LifecycleNotification(ANNA, subscription_id, "missed", attempt=PARKS)
+        await process_lifecycle(build_lifecycle_message(missed), fails, app.inbox)
+        assert len(app.inbox.messages) == len(app.inbox.parked) == parked
+
+
+async def test_a_missing_event_is_looked_at_a_while_later_and_what_moved_at_once(app):
+    """On its way from one calendar to another, it may be in neither list."""
+    (ana,) = hire(app, "Ana")
+    (moved_booking, moved), (gone_booking, gone), _ = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    ana.move(moved, HOUR)
+    ana.delete(gone)
+    await app.sweeper.sweep(ana.mailbox.id)
+    await app.work()
+    assert is_in_step(app.sandbox, moved_booking, moved)
+    assert not is_canceled(app.sandbox, gone_booking)
+    app.sandbox.clock.move(timedelta(minutes=2))
+    await app.work()
+    assert is_in_step(app.sandbox, gone_booking, gone)
 
 
 async def test_one_mailbox_in_trouble_does_not_keep_the_others_from_their_sweep(app):

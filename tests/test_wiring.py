@@ -45,7 +45,8 @@ class Identity:
 @pytest.fixture
 async def environment(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[pytest.MonkeyPatch]:
     """Settings to set, an identity that tells how it was made; what is built is closed in the end."""
-    for built in ("_acknowledge_settings", "_settings", "_queues", "_parts_of"):
+    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_queues", "_dataverse_of", "_parts_of")
+    for built in caches:
         monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
     monkeypatch.setattr(azure.identity.aio, "DefaultAzureCredential", Identity)
     Identity.made = []
@@ -168,3 +169,15 @@ async def test_a_pilot_is_limited_to_its_mailboxes(environment, limit, wanted):
     environment.setattr(DataverseBookings, "mailboxes", mailboxes)
     use(environment, MAILBOXES=limit)
     assert await (await wiring._parts()).keeper.wanted() == wanted
+
+
+async def test_the_share_of_leavers_is_the_one_that_is_set(environment):
+    use(environment, LEAVERS_SHARE="0.5")
+    assert (await wiring._parts()).keeper.leavers_share == 0.5
+
+
+async def test_storage_without_tables_is_misconfigured(environment):
+    endpoint = "QueueEndpoint=https://contoso.queue.core.windows.net/;SharedAccessSignature=sv=1&sig=x"
+    use(environment, AzureWebJobsStorage=endpoint)
+    with pytest.raises(Misconfigured, match="AzureWebJobsStorage"):
+        await wiring._parts()

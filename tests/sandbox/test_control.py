@@ -115,3 +115,25 @@ async def test_the_clock_is_moved(sandbox: Sandbox, web: aiohttp.ClientSession) 
     before = sandbox.clock.now()
     await post(web, "clock?minutes=600")
     assert timedelta(hours=10) <= sandbox.clock.now() - before < timedelta(hours=11)
+
+
+async def test_switches_are_thrown_by_their_names(sandbox: Sandbox, web: aiohttp.ClientSession) -> None:
+    status, text = await post(
+        web, "switches?dataverse.optimistic_concurrency=false&dataverse.missing_privileges=prvReadUser,prvReadTeam"
+    )
+    assert status == 200
+    assert not sandbox.dataverse_switches.optimistic_concurrency
+    assert sandbox.dataverse_switches.missing_privileges == {"prvReadUser", "prvReadTeam"}
+    async with web.get("/sandbox/switches") as answer:
+        assert await answer.text() == text
+    assert "dataverse.missing_privileges=prvReadTeam,prvReadUser\n" in text
+    assert "graph.calendars_read=True\n" in text
+    await post(web, "switches?graph.calendars_read=false&dataverse.missing_privileges=")
+    assert (sandbox.graph_switches.calendars_read, sandbox.dataverse_switches.missing_privileges) == (False, set())
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [("graph.nothing=true", 404), ("calendars_read=true", 404), ("graph.calendars_read=7", 400)]
+)
+async def test_a_switch_that_cannot_be_meant_is_refused(web: aiohttp.ClientSession, query: str, status: int) -> None:
+    assert (await post(web, f"switches?{query}"))[0] == status

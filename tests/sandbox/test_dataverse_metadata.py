@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+
+from sandbox.columns import Column
 
 TABLE = "EntityDefinitions(LogicalName='bookableresourcebooking')"
 STRING = "Microsoft.Dynamics.CRM.StringAttributeMetadata"
@@ -16,6 +19,10 @@ def column(schema_name: str = "contoso_OtherId", **other: Any) -> dict[str, Any]
         "FormatName": {"Value": "Text"},
         **other,
     }
+
+
+def published(table: str) -> dict[str, str]:
+    return {"ParameterXml": f"<importexportxml><entities><entity>{table}</entity></entities></importexportxml>"}
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -52,12 +59,15 @@ async def test_a_new_column_is_invisible_until_it_is_published(dataverse):
     headers = {"MSCRM.SolutionUniqueName": "ContosoBookingSync"}
     answer = await dataverse.send("POST", f"{TABLE}/Attributes", headers, column())
     assert (answer.status, "/Attributes(" in answer.headers["OData-EntityId"]) == (204, True)
-    definition = await dataverse.get(f"{TABLE}/Attributes(LogicalName='contoso_otherid')?$select=SchemaName")
+    path = f"{TABLE}/Attributes(LogicalName='contoso_otherid')?$select=SchemaName"
+    definition = await dataverse.get(path, Consistency="Strong")
     assert definition["SchemaName"] == "contoso_OtherId"
     query, body = f"{dataverse.address}?$select=contoso_otherid", {"contoso_otherid": "x"}
     assert await dataverse.refusal("GET", query) == (400, "0x80060888")
     assert await dataverse.refusal("PATCH", dataverse.address, {"If-Match": "*"}, body) == (400, "0x80048d19")
-    assert (await dataverse.send("POST", "PublishXml", None, {"ParameterXml": "<importexportxml/>"})).status == 204
+    assert (await dataverse.send("POST", "PublishXml", None, published("bookingstatus"))).status == 204
+    assert await dataverse.refusal("GET", query) == (400, "0x80060888")
+    assert (await dataverse.send("POST", "PublishXml", None, published("bookableresourcebooking"))).status == 204
     assert (await dataverse.get(query))["contoso_otherid"] is None
     assert (await dataverse.send("PATCH", dataverse.address, {"If-Match": "*"}, body)).status == 204
     assert dataverse.booking.table.columns["contoso_otherid"].solution == "ContosoBookingSync"
@@ -81,6 +91,42 @@ async def test_a_new_column_may_also_be_visible_at_once(dataverse):
 )
 async def test_a_column_that_cannot_be_is_refused(dataverse, body):
     assert (await dataverse.refusal("POST", f"{TABLE}/Attributes", None, body))[0] == 400
+
+
+@pytest.mark.parametrize("body", [{}, {"ParameterXml": "<x/>"}, published("contoso_nothing")])
+async def test_publishing_takes_xml_that_names_tables(dataverse, body):
+    assert (await dataverse.refusal("POST", "PublishXml", None, body))[0] in (400, 404)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_a_new_definition_is_found_at_once_with_strong_consistency_only(dataverse, clock, cached):
+    dataverse.switches.definitions_are_cached = cached
+    await dataverse.send("POST", f"{TABLE}/Attributes", None, column())
+    path = f"{TABLE}/Attributes(LogicalName='contoso_otherid')"
+    assert (await dataverse.send("GET", path, {"Consistency": "Strong"})).status == 200
+    assert (await dataverse.send("GET", path)).status == (404 if cached else 200)
+    clock.move(timedelta(seconds=31))
+    assert (await dataverse.send("GET", path)).status == 200
+
+
+async def test_a_text_of_several_lines_takes_a_cast_of_its_own(dataverse):
+    dataverse.tables.add_column("bookableresourcebooking", Column("contoso_notes", "memo", max_length=2000))
+    path = f"{TABLE}/Attributes(LogicalName='contoso_notes')"
+    assert (await dataverse.get(f"{path}?$select=AttributeType"))["AttributeType"] == "Memo"
+    memo = STRING.replace("String", "Memo")
+    assert (await dataverse.get(f"{path}/{memo}?$select=MaxLength"))["MaxLength"] == 2000
+    assert (await dataverse.send("GET", f"{path}/{STRING}?$select=MaxLength")).status == 404
+
+
+@pytest.mark.parametrize(("language", "status"), [(1033, 204), (1031, 400)])
+async def test_a_label_is_in_a_language_of_the_environment(dataverse, language, status):
+    label = {"LocalizedLabels": [{"Label": "Other id", "LanguageCode": language}]}
+    assert (await dataverse.send("POST", f"{TABLE}/Attributes", None, column(DisplayName=label))).status == status
+
+
+async def test_definitions_may_be_out_of_reach(dataverse):
+    dataverse.switches.definitions_readable = False
+    assert await dataverse.refusal("GET", TABLE) == (403, "0x80040220")
 
 
 async def test_customizing_takes_privileges(dataverse):

@@ -86,3 +86,22 @@ async def test_a_missing_privilege_is_named(dataverse, privilege, method, path):
     error = (await answer.json())["error"]
     assert (answer.status, error["code"]) == (403, "0x80040220")
     assert f"is missing {privilege} privilege" in error["message"]
+
+
+@pytest.mark.parametrize("privilege", ["prvAppendBookableResourceBooking", "prvAppendToBookingStatus"])
+async def test_a_lookup_is_written_by_who_may_append_on_both_sides(dataverse, privilege):
+    status = {"BookingStatus@odata.bind": f"/bookingstatuses({dataverse.tables.status('Canceled').id})"}
+    dataverse.switches.missing_privileges = {privilege}
+    assert await dataverse.refusal("PATCH", dataverse.address, {"If-Match": "*"}, status) == (403, "0x80040220")
+    assert (await dataverse.send("PATCH", dataverse.address, {"If-Match": "*"}, MOVE)).status == 204
+
+
+@pytest.mark.parametrize("function", ["RetrieveUserPrivileges", "RetrieveUserPrivileges()"])
+async def test_the_callers_privileges_are_told_by_name_and_depth(dataverse, function):
+    dataverse.switches.missing_privileges = {"prvWriteBookableResourceBooking"}
+    dataverse.switches.privilege_depth = "Local"
+    user = (await dataverse.get("WhoAmI"))["UserId"]
+    answer = await dataverse.get(f"systemusers({user})/Microsoft.Dynamics.CRM.{function}")
+    held = {each["PrivilegeName"]: each["Depth"] for each in answer["RolePrivileges"]}
+    assert held["prvReadUser"] == held["prvReadBookableResourceBooking"] == "Local"
+    assert "prvWriteBookableResourceBooking" not in held

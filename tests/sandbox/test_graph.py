@@ -365,6 +365,19 @@ async def test_each_calendar_has_a_view_of_its_own(world, event):
     assert sizes == [0, 1]
 
 
+@pytest.mark.parametrize("spans", [False, True])
+async def test_each_calendar_has_a_list_of_its_own(world, event, spans):
+    world.switches.events_list_spans_calendars = spans
+    world.mailboxes.move(event, world.mailboxes.add_calendar(world.mailbox, "Private"))
+    sizes = []
+    for calendar in world.mailbox.calendars:
+        events = f"/users/{world.mailbox.id}/calendars/{quote(calendar.id, safe='')}/events?{FILTER}&{EXPAND}"
+        sizes.append(len((await world.call("GET", events))[1]["value"]))
+    assert sizes == [0, 1]
+    nowhere = f"/users/{world.mailbox.id}/calendars/AAkAnowhere=/events"
+    assert code(await world.call("GET", nowhere)) == (404, "ErrorItemNotFound")
+
+
 # Limits and faults.
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -113,3 +114,31 @@ async def test_it_is_served_as_a_command_until_it_is_told_to_stop() -> None:
             assert "Ana, Ben, Cleo" in await answer.text()
         await asyncio.to_thread(child.stop)
         assert child.status == 0
+
+
+@pytest.mark.parametrize("path", ["/v1.0/subscriptions", "/v1.0/nothing", "/api/data/v9.2/WhoAmI", "/api/data/v9.2/x"])
+async def test_every_answer_of_a_service_tells_its_time(path: str) -> None:
+    async with Sandbox() as sandbox, aiohttp.ClientSession() as session:
+        sandbox.clock.move(timedelta(hours=5))
+        async with session.get(sandbox.url + path) as answer:
+            told = parsedate_to_datetime(answer.headers["Date"])
+        assert abs(told - sandbox.clock.now()) < timedelta(minutes=1)
+
+
+async def test_without_its_permission_the_app_reaches_no_mailbox() -> None:
+    async with Sandbox() as sandbox:
+        ana = sandbox.people.hire("Ana")
+        sandbox.graph_switches.calendars_read = False
+        status, body = await ask(f"{sandbox.graph_url}/users/{ana.mailbox.id}/events")
+        assert (status, body["error"]["code"]) == (403, "ErrorAccessDenied")
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_an_app_registration_is_read_by_who_may(readable: bool) -> None:
+    async with Sandbox() as sandbox:
+        sandbox.graph_switches.application_readable = readable
+        sandbox.graph_switches.secrets_end = [NINE]
+        status, body = await ask(f"{sandbox.graph_url}/applications(appId='507c3b9a-67b8-463d-88a2-15a8cefb2111')")
+        assert status == (200 if readable else 403)
+        if readable:
+            assert body["passwordCredentials"] == [{"endDateTime": "2030-01-07T09:00:00Z"}]

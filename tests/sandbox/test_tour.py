@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from sandbox.story import Step, Story
 from sandbox.tour import Judge, NotTrue
 from tests.sandbox.test_child import is_alive
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS = [
     "The app is told to look after its subscriptions",
     "Dora, the dispatcher, books Ana",
@@ -37,7 +39,7 @@ STEPS = [
 @contextmanager
 def tour(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """``python -m sandbox run``, under the sandbox's own host wherever the tests run."""
-    log = ["--log", str(folder / "app.log")]
+    log = ["--log", str(folder / ".sandbox" / "app.log")]
     command = [sys.executable, "-m", "sandbox", "run", "--no-core-tools", *log, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
@@ -59,7 +61,7 @@ def test_every_step_comes_true(tmp_path: Path) -> None:
     assert [step for step in STEPS if step not in output] == []
     assert output.count("\n          + ") == len(STEPS)
     assert "All 8 steps came true" in output
-    assert "processed action=MoveBooking" in (tmp_path / "app.log").read_text("utf-8")
+    assert "processed action=MoveBooking" in (tmp_path / ".sandbox" / "app.log").read_text("utf-8")
 
 
 def test_a_step_that_does_not_come_true_is_named_with_what_was_seen(tmp_path: Path) -> None:
@@ -138,9 +140,16 @@ def test_after_the_tour_it_stays_up_to_be_played_with(tmp_path: Path) -> None:
         request = urllib.request.Request(f"{url}/technician/move?event=E3&minutes=30", method="POST")
         urllib.request.urlopen(request).close()
         read_up_to("the app: processed action=MoveBooking booking=B3 mailbox=Ana event=E3", process)
+        well = operate(tmp_path, "doctor", "--json")
+        assert well.returncode == 0, well.stdout
+        assert json.loads(well.stdout)["counts"] == {"ok": 18, "skipped": 2}
+        broken = urllib.request.Request(f"{url}/switches?dataverse.optimistic_concurrency=false", method="POST")
+        urllib.request.urlopen(broken).close()
+        assert "failed: optimistic concurrency: " in operate(tmp_path, "doctor").stdout
         process.send_signal(signal.SIGINT)
         read_up_to(None, process)
     assert process.returncode == 0
+    assert "error: there is no " in operate(tmp_path, "doctor").stderr
 
 
 def test_no_step_that_takes_a_write_is_true_before_it() -> None:
@@ -176,6 +185,13 @@ def test_core_tools_run_the_app_where_they_are(tmp_path: Path, monkeypatch: pyte
     assert [Path(part).name for part in choose_host(4711).command[:1]] == [func.name]
     assert choose_host(4711).command[1:] == ["start", "--port", "4711"]
     assert "sandbox.host" in choose_host(4711, core_tools=False).command
+
+
+def operate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """An operators' command beside the tour that was started for *folder*."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "sandbox", "sync", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def read_up_to(wanted: str | None, process: subprocess.Popen[str]) -> str:

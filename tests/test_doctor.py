@@ -1,0 +1,525 @@
+"""One thing is wrong at a time, and the doctor names that one and only that one, with its cure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import azure.identity.aio
+import pytest
+from aiohttp import web
+from azure.core.exceptions import ClientAuthenticationError
+from azure.data.tables import TableServiceClient
+from azure.storage.queue import QueueServiceClient
+from typer.testing import CliRunner, Result
+
+from sandbox import dataverse_errors, graph_errors
+from sandbox.columns import Column
+from sandbox.faults import Fault
+from sandbox.mailboxes import Mailbox
+from sandbox.people import Technician
+from sandbox.server import Sandbox
+from sync.commands import cli
+from sync.doctor import CHECKS, SETTINGS, TO_READ, TO_WRITE, State, judge_handshake
+from sync.outside import Answer
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = "the-key-of-all-client-states-0123456789"
+CODE = "the-function-key"
+COLUMN = "contoso_outlookeventid"
+BOOKING = "bookableresourcebooking"
+NOBODY = "33333333-3333-4333-8333-333333333333"
+NOWHERE = "http://127.0.0.1:9"
+PRIVILEGE_MISSING = dataverse_errors.error(403, "0x80040220", "Principal user is missing a privilege.")
+NAMES = [SETTINGS, *(check.name for check in CHECKS)]
+
+
+@dataclass
+class Hospital:
+    """A deployment that is well, until a test breaks something."""
+
+    sandbox: Sandbox
+    storage: str
+    monkeypatch: pytest.MonkeyPatch
+    outside: Mailbox
+    reply: Callable[[web.Request], web.Response] = field(
+        default=lambda request: web.Response(text=request.query.get("validationToken", ""))
+    )
+    """The app's answer to a handshake."""
+    delay: float = 0.0
+
+    @property
+    def ana(self) -> Technician:
+        return self.sandbox.people.technicians[0]
+
+    @property
+    def column(self) -> Column:
+        return self.sandbox.tables.schema[BOOKING].columns[COLUMN]
+
+    def set(self, **settings: str) -> None:
+        for name, value in settings.items():
+            self.monkeypatch.setenv(name, value)
+
+    def move_storage(self, service: str) -> None:
+        """To where nobody answers: the Queue or the Table endpoint."""
+        self.set(
+            AzureWebJobsStorage=re.sub(rf"{service}Endpoint=[^;]+", f"{service}Endpoint={NOWHERE}/x", self.storage)
+        )
+
+    async def types(self, command: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, cli, command.split())
+
+    async def examine(self, options: str | None = None) -> tuple[int, dict[str, Any]]:
+        """The exit status, and the result of each check by its name."""
+        options = f"--outside {self.outside.id}" if options is None else options
+        result = await self.types(f"doctor --json {options}")
+        checks = json.loads(result.stdout)["checks"]
+        assert [check["check"] for check in checks] == NAMES
+        for secret in (KEY, CODE):
+            assert secret not in result.output
+        return result.exit_code, {check["check"]: check for check in checks}
+
+
+@pytest.fixture
+async def hospital(storage: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hospital]:
+    monkeypatch.setattr("sync.retry._wait", lambda state: 0.0)
+    patients: list[Hospital] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        await asyncio.sleep(patients[0].delay)
+        return patients[0].reply(request)
+
+    app = web.Application()
+    app.router.add_post("/api/notifications", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with Sandbox(seed=3, time_scale=0.001) as sandbox:
+        for name in ("Ana", "Ben"):
+            sandbox.people.hire(name)
+        sandbox.graph_switches.application_readable = True
+        sandbox.graph_switches.secrets_end = [datetime.now(UTC) + timedelta(days=200)]
+        hospital = Hospital(sandbox, storage, monkeypatch, sandbox.mailboxes.add(state="denied"))
+        patients.append(hospital)
+        hospital.set(
+            **sandbox.settings,
+            AzureWebJobsStorage=storage,
+            CLIENT_STATE_KEY=KEY,
+            NOTIFICATION_URL=f"http://127.0.0.1:{runner.addresses[0][1]}/api/notifications?code={CODE}",
+        )
+        yield hospital
+    await runner.cleanup()
+
+
+def named(checks: dict[str, Any]) -> dict[str, str]:
+    """What is not well by itself."""
+    return {name: check["state"] for name, check in checks.items() if check["state"] in (State.FAILED, State.WARNING)}
+
+
+async def test_all_is_green_where_nothing_is_wrong(hospital: Hospital) -> None:
+    await hospital.types("subscriptions apply")
+    hospital.sandbox.calls.clear()
+    status, checks = await hospital.examine()
+    assert {name: check["state"] for name, check in checks.items()} == dict.fromkeys(NAMES, "ok")
+    assert {check["cure"] for check in checks.values()} == {None}
+    assert status == 0
+    assert not [call for call in hospital.sandbox.calls if call.is_write]
+
+
+async def test_probes_leave_nothing_in_storage(hospital: Hospital) -> None:
+    for _ in range(2):
+        assert (await hospital.examine())[0] == 0
+    with (
+        QueueServiceClient.from_connection_string(hospital.storage) as queues,
+        TableServiceClient.from_connection_string(hospital.storage) as tables,
+    ):
+        assert list(queues.list_queues()) == []
+        [table] = tables.list_tables()
+        assert list(tables.get_table_client(table.name).list_entities()) == []
+
+
+# --- one thing is wrong ---
+
+
+def without(privilege: str) -> Callable[[Hospital], None]:
+    return lambda hospital: hospital.sandbox.dataverse_switches.missing_privileges.add(privilege)
+
+
+def replies(reply: Callable[[web.Request], web.Response]) -> Callable[[Hospital], None]:
+    return lambda hospital: setattr(hospital, "reply", reply)
+
+
+def switched(service: str, name: str, value: object) -> Callable[[Hospital], None]:
+    return lambda hospital: setattr(getattr(hospital.sandbox, f"{service}_switches"), name, value)
+
+
+def faulty(service: str, status: int | None, path: str | None = None, body: Any = None) -> Callable[[Hospital], object]:
+    fault = Fault(service, status=status, path=path, body=body, times=None)  # type: ignore[arg-type]
+    return lambda hospital: hospital.sandbox.faults.order(fault)
+
+
+def refuses_tokens(service: str) -> Callable[[Hospital], object]:
+    return faulty(service, 401, body={"error": {"code": "InvalidAuthenticationToken", "message": "…"}})
+
+
+def gives_no_token(service: str) -> Callable[[Hospital], None]:
+    """The service is taken for a real one, for which this machine has no identity."""
+
+    class Nobody:
+        async def get_token(self, *scopes: str, **options: Any) -> Any:
+            raise ClientAuthenticationError("nobody is signed in")
+
+        async def close(self) -> None: ...
+
+    def break_it(hospital: Hospital) -> None:
+        hospital.monkeypatch.setattr(azure.identity.aio, "DefaultAzureCredential", Nobody)
+        hospital.set(**{f"{service.upper()}_URL": f"https://127.0.0.1:9{'/v1.0' if service == 'graph' else ''}"})
+
+    return break_it
+
+
+def deny(mailboxes: slice) -> Callable[[Hospital], None]:
+    def break_it(hospital: Hospital) -> None:
+        for technician in hospital.sandbox.people.technicians[mailboxes]:
+            technician.mailbox.state = "denied"
+
+    return break_it
+
+
+def column(**changes: Any) -> Callable[[Hospital], None]:
+    return lambda hospital: vars(hospital.column).update(changes)
+
+
+def no_column(hospital: Hospital) -> None:
+    del hospital.sandbox.tables.schema[BOOKING].columns[COLUMN]
+
+
+def rename_navigation(hospital: Hospital) -> None:
+    [lookup] = [each for each in hospital.sandbox.tables.schema[BOOKING].lookups() if each.name == "resource"]
+    lookup.navigation = "resource"
+
+
+def disable_all(hospital: Hospital) -> None:
+    for technician in hospital.sandbox.people:
+        hospital.sandbox.tables.update(technician.user, {"isdisabled": True})
+
+
+def listing_refused(hospital: Hospital) -> None:
+    hospital.sandbox.faults.order(graph_errors.ACCESS_DENIED.fault(method="GET", path="subscriptions", times=None))
+
+
+FAILURES = [
+    pytest.param(lambda h: h.set(DATAVERSE_URL=""), SETTINGS, "DATAVERSE_URL is missing", id="a missing setting"),
+    pytest.param(lambda h: h.set(CLIENT_STATE_KEY="short"), SETTINGS, "CLIENT_STATE_KEY", id="an unreadable setting"),
+    pytest.param(lambda h: h.set(AzureWebJobsStorage="x"), SETTINGS, "AzureWebJobsStorage", id="no connection string"),
+    pytest.param(refuses_tokens("graph"), "graph token", "401", id="Graph refuses the token"),
+    pytest.param(gives_no_token("graph"), "graph token", "no token for Graph", id="there is no token for Graph"),
+    pytest.param(faulty("graph", None), "graph token", "no answer", id="Graph does not answer"),
+    pytest.param(refuses_tokens("dataverse"), "dataverse token", "401", id="Dataverse refuses the token"),
+    pytest.param(gives_no_token("dataverse"), "dataverse token", "no token", id="there is no token for Dataverse"),
+    pytest.param(faulty("dataverse", 503), "dataverse token", "503", id="Dataverse is down"),
+    pytest.param(
+        switched("dataverse", "not_a_member", True), "dataverse user", "0x80072560", id="there is no application user"
+    ),
+    pytest.param(
+        lambda h: h.sandbox.tables.update(h.sandbox.tables.app_user, {"isdisabled": True}),
+        "dataverse user",
+        "is disabled",
+        id="the application user is disabled",
+    ),
+    *(pytest.param(without(each), "may read", f"missing {each}", id=each) for each in TO_READ),
+    *(pytest.param(without(each), "may write", f"missing {each}", id=each) for each in TO_WRITE),
+    pytest.param(
+        switched("dataverse", "optimistic_concurrency", False),
+        "optimistic concurrency",
+        "do not have it",
+        id="no etags",
+    ),
+    pytest.param(no_column, "event-id column", f"no column {COLUMN}", id="there is no column"),
+    pytest.param(column(max_length=450), "event-id column", "450 characters only", id="the column is too short"),
+    pytest.param(column(kind="integer"), "event-id column", "of type Integer", id="the column is of another type"),
+    pytest.param(column(published=False), "column published", f"do not know {COLUMN}", id="it is not published"),
+    pytest.param(rename_navigation, "names", "called otherwise", id="a navigation property is spelt otherwise"),
+    pytest.param(
+        lambda h: h.sandbox.tables.add_status("Called off", 3, 690970005),
+        "canceled status",
+        "Called off",
+        id="two statuses mean Canceled",
+    ),
+    pytest.param(
+        lambda h: h.sandbox.tables.update(h.sandbox.tables.status("Canceled"), {"statecode": 1}),
+        "canceled status",
+        "none",
+        id="no active status means Canceled",
+    ),
+    pytest.param(
+        lambda h: h.set(CANCELED_STATUS_ID=NOBODY),
+        "canceled status",
+        "names no active",
+        id="the chosen one is not there",
+    ),
+    pytest.param(
+        lambda h: h.set(CANCELED_STATUS_ID=h.sandbox.tables.status("Completed").id),
+        "canceled status",
+        "Completed, which does not mean Canceled",
+        id="the chosen one means something else",
+    ),
+    pytest.param(disable_all, "mailboxes", "nobody", id="nobody is to be synchronized"),
+    pytest.param(lambda h: h.set(MAILBOXES=NOBODY), "mailboxes", "nobody", id="the pilot has no member"),
+    pytest.param(
+        switched("graph", "calendars_read", False), "calendars", "403 ErrorAccessDenied", id="no Calendars.Read"
+    ),
+    pytest.param(deny(slice(None)), "calendars", "403 ErrorAccessDenied", id="nobody is within the access policy"),
+    pytest.param(
+        lambda h: setattr(h.outside, "state", "ok"), "scope", "can be read", id="the app reads more than it should"
+    ),
+    pytest.param(listing_refused, "subscriptions", "403", id="subscriptions may not be listed"),
+    pytest.param(lambda h: h.move_storage("Queue"), "queues", "queue: ServiceRequestError", id="no queues"),
+    pytest.param(lambda h: h.move_storage("Table"), "table", "table: ServiceRequestError", id="no tables"),
+    pytest.param(replies(lambda request: web.Response(status=401)), "notification URL", "401", id="a wrong key"),
+    pytest.param(
+        lambda h: h.set(NOTIFICATION_URL=os.environ["NOTIFICATION_URL"].replace("/api/", "/apy/")),
+        "notification URL",
+        "404",
+        id="a wrong path",
+    ),
+    pytest.param(
+        lambda h: h.set(NOTIFICATION_URL=f"{NOWHERE}/api/notifications?code={CODE}"),
+        "notification URL",
+        "no answer (ConnectError)",
+        id="nobody is there",
+    ),
+    pytest.param(
+        replies(lambda request: web.Response(text=request.rel_url.raw_query_string)),
+        "notification URL",
+        "did not echo",
+        id="the token does not come back decoded",
+    ),
+    pytest.param(
+        replies(lambda request: web.Response(text=request.query["validationToken"], content_type="text/html")),
+        "notification URL",
+        "text/html",
+        id="the token comes back as HTML",
+    ),
+]
+
+
+@pytest.mark.parametrize(("break_it", "name", "seen"), FAILURES)
+async def test_what_is_wrong_is_named_and_nothing_else(
+    hospital: Hospital, break_it: Callable[[Hospital], object], name: str, seen: str
+) -> None:
+    break_it(hospital)
+    status, checks = await hospital.examine()
+    assert named(checks) == {name: "failed"}
+    assert seen in checks[name]["seen"]
+    assert checks[name]["cure"]
+    assert status == 1
+
+
+@pytest.mark.parametrize(
+    ("break_it", "name", "seen"),
+    [
+        pytest.param(
+            lambda h: h.sandbox.tables.update(h.sandbox.tables.app_user, {"applicationid": None}),
+            "dataverse user",
+            "is a person",
+            id="a person is signed in",
+        ),
+        pytest.param(
+            lambda h: h.set(MAILBOXES=f"{h.ana.mailbox.id},{NOBODY}"), "mailboxes", NOBODY, id="a stranger in the pilot"
+        ),
+        pytest.param(deny(slice(1)), "calendars", "1 of 2", id="one mailbox is out of reach"),
+        pytest.param(
+            lambda h: setattr(h.outside, "state", "invalid_user"), "scope", "proves nothing", id="nobody is outside"
+        ),
+        pytest.param(
+            lambda h: h.sandbox.clock.move(timedelta(minutes=-3)),
+            "clock",
+            "Graph -180 s, Dataverse -180 s",
+            id="a clock is wrong",
+        ),
+        pytest.param(
+            switched("graph", "secrets_end", [datetime.now(UTC) + timedelta(days=7)]),
+            "secrets",
+            "of 1",
+            id="a secret ends",
+        ),
+    ],
+)
+async def test_what_may_be_meant_is_a_warning(
+    hospital: Hospital, break_it: Callable[[Hospital], object], name: str, seen: str
+) -> None:
+    break_it(hospital)
+    status, checks = await hospital.examine()
+    assert named(checks) == {name: "warning"}
+    assert seen in checks[name]["seen"].replace("-179", "-180").replace("-181", "-180")
+    assert checks[name]["cure"]
+    assert status == 0
+
+
+async def test_privileges_for_one_business_unit_are_a_warning(hospital: Hospital) -> None:
+    hospital.sandbox.dataverse_switches.privilege_depth = "Local"
+    status, checks = await hospital.examine()
+    assert named(checks) == {"may read": "warning", "may write": "warning"}
+    assert "prvReadUser (Local)" in checks["may read"]["seen"]
+    assert status == 0
+
+
+async def test_who_may_not_write_may_still_read(hospital: Hospital) -> None:
+    without(TO_WRITE[0])(hospital)
+    _, checks = await hospital.examine()
+    assert [name for name, check in checks.items() if check["state"] != "ok"] == ["may write"]
+
+
+async def test_a_role_that_may_not_see_definitions_or_itself_is_no_failure(hospital: Hospital) -> None:
+    hospital.sandbox.dataverse_switches.definitions_readable = False
+    hospital.sandbox.faults.order(PRIVILEGE_MISSING.fault(path="RetrieveUserPrivileges", times=None))
+    status, checks = await hospital.examine()
+    assert named(checks) == dict.fromkeys(
+        ("may read", "may write", "optimistic concurrency", "event-id column"), "warning"
+    )
+    assert checks["column published"]["state"] == "ok"
+    assert status == 0
+
+
+async def test_subscriptions_that_nobody_renews_are_a_warning(hospital: Hospital) -> None:
+    await hospital.types("subscriptions apply")
+    for subscription in hospital.sandbox.subscriptions:
+        subscription.expiration = datetime.now(UTC) + timedelta(hours=5)
+    _, checks = await hospital.examine()
+    assert named(checks) == {"subscriptions": "warning"}
+    assert "2 are ours" in checks["subscriptions"]["seen"]
+
+
+async def test_what_a_person_may_do_in_graph_is_not_taken_for_what_the_app_may(hospital: Hospital) -> None:
+    hospital.sandbox.tables.update(hospital.sandbox.tables.app_user, {"applicationid": None})
+    hospital.sandbox.graph_switches.calendars_read = False
+    _, checks = await hospital.examine()
+    assert named(checks) == {"dataverse user": "warning"}
+    assert checks["calendars"] == {
+        "check": "calendars",
+        "state": "skipped",
+        "seen": "a person is signed in, not the app",
+        "cure": None,
+    }
+    assert checks["scope"]["state"] == checks["secrets"]["state"] == "skipped"
+
+
+async def test_what_cannot_be_seen_or_was_not_asked_for_says_so(hospital: Hospital) -> None:
+    hospital.sandbox.graph_switches.application_readable = False
+    status, checks = await hospital.examine("")
+    assert {name for name, check in checks.items() if check["state"] == "skipped"} == {"scope", "secrets"}
+    assert "--outside" in checks["scope"]["seen"]
+    assert "cannot be seen" in checks["secrets"]["seen"]
+    assert status == 0
+
+
+async def test_what_depends_on_a_failure_says_on_which(hospital: Hospital) -> None:
+    hospital.sandbox.dataverse_switches.not_a_member = True
+    _, checks = await hospital.examine()
+    skipped = {name: check["seen"] for name, check in checks.items() if check["state"] == "skipped"}
+    assert skipped["may read"] == "needs dataverse user"
+    assert skipped["mailboxes"] == "needs may read"
+    assert skipped["scope"] == "needs calendars"
+    assert checks["queues"]["state"] == checks["notification URL"]["state"] == "ok"
+
+
+async def test_all_missing_settings_are_named_at_once(hospital: Hospital) -> None:
+    hospital.set(CLIENT_STATE_KEY="", EVENT_ID_COLUMN="", NOTIFICATION_URL="")
+    _, checks = await hospital.examine()
+    assert all(name in checks[SETTINGS]["seen"] for name in ("CLIENT_STATE_KEY", "EVENT_ID_COLUMN", "NOTIFICATION_URL"))
+    assert {check["state"] for name, check in checks.items() if name != SETTINGS} == {"skipped"}
+
+
+async def test_two_failures_are_both_named(hospital: Hospital) -> None:
+    without(TO_READ[0])(hospital)
+    hospital.move_storage("Table")
+    assert named((await hospital.examine())[1]) == {"may read": "failed", "table": "failed"}
+
+
+async def test_a_handshake_that_hangs_is_given_ten_seconds(hospital: Hospital) -> None:
+    hospital.delay = 5.0
+    hospital.monkeypatch.setattr("sync.outside.WITHIN", 0.3)
+    _, checks = await hospital.examine()
+    assert named(checks) == {"notification URL": "failed"}
+    assert "no answer within 0.3 seconds" in checks["notification URL"]["seen"]
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(2.9, State.OK), (3.1, State.WARNING)])
+def test_a_handshake_is_as_slow_as_notifications_must_not_be(seconds: float, state: State) -> None:
+    assert judge_handshake(Answer(200, "text/plain", b"t", seconds), "t").state is state
+
+
+async def test_the_app_is_asked_as_graph_asks(hospital: Hospital) -> None:
+    asked: list[web.Request] = []
+
+    def reply(request: web.Request) -> web.Response:
+        asked.append(request)
+        return web.Response(text=request.query["validationToken"])
+
+    hospital.reply = reply
+    await hospital.types("subscriptions apply")
+    of_graph = list(asked)
+    asked.clear()
+    await hospital.examine()
+    [of_doctor] = asked
+    for each in (*of_graph, of_doctor):
+        assert {name: value for name, value in each.query.items() if name != "validationToken"} == {
+            name: value for name, value in of_graph[0].query.items() if name != "validationToken"
+        }
+        assert each.content_type == "text/plain"
+    assert set("+ €") <= set(of_doctor.query["validationToken"])
+
+
+def test_a_check_needs_only_what_stands_above_it() -> None:
+    for place, check in enumerate(CHECKS):
+        assert set(check.needs) <= {above.name for above in CHECKS[:place]}
+
+
+def test_nothing_that_runs_in_azure_imports_the_doctor() -> None:
+    code = "import sys, function_app, sync.wiring, sync.handlers, sync.subscribing; print('\\n'.join(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not {"sync.doctor", "sync.definitions", "sync.setup", "sync.outside", "typer"} & set(found.split())
+
+
+# --- what is shown ---
+
+
+async def test_the_table_says_what_was_seen_and_the_lines_below_it_the_cures(hospital: Hospital) -> None:
+    no_column(hospital)
+    result = await hospital.types("doctor")
+    lines = result.stdout.splitlines()
+    [row] = [line for line in lines if line.startswith("event-id column")]
+    assert re.split(r"\s{2,}", row.strip()) == ["event-id column", "failed", f"bookings have no column {COLUMN}"]
+    assert "failed: event-id column: python -m sync setup" in lines
+    assert lines[-1] == "checks: ok: 17, failed: 1, skipped: 2"
+    assert result.exit_code == 1
+    assert (CODE in result.output, "\x1b" in result.output) == (False, False)
+
+
+async def test_the_command_runs_as_a_process(hospital: Hospital, tmp_path: Path) -> None:
+    names = ("AzureWebJobsStorage", "CLIENT_STATE_KEY", "NOTIFICATION_URL", *hospital.sandbox.settings)
+    (tmp_path / "local.settings.json").write_text(json.dumps({"Values": {name: os.environ[name] for name in names}}))
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "SYSTEMROOT", "HOME")}
+    for expected in (0, 1):
+        process = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "sync", "doctor", "--json", "--outside", hospital.outside.id],
+            cwd=tmp_path,
+            env={**kept, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (process.returncode, process.stderr) == (expected, "")
+        assert json.loads(process.stdout)["counts"].get("failed", 0) == expected
+        hospital.sandbox.dataverse_switches.optimistic_concurrency = False
