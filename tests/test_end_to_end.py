@@ -116,6 +116,7 @@ async def running(storage: str, monkeypatch: pytest.MonkeyPatch, seed: int = 1) 
 
 @pytest.fixture
 async def app(storage: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    monkeypatch.setattr("sync.handlers.GRACE", 1.0)
     async with running(storage, monkeypatch) as app:
         yield app
 

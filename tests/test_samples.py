@@ -17,6 +17,7 @@ from openapi_schema_validator import OAS30Validator
 
 from sync import dataverse, graph, notifications
 from sync.errors import (
+    AccessDenied,
     Duplicate,
     InvalidId,
     LifetimeRefused,
@@ -142,7 +143,7 @@ GRAPH_ERRORS: dict[str, type[SyncError]] = {
     "400-ErrorInvalidIdMalformed": InvalidId,
     "400-ErrorOccurrenceCrossingBoundary": Refused,
     "401-InvalidAuthenticationToken": Transient,
-    "403-ErrorAccessDenied": MailboxUnavailable,
+    "403-ErrorAccessDenied": AccessDenied,
     "404-ErrorInvalidUser": MailboxUnavailable,
     "404-ErrorItemNotFound": NotFound,
     "404-MailboxNotEnabledForRESTAPI": MailboxUnavailable,
