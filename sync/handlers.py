@@ -70,11 +70,9 @@ from sync.parking import Queues, park, put_back
 
 log = logging.getLogger(__name__)
 
-ACK_WITHIN = 2.0
-"""Seconds to store what a POST holds: Graph waits three for its answer."""
-
-LOOK_WITHIN = 0.5
-"""Seconds of these to ask what is known of the events; what is not known by then is queued."""
+LOOK_WITHIN, ACK_WITHIN, MARK_WITHIN = 0.4, 1.7, 0.3
+"""Seconds to ask what is known of the events, to store what a POST holds, and to remember that. Graph waits three for
+its answer, so what is not known by then is queued, and what is not remembered costs a run more."""
 
 PATIENCE = 120.0
 """Seconds for one change, all waits included; the host's own time-out would end all changes of the process."""
@@ -187,7 +185,9 @@ async def _queue(queues: Queues, marks: Marks, new: Sequence[_Queued], hidden: i
     dues = await queues.send(CHANGES, messages, hidden, within=ACK_WITHIN)
     if hidden:
         marked = zip(new, dues, strict=True)
-        await asyncio.gather(*(marks.queued(each.change, due, hidden, each.streak) for each, due in marked))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MARK_WITHIN):
+                await asyncio.gather(*(marks.queued(each.change, due, hidden, each.streak) for each, due in marked))
 
 
 async def process_change(text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues) -> None:
