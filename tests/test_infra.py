@@ -218,7 +218,7 @@ def test_the_roles_are_these_and_no_others():
         "modules/monitoring.bicep": {"Monitoring Metrics Publisher"},
     }
     assert STORAGE.variables["appRoles"] == ["blobDataOwner", "queueDataContributor", "tableDataContributor"]
-    assert STORAGE.variables["operatorsRoles"] == ["queueDataContributor", "tableDataReader"]
+    assert STORAGE.variables["operatorsRoles"] == ["queueDataContributor", "tableDataContributor"]
 
 
 def test_a_role_is_granted_on_one_resource_never_on_the_group():
