@@ -211,7 +211,6 @@ def test_the_roles_are_these_and_no_others():
             "Storage Blob Data Owner",
             "Storage Queue Data Contributor",
             "Storage Table Data Contributor",
-            "Storage Table Data Reader",
         },
         "modules/vault.bicep": {"Key Vault Secrets User"},
         "modules/monitoring.bicep": {"Monitoring Metrics Publisher"},
