@@ -37,7 +37,8 @@ Item = dict[str, Any]
 class Subject(Protocol):
     """Whoever is notified."""
 
-    sandbox: Sandbox
+    @property
+    def sandbox(self) -> Sandbox: ...
 
     async def notify(self, items: Sequence[Item]) -> None:
         """Take one POST."""
