@@ -15,11 +15,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import calls
+from benchmarks import acknowledging, calls
 from benchmarks.report import Row, show, write
 
 BENCHMARKS = {
     "calls": calls.measure,
+    "acknowledging": acknowledging.measure,
 }
 FOLDER = Path("build") / "benchmarks"
 

@@ -12,26 +12,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiohttp
 
 from benchmarks.day import Calls, Change, Day, Kind, Notification, Save
 from benchmarks.original import Flows
+from benchmarks.posts import Item, build_item
 from sandbox.calls import Call
 from sandbox.clock import Clock
 from sandbox.mailboxes import Event
 from sandbox.people import Technician
 from sandbox.server import Sandbox
 from sandbox.tables import Row
-from sync.notifications import build_client_state
 from tests.app import KEY, App, an_app, is_in_step
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-TENANT = "7e220000-abcd-4ccc-8ccc-0123456789ab"
-
-Item = dict[str, Any]
 
 
 class Subject(Protocol):
@@ -178,24 +175,10 @@ class _People:
         self._etags[save.change].append(event.etag)
 
     def item(self, notification: Notification) -> Item:
-        """A change notification as documented, and as the sandbox sends it. Source: Graph, "changeNotification"."""
         change = self.changes[notification.change]
         mailbox, event_id = self._technicians[change.mailbox].mailbox.id, self._events[change.event].immutable_id
-        path = f"Users/{mailbox}/Events/{event_id}"
-        return {
-            "subscriptionId": mailbox,
-            "subscriptionExpirationDateTime": "2026-03-09T06:00:00.0000000+00:00",
-            "changeType": notification.change_type,
-            "resource": path,
-            "resourceData": {
-                "@odata.type": "#Microsoft.Graph.Event",
-                "@odata.id": path,
-                "@odata.etag": self._etags[notification.change][notification.save],
-                "id": event_id,
-            },
-            "clientState": build_client_state(KEY, mailbox),
-            "tenantId": TENANT,
-        }
+        etag = self._etags[notification.change][notification.save]
+        return build_item(KEY, mailbox, event_id, notification.change_type, etag)
 
     def ids(self, number: int) -> list[str]:
         """What a call that is about this change names."""
