@@ -15,13 +15,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import acknowledging, calls, cold_start
+from benchmarks import acknowledging, calls, cold_start, growth, throughput
 from benchmarks.report import Row, show, write
 
 BENCHMARKS = {
     "calls": calls.measure,
     "acknowledging": acknowledging.measure,
     "cold_start": cold_start.measure,
+    "throughput": throughput.measure,
+    "growth": growth.measure,
 }
 FOLDER = Path("build") / "benchmarks"
 

@@ -20,7 +20,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.report import Progress, Row
-from benchmarks.services import ROOT, Order, Services, read_work, services
+from benchmarks.services import Order, Services, services
+from benchmarks.work import ROOT, read_work
 from sandbox.azurite import Azurite
 
 CLOCK = "import time; begun = time.perf_counter()\n"

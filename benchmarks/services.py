@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.request import urlopen
 
+from benchmarks.work import ROOT, Work, write_work
 from sandbox.child import Child
 from sandbox.clock import Clock
 from sandbox.server import Sandbox
 from tests.app import COLUMN, KEY
 
-ROOT = Path(__file__).resolve().parent.parent
 HOUR = timedelta(hours=1)
 
 
@@ -45,21 +46,15 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Work:
-    """One event that a change may be about."""
-
-    mailbox: str
-    event: str
-    booking: str | None
-    """If it is a booking's."""
-    is_moved: bool
-
-
-@dataclass(frozen=True)
 class Services:
     url: str
     work: Path
-    """A file with one ``Work`` in each line, as JSON, in random order."""
+    """The file with all of it, in random order."""
+
+    def count_calls(self) -> int:
+        """How many they got so far, to either service."""
+        with urlopen(f"{self.url}/sandbox/calls?format=text") as answer:  # noqa: S310  this machine's own
+            return sum(1 for _ in answer)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -71,11 +66,6 @@ class Services:
             "CLIENT_STATE_KEY": KEY,
             "NOTIFICATION_URL": "http://127.0.0.1:9/api/notifications?code=functionkey",
         }
-
-
-def read_work(path: Path) -> list[Work]:
-    with path.open(encoding="utf-8") as file:
-        return [Work(**json.loads(line)) for line in file]
 
 
 @contextmanager
@@ -92,8 +82,7 @@ async def serve(order: Order, path: Path) -> None:
         work = list(_prepare(sandbox, order))
         first, others = work[: order.one_mailbox], work[order.one_mailbox :]
         random.Random(1).shuffle(others)
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(each)) + "\n" for each in [*first, *others])
+        write_work(path, [*first, *others])
         sandbox.graph_switches.latency = sandbox.dataverse_switches.latency = order.latency
         sandbox.dataverse_switches.concurrency_limit = 52  # documented, as are Graph's four for each mailbox
         print(f"serving at {sandbox.url}", flush=True)
