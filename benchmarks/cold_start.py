@@ -59,7 +59,7 @@ asyncio.run(process())
 CASES = {
     "import": (IMPORT, "azure.functions alone", "import azure.functions\n"),
     "first handshake answered": (OURS_HANDSHAKE, "azure.functions alone", BARE + HANDSHAKE),
-    "first change processed": (FIRST_CHANGE, "import of azure.functions and the queue client", QUEUE_CLIENT),
+    "first change processed": (FIRST_CHANGE, "azure.functions and queue client", QUEUE_CLIENT),
 }
 MODULES = 12
 """The packages that take longest."""

@@ -71,18 +71,21 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def _plot(title: str, rows: Sequence[Row], paths: Sequence[Path]) -> None:
+    """A picture for each unit, below one another."""
     import matplotlib as mpl  # costs a second, and only plots need it
 
     mpl.use("Agg")
     from matplotlib.figure import Figure
 
-    is_line = any(row.at is not None for row in rows)
-    bars = sum(1 + len(row.others) for row in rows)
-    figure = Figure(figsize=(8, 4.5 if is_line else 1.2 + 0.22 * bars), layout="constrained")
-    axes = figure.add_subplot(title=title)
-    (_lines if is_line else _bars)(axes, rows)
-    axes.legend(fontsize="small")
-    axes.grid(axis="both" if is_line else "x", alpha=0.3)
+    parts = [[row for row in rows if row.unit == unit] for unit in dict.fromkeys(row.unit for row in rows)]
+    heights = [4.0 if part[0].at is not None else 0.8 + 0.22 * len(part) * len(_names(part)) for part in parts]
+    figure = Figure(figsize=(8, sum(heights) + 0.4), layout="constrained")
+    figure.suptitle(title)
+    for axes, part in zip(figure.subplots(len(parts), height_ratios=heights, squeeze=False).flat, parts, strict=True):
+        is_line = part[0].at is not None
+        (_lines if is_line else _bars)(axes, part)
+        axes.legend(fontsize="small")
+        axes.grid(axis="both" if is_line else "x", alpha=0.3)
     for path in paths:
         figure.savefig(path, dpi=120)
 
@@ -121,4 +124,6 @@ def _lines(axes: Any, rows: Sequence[Row]) -> None:
 
 def _number(value: float) -> str:
     """Three digits that matter, and no exponent."""
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 0.001 else "0.000"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from benchmarks.limits import DATAVERSE, Limiter
+import pytest
+
+from benchmarks.limits import DATAVERSE, OUTLOOK, Limit, Limiter, work_off
 from tests.fakes import NOW
 
 
@@ -50,3 +52,13 @@ def test_pressing_on_lengthens_the_wait_and_is_counted_for_the_change_that_was_t
 def test_the_other_service_is_not_limited():
     limiter, _ = limiter_of(0)
     assert not limiter.fits("graph", "GET", "/users/anna/events/one")
+
+
+@pytest.mark.parametrize(("limit", "mailboxes"), [(DATAVERSE, 3), (OUTLOOK, 1)], ids=["Dataverse", "one mailbox"])
+async def test_a_backlog_beyond_a_limit_is_worked_off_and_no_change_comes_before_its_retry_after(
+    limit: Limit, mailboxes: int
+) -> None:
+    found = {row.case: row for row in await work_off("a backlog", limit, mailboxes, part=20 / limit.requests)}
+    calls = found["calls to the service"]
+    assert calls.ours > calls.others["answered"] >= 80, "nothing was refused"
+    assert found["of them, of a change before its Retry-After"].ours == 0
