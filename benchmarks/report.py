@@ -101,7 +101,10 @@ def _bars(axes: Any, rows: Sequence[Row]) -> None:
     for place, name in enumerate(names):
         values = [row.ours if name == OURS else row.others.get(name, 0.0) for row in rows]
         bars = axes.barh([at + place * height for at in range(len(rows))], values, height, label=name)
-        axes.bar_label(bars, [_number(value) for value in values], padding=2, fontsize="x-small")
+        labels = [
+            _number(value) if name in (OURS, *row.others) else "" for row, value in zip(rows, values, strict=True)
+        ]
+        axes.bar_label(bars, labels, padding=2, fontsize="x-small")
     axes.set_yticks([at + 0.4 - height / 2 for at in range(len(rows))], [row.case for row in rows], fontsize="small")
     axes.invert_yaxis()
     axes.set_xlabel(rows[0].unit)
