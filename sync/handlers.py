@@ -334,9 +334,10 @@ class Processor:
                 raise Stale("the event went, or got another booking")
             event = newer
             action = self._decide(change, entry, event, booking, rival, refusal)
-        # An event that can still be read may be in Deleted Items.
-        is_linked = isinstance(action, LinkBooking | MoveBooking) and action.event_id is not None
-        if is_linked and not (is_hinted or await self.events.stands(change.mailbox, event.id, event)):
+        # An event that can still be read may be in Deleted Items. An open booking will then be canceled as its deletion
+        # is processed, or a sweep misses it; a closed one would be written for nothing.
+        is_closed = isinstance(action, LinkBooking) and booking is not None and not booking.is_open
+        if is_closed and not (is_hinted or await self.events.stands(change.mailbox, event.id, event)):
             return Look(None, booking), Ignore("the event is in no calendar")
         return Look(event, booking), action
 
