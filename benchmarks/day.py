@@ -1,4 +1,4 @@
-"""A mixed day as a value: what people change in their calendars, what Graph notifies of it, what an oracle spends on it.
+"""A mixed day as a value: what people change in their calendars, what Graph notifies of it, what an oracle spends.
 
 Nothing here calls anything. ``replay.py`` plays a day against the simulated services.
 """

@@ -40,7 +40,7 @@ DECISIONS = 20
 YOUNG = timedelta(minutes=10)
 """An event without our extension may still get it: the extension is a second call after the event's creation."""
 
-KEPT, KEPT_AFTER_END, GONE_KEPT = timedelta(days=90), timedelta(days=30), timedelta(days=30)
+KEPT, KEPT_AFTER_END, GONE_KEPT, MISSED_KEPT = (timedelta(days=days) for days in (90, 30, 30, 7))
 """How long an entry is of use after it was written, or after the end of what was agreed on."""
 
 LONGEST_SETTLE = 60
@@ -125,8 +125,8 @@ class Entry:
 
     @property
     def was_read(self) -> bool:
-        """Whether the event was seen in this mailbox, with a booking that it claims."""
-        return self.kind is not Kind.NOT_OURS and bool(self.versions or self.agreed)
+        """Whether the event was seen in this mailbox, with a booking that it claims, and not seen to be gone."""
+        return self.kind is Kind.PAIR and bool(self.versions or self.agreed)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def override(action: Action, look: Look, entry: Entry) -> Action:
     """*action*, unless a person has said otherwise of just this version of the event."""
     if isinstance(action, Hold) and action.write is not None and entry.released == look.version:
         return action.write
-    if isinstance(action, Hold | CancelBooking) and entry.discarded == look.version:
+    if isinstance(action, Hold | Leave | CancelBooking) and entry.discarded == look.version:
         return Ignore("a person decided to let it be")
     return action
 
@@ -240,9 +240,11 @@ def conclude(
         agreed = _ordered(agreed_spans(entry, booking, refusal))
         known = replace(entry, kind=Kind.GONE, agreed=agreed, intent=None, versions=(), expires=now + GONE_KEPT)
     elif not event.has_extension:
-        if _is_young(event) or not not_ours_for:
+        # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
+        until = now + (max(not_ours_for, MISSED_KEPT) if change.missing else not_ours_for)
+        if until == now or (_is_young(event) and not change.missing):
             return None
-        return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=now + not_ours_for)
+        return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=until)
     else:
         versions = entry.versions if entry.kind is Kind.PAIR else ()
         if booking is not None:
@@ -282,7 +284,8 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
     """*entry* with a pair that a sweep has found in step; None if that is known already, or none of its business."""
     if event.booking_id != booking.id or booking.event_id != event.id or event.span != booking.span:
         return None
-    if entry.kind is Kind.PAIR and (entry.booking_id, entry.agreed, entry.intent) == (booking.id, (event.span,), None):
+    known = (entry.kind, entry.booking_id, entry.agreed, entry.intent, entry.held)
+    if known == (Kind.PAIR, booking.id, (event.span,), None, None):
         return None
     return replace(
         entry,
@@ -294,6 +297,17 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
         held=None,
         expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
     )
+
+
+def hold_missing(entry: Entry, booking_id: str | None, reason: str, now: datetime) -> Entry | None:
+    """*entry* with an event that a sweep misses, but that is not to be taken for deleted without a person's word.
+
+    None if it is held already.
+    """
+    if entry.held is not None and (entry.held.reason, entry.held.version) == (reason, GONE):
+        return None
+    held = Held(reason, now, GONE)
+    return replace(entry, booking_id=booking_id or entry.booking_id, held=held, expires=now + KEPT)
 
 
 def _is_young(event: Event) -> bool:

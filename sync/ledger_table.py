@@ -65,8 +65,7 @@ class LedgerTable:
                 await self._table.delete("held", str(row["RowKey"]))
 
     async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
-        """The pairs and what became of them."""
-        return [entry async for entry in self._entries("PartitionKey eq @p and kind ne @n", p=mailbox, n=Kind.NOT_OURS)]
+        return [entry async for entry in self._entries("PartitionKey eq @p", p=mailbox)]
 
     async def find(self, booking_or_event: str) -> Sequence[Entry]:
         """All entries of a booking or an event, of whatever mailbox; reads the whole table."""

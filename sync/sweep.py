@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sync.differences import Difference, agreements, find_differences, missing, unlisted
 from sync.errors import Malformed, Refused, Stale, Transient
-from sync.ledger import Entry
+from sync.ledger import Entry, hold_missing
 from sync.marks import mark_of
 from sync.model import Booking, Change, Event, LifecycleNotification, Span
 from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
@@ -67,7 +67,7 @@ class EventLists(Protocol):
 
 class Ledger(Protocol):
     async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
-        """What is known of its events that carry our extension, or did. Raises: Transient."""
+        """What is known of its events. Raises: Transient."""
 
     async def write(self, entry: Entry) -> Entry:
         """Raises: Stale if somebody else wrote it since it was read, Transient."""
@@ -95,6 +95,13 @@ class BookingLists(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class _Compared:
+    differences: list[Difference]
+    learned: list[Entry]
+    """What the ledger is to know."""
+
+
 @dataclass
 class Sweeper:
     """Sweeps one mailbox at once, or all of them by way of the queue."""
@@ -108,10 +115,10 @@ class Sweeper:
     now: Callable[[], datetime]
 
     async def compare(self, mailbox: str) -> list[Difference]:
-        """The differences of one mailbox, which is looked at for the next time, too.
+        """The differences of one mailbox; nothing is written. Raises: MailboxUnavailable, Transient, Refused."""
+        return (await self._compare(mailbox)).differences
 
-        Raises: MailboxUnavailable, Transient, Refused.
-        """
+    async def _compare(self, mailbox: str) -> _Compared:
         now = self.now()
         window = Span.of(now - BEHIND, now + AHEAD)
         entries = {entry.event_id: entry for entry in await self.ledger.of_mailbox(mailbox)}
@@ -123,13 +130,16 @@ class Sweeper:
         if absent := missing(mailbox, events, bookings):
             others = await self.events.in_other_calendars(mailbox)
             events += [event for event in others if event.id in absent]
-        for learned in agreements(events, bookings, entries, mailbox, now):
-            with suppress(Stale):  # who wrote since it was read knows better
-                await self.ledger.write(learned)
-        return find_differences(mailbox, events, bookings, now, entries)
+        differences = find_differences(mailbox, events, bookings, now, entries)
+        learned = agreements(events, bookings, entries, mailbox, now)
+        for each in (each for each in differences if each.is_held):
+            entry = entries.get(each.change.event_id) or Entry(mailbox, each.change.event_id)
+            held = hold_missing(entry, each.booking_id, each.reason, now)
+            learned += [] if held is None else [held]
+        return _Compared(differences, learned)
 
     async def sweep(self, mailbox: str) -> list[Difference]:
-        """Queue a change for each difference of one mailbox.
+        """Queue a change for each difference of one mailbox, and let the ledger learn what is in step.
 
         Raises: MailboxUnavailable, Transient (also if it takes too long), Refused.
         """
@@ -140,7 +150,11 @@ class Sweeper:
             raise Transient("the sweep took too long") from None
 
     async def _sweep(self, mailbox: str) -> list[Difference]:
-        differences = await self.compare(mailbox)
+        compared = await self._compare(mailbox)
+        differences = compared.differences
+        for entry in compared.learned:
+            with suppress(Stale):  # who wrote since it was read knows better
+                await self.ledger.write(entry)
         for held in (each for each in differences if each.is_held):
             log.warning("held mailbox=%s event=%s reason=%r", mailbox, held.change.event_id, held.reason)
         changes = [each.change for each in differences if not each.is_held]

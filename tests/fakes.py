@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from sync.errors import Stale, SyncError, Transient
-from sync.ledger import Entry, Kind, Notified
+from sync.ledger import Entry, Notified
 from sync.model import (
     Booking,
     CancelBooking,
@@ -173,9 +173,7 @@ class LedgerInMemory:
 
     async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
         self._check()
-        return [
-            entry for entry in self.entries.values() if entry.mailbox == mailbox and entry.kind is not Kind.NOT_OURS
-        ]
+        return [entry for entry in self.entries.values() if entry.mailbox == mailbox]
 
     async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
         return [self._look(change) for change in changes]

@@ -95,11 +95,20 @@ class TestWhatTheLedgerKnows:
         assert self.looked_at([all_day], BOOKING, held) == []
         assert self.looked_at([replace(all_day, etag='W/"2"')], BOOKING, held) == [Change(ANNA, LINKED)]
 
+    def test_a_deletion_that_was_judged_before_is_for_a_person(self) -> None:
+        gone = replace(self.ENTRY, kind=Kind.GONE)
+        [difference] = find_differences(ANNA, [], [BOOKING], NOW, {LINKED: gone})
+        assert difference.is_held
+
     def test_a_cancellation_that_is_held_is_not_asked_for_each_night(self) -> None:
         gone = replace(self.ENTRY, kind=Kind.GONE)
-        assert self.looked_at([], BOOKING, gone) == [Change(ANNA, LINKED, missing=True)]
         assert self.looked_at([], BOOKING, replace(gone, held=Held("", NOW, GONE))) == []
         assert self.looked_at([], BOOKING, replace(gone, discarded=GONE)) == []
+
+    def test_a_cancellation_that_waits_is_asked_for_as_soon_as_it_may_be(self) -> None:
+        waiting = replace(self.ENTRY, kind=Kind.GONE, held=Held("", NOW, GONE, is_waiting=True))
+        assert self.looked_at([], self.LEFT, waiting) == []
+        assert self.looked_at([], BOOKING, waiting) == [Change(ANNA, LINKED, missing=True)]
 
     def test_what_a_person_discarded_is_left_alone(self) -> None:
         all_day = replace(EVENT, is_all_day=True)

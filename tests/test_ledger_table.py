@@ -114,11 +114,6 @@ async def test_a_booking_or_an_event_is_found_in_whatever_mailbox(ledger: Ledger
     assert {entry.event_id for entry in await ledger.of_mailbox(ANNA)} == {"E1", "E3"}
 
 
-async def test_of_other_peoples_meetings_a_mailbox_lists_none(ledger: LedgerTable) -> None:
-    await ledger.write(Entry(ANNA, "E9", kind=Kind.NOT_OURS, expires=NOW))
-    assert await ledger.of_mailbox(ANNA) == []
-
-
 async def test_what_has_expired_is_forgotten(ledger: LedgerTable) -> None:
     await ledger.write(replace(FULL, expires=NOW - timedelta(days=1)))
     await ledger.write(replace(FULL, event_id="E2", expires=NOW + timedelta(days=1)))
