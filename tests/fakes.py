@@ -211,8 +211,8 @@ class BreakerInMemory:
     ceiling: int = 1_000_000
     asked: set[tuple[str, str]] = field(default_factory=set)
 
-    async def refuses(self, mailbox: str, event_key: str, now: datetime) -> str | None:
-        self.asked.add((mailbox, event_key))
+    async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str | None:
+        self.asked.add((mailbox, event_id))
         return "too many" if len(self.asked) > self.ceiling else None
 
 

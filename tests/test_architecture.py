@@ -26,7 +26,7 @@ USES = {
     | {"roster", "settings", "storage", "subscribing", "sweep", "tables"},
     "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking"},
     "ledger_table": {"errors", "ledger", "model", "tables"},
-    "breaker": {"tables"},
+    "breaker": {"marks", "tables"},
     "tables": {"errors"},
     "ledger": {"model"},
     "subscribing": {"differences", "errors", "model", "notifications", "parking", "roster", "roster_run", "steps"},
