@@ -140,7 +140,7 @@ def _decide_moved(
 ) -> Action:
     """Who moved, told by what both last agreed on."""
     if booking.span not in agreed and event.span in agreed:
-        return Leave("the booking was moved in Dynamics, and its event is to follow", booking.id)
+        return Leave("the booking was moved in Dynamics, and its event is to follow", booking.id, write=move)
     if booking.span in agreed and len(agreed) == 1:
         return move
     return _conflict("booking and event were moved apart", move, policy)
@@ -153,4 +153,4 @@ def _conflict(reason: str, write: CancelBooking | MoveBooking, policy: ConflictP
         case ConflictPolicy.HOLD:
             return Hold(reason, write.booking_id, write)
         case _:
-            return Leave(f"{reason}: the booking stays", write.booking_id, is_conflict=True)
+            return Leave(f"{reason}: the booking stays", write.booking_id, is_conflict=True, write=write)

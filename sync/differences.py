@@ -133,7 +133,8 @@ def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: date
         return [Difference(change, booking.reason, start, is_held=True)]
     action = decide(change, None, booking, None, now, agreed_spans(entry, booking))
     action = override(action, Look(None, booking), entry)
-    if isinstance(action, Ignore) or (entry.held is not None and entry.held.version == GONE):
+    is_held = entry.held is not None and entry.held.version == GONE and entry.released != GONE
+    if isinstance(action, Ignore) or is_held:
         return []
     if not entry.was_read:
         return [Difference(change, "its event is not in the list, and never was seen there", start, is_held=True)]

@@ -190,6 +190,7 @@ class TestWhoMoved:
         action = self.decide(EVENT, self.BY_DISPATCHER, policy)
         assert isinstance(action, Leave)
         assert not action.is_conflict
+        assert action.write == replace(MOVE, span=span(9)), "as a person may say that the event is right"
 
     @pytest.mark.parametrize("policy", ConflictPolicy)
     def test_both_to_the_same_so_they_are_in_step(self, policy: ConflictPolicy) -> None:
@@ -199,6 +200,7 @@ class TestWhoMoved:
         action = self.decide(MOVED, self.BY_DISPATCHER)
         assert isinstance(action, Leave)
         assert action.is_conflict
+        assert action.write == MOVE
 
     def test_both_apart_and_outlook_wins_where_that_is_set(self) -> None:
         assert self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.OUTLOOK) == MOVE

@@ -101,6 +101,13 @@ class TestWhatTheLedgerKnows:
         assert self.looked_at([], BOOKING, replace(gone, held=Held("", NOW, GONE))) == []
         assert self.looked_at([], BOOKING, replace(gone, discarded=GONE)) == []
 
+    def test_what_a_person_released_is_looked_at_until_it_is_done(self) -> None:
+        """The message that the release queued may have been lost."""
+        released = replace(self.ENTRY, released=EVENT.etag, held=Held("", NOW, EVENT.etag, is_waiting=True))
+        assert self.looked_at([EVENT], self.LEFT, released) == [Change(ANNA, LINKED)]
+        gone = replace(self.ENTRY, kind=Kind.GONE, released=GONE, held=Held("", NOW, GONE))
+        assert self.looked_at([], BOOKING, gone) == [Change(ANNA, LINKED, missing=True)]
+
     def test_what_a_person_discarded_is_left_alone(self) -> None:
         all_day = replace(EVENT, is_all_day=True)
         assert self.looked_at([all_day], BOOKING, replace(self.ENTRY, discarded=EVENT.etag)) == []
