@@ -195,6 +195,13 @@ class LedgerInMemory:
             mark = Notified(NOW, due=due, due_is_deletion=change.deleted, settle=settle, streak=streak)
             self.marks[change.mailbox, change.event_id] = mark
 
+    async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
+        self._check()
+        expired = [place for place, entry in self.entries.items() if entry.expires is not None and entry.expires < now]
+        for place in expired:
+            del self.entries[place]
+        return len(expired)
+
     def wipe(self) -> None:
         self.entries.clear()
         self.marks.clear()
