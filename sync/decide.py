@@ -124,12 +124,13 @@ def _decide_present(event: Event, booking: Booking, agreed: Set[Span], policy: C
         return Hold("the event ends before it starts", booking.id)
     if booking.is_open and event.span != booking.span:
         write = MoveBooking(booking.id, booking.etag, event.span, None if linked else event.id)
+    if write is None:
+        return Ignore("the booking is in step" if booking.is_open else "the booking takes no changes of time any more")
+    # In step they are nobody's business, so what a person has released once is not held again.
     if event.type is not EventType.SINGLE:
         return Hold(f"the event is of a series ({event.type.value})", booking.id, write)
     if event.is_all_day:
         return Hold("the event lasts all day", booking.id, write)
-    if write is None:
-        return Ignore("the booking is in step" if booking.is_open else "the booking takes no changes of time any more")
     if isinstance(write, MoveBooking) and agreed:
         return _decide_moved(event, booking, write, agreed, policy)
     return write

@@ -302,7 +302,8 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
     """*entry* with a pair that a sweep has found in step; None if that is known already, or none of its business."""
     if event.booking_id != booking.id or booking.event_id != event.id or event.span != booking.span:
         return None
-    if entry.kind is Kind.PAIR and (entry.booking_id, entry.agreed, entry.intent) == (booking.id, (event.span,), None):
+    known = (entry.kind, entry.booking_id, entry.agreed, entry.intent, entry.held)
+    if known == (Kind.PAIR, booking.id, (event.span,), None, None):
         return None
     return replace(
         entry,

@@ -97,6 +97,12 @@ class TestWhatIsAgreedOn:
         assert (entry.agreed, entry.booking_id, entry.versions) == ((span(9),), GUID, ("v2",))
         assert agree(entry, EVENT, BOOKING, NOW) is None, "once is enough"
 
+    def test_a_pair_that_came_in_step_without_a_notification_is_not_held_any_more(self) -> None:
+        known = concluded(IN_STEP, EVENT, BOOKING)
+        entry = agree(replace(known, held=Held("moved in Dynamics", NOW, "v2", True)), EVENT, BOOKING, NOW)
+        assert entry is not None
+        assert entry.held is None
+
     @pytest.mark.parametrize(
         ("event", "booking"),
         [
