@@ -25,6 +25,7 @@ USES = {
     "wiring": {"breaker", "dataverse", "errors", "graph", "handlers", "ledger_table", "loopback", "memory", "model"}
     | {"roster", "settings", "storage", "subscribing", "sweep", "tables"},
     "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking"},
+    "holds": {"errors", "ledger", "model", "notifications", "parking"},
     "ledger_table": {"errors", "ledger", "model", "tables"},
     "breaker": {"marks", "tables"},
     "tables": {"errors"},
