@@ -139,7 +139,7 @@ def _lines(entry: Entry) -> Iterator[str]:
         yield f"in doubt     a write to the booking at {_version(entry.intent.version)}, of {spans}"
     if entry.held is not None:
         what = "waiting" if entry.held.is_waiting else "held"
-        yield f"{what:<11}  since {_moment(entry.held.since)}: {entry.held.reason}"
+        yield f"{what:<11}  since {entry.held.since:%Y-%m-%d %H:%M}: {entry.held.reason}"
         if entry.held.outcome:
             yield f"             if released, the booking is {entry.held.outcome}"
     if entry.released is not None:
@@ -147,7 +147,7 @@ def _lines(entry: Entry) -> Iterator[str]:
     if entry.discarded is not None:
         yield f"discarded    for the event at {_version(entry.discarded)}, so the booking is let be"
     if entry.expires is not None:
-        yield f"forgotten    after {_moment(entry.expires)}, if nothing happens until then"
+        yield f"forgotten    after {entry.expires:%Y-%m-%d %H:%M}, if nothing happens until then"
     for decision in entry.history:
         yield ""
         yield from _told(decision)
