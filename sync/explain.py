@@ -143,9 +143,9 @@ def _lines(entry: Entry) -> Iterator[str]:
         if entry.held.outcome:
             yield f"             if released, the booking is {entry.held.outcome}"
     if entry.released is not None:
-        yield f"released     for the event at {_version(entry.released)}, to be done next"
+        yield f"released     {_of_event(entry.released)}, and about to be done"
     if entry.discarded is not None:
-        yield f"discarded    for the event at {_version(entry.discarded)}, so the booking is let be"
+        yield f"discarded    {_of_event(entry.discarded)}, so the booking is let be"
     if entry.expires is not None:
         yield f"forgotten    after {entry.expires:%Y-%m-%d %H:%M}, if nothing happens until then"
     for decision in entry.history:
@@ -168,6 +168,10 @@ def _told(decision: Decision) -> Iterator[str]:
 
 def _seen(span: Span | None, version: str) -> str:
     return f"{_span(span)}, at {_version(version)}" if span is not None else f"at {_version(version)}"
+
+
+def _of_event(version: str) -> str:
+    return "for the event's deletion" if version == GONE else f"for the event at {_version(version)}"
 
 
 def _version(version: str) -> str:

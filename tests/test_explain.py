@@ -133,6 +133,7 @@ class TestItIsTold:
             ),
             pytest.param(replace(ENTRY, released="v2"), "released     for the event at version v2", id="a release"),
             pytest.param(replace(ENTRY, discarded="v2"), "discarded    for the event at version v2", id="a discard"),
+            pytest.param(replace(ENTRY, discarded=GONE), "discarded    for the event's deletion", id="of a deletion"),
             pytest.param(replace(ENTRY, kind=Kind.GONE), "what it is   gone", id="that it is gone"),
             pytest.param(replace(ENTRY, kind=Kind.NOT_OURS), "what it is   none of ours", id="that it is not ours"),
         ],
