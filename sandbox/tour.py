@@ -169,6 +169,8 @@ class Tour:
         say(f"Everything that can be done: curl {world.url}/sandbox")
         python = os.path.relpath(sys.executable)
         say(f"What operators see: {python} -m sandbox sync doctor, or another command of docs/commands.md")
+        if self.status == 0:
+            say(f"Why a booking is where it is: {python} -m sandbox sync explain {story.anas_booking.id}")
         say("Ctrl-C ends it.\n")
 
     def _overhear(self, world: Sandbox, line: str) -> None:

@@ -117,10 +117,13 @@ def find_differences(
 def _is_held(action: Action, entry: Entry, version: str) -> bool:
     """Whether the ledger holds just this, so that nothing new would come of another look.
 
-    What waits for Outlook is looked at as soon as there is something to do; what a person is to say, not before.
+    What waits for Outlook is looked at as soon as there is something to do; what a person is to say, not before. What a
+    person has released is looked at until it is done, as the message that was queued for it may be lost.
     """
     held = entry.held
-    return held is not None and held.version == version and (not held.is_waiting or isinstance(action, Hold | Leave))
+    if held is None or held.version != version or entry.released == version:
+        return False
+    return not held.is_waiting or isinstance(action, Hold | Leave)
 
 
 def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: datetime) -> list[Difference]:
@@ -140,7 +143,7 @@ def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: date
     is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > now
     if isinstance(action, Ignore) or is_lost or _is_held(action, entry, GONE):
         return []
-    if entry.was_read or (entry.held is not None and entry.held.is_waiting):
+    if entry.was_read or entry.released == GONE or (entry.held is not None and entry.held.is_waiting):
         return [Difference(change, "its event is not in the list", start, booking_id=bookings[0].id)]
     if entry.kind is Kind.GONE:
         reason = "its event was deleted at a time when the booking was not to be canceled for that"

@@ -124,7 +124,7 @@ class Marks(Protocol):
 
 
 class Breaker(Protocol):
-    async def refuses(self, mailbox: str, event_key: str, now: datetime) -> str | None:
+    async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str | None:
         """Why no booking of the mailbox must be canceled now, None if it may. Raises: Transient."""
 
 

@@ -93,6 +93,8 @@ class Held:
     version: str
     """Of the event; a person's word holds for this one only."""
     is_waiting: bool = False
+    outcome: str = ""
+    """What the booking will have been if a person releases it; empty where nothing can be done."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,27 @@ def agreed_spans(entry: Entry, booking: Booking | None, refusal: Refusal | None 
 
 def override(action: Action, look: Look, entry: Entry) -> Action:
     """*action*, unless a person has said otherwise of just this version of the event."""
-    if isinstance(action, Hold) and action.write is not None and entry.released == look.version:
+    if isinstance(action, Hold | Leave) and action.write is not None and entry.released == look.version:
         return action.write
-    if isinstance(action, Hold | Leave | CancelBooking) and entry.discarded == look.version:
+    if isinstance(action, Hold | Leave | CancelBooking | MoveBooking) and entry.discarded == look.version:
         return Ignore("a person decided to let it be")
     return action
+
+
+def release(entry: Entry, held: Held, now: datetime) -> Entry:
+    """*entry* with a person's word to do what the event asks; it is held until that is done."""
+    history = _with(entry.history, _word("released", held, now))
+    return replace(entry, released=held.version, discarded=None, history=history)
+
+
+def discard(entry: Entry, held: Held, now: datetime) -> Entry:
+    """*entry* with a person's word to let the booking be as it is."""
+    history = _with(entry.history, _word("discarded", held, now))
+    return replace(entry, released=None, discarded=held.version, held=None, history=history)
+
+
+def _word(outcome: str, held: Held, now: datetime) -> Decision:
+    return Decision(now, "said by a person", outcome, held.reason, held.version)
 
 
 def is_stale(change: Change, look: Look, entry: Entry) -> bool:
@@ -238,7 +256,9 @@ def conclude(
         if not (change.deleted or change.missing):
             return None  # nobody is sure of it
         agreed = _ordered(agreed_spans(entry, booking, refusal))
-        known = replace(entry, kind=Kind.GONE, agreed=agreed, intent=None, versions=(), expires=now + GONE_KEPT)
+        # A person's word, or what waits for one, is of use as long as the booking.
+        until = now if booking is None else max(now, booking.span.end)
+        known = replace(entry, kind=Kind.GONE, agreed=agreed, intent=None, versions=(), expires=until + GONE_KEPT)
     elif not event.has_extension:
         # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
         until = now + (max(not_ours_for, MISSED_KEPT) if change.missing else not_ours_for)
@@ -316,16 +336,12 @@ def _is_young(event: Event) -> bool:
 
 
 def _held(entry: Entry, action: Action, look: Look, now: datetime) -> Held | None:
-    match action:
-        case Hold(reason=reason):
-            waiting = False
-        case Leave(reason=reason):
-            waiting = True
-        case _:
-            return None
+    if not isinstance(action, Hold | Leave):
+        return None
     before = entry.held
     since = before.since if before is not None and before.version == look.version else now
-    return Held(reason, since, look.version, waiting)
+    outcome = _OUTCOMES[type(action.write)] if action.write is not None else ""
+    return Held(action.reason, since, look.version, isinstance(action, Leave), outcome)
 
 
 _OUTCOMES: dict[type[Action], str] = {

@@ -1,4 +1,4 @@
-"""What the operators' commands show, as rows: subscriptions, differences, parked messages. Without IO or secrets.
+"""What the operators' commands show, as rows: subscriptions, differences, parked messages, holds. No IO, no secrets.
 
 A row's fields are the columns of a table and the names in a JSON document.
 """
@@ -12,6 +12,7 @@ from enum import StrEnum
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from sync.differences import Difference
+from sync.holds import Listed
 from sync.model import Change, Subscription
 from sync.poison import Parked
 from sync.roster import CHANGE_TYPES, Deployment, Plan, mailbox_of
@@ -63,6 +64,20 @@ class ParkedRow:
     event: str | None
     """The event's id, or the lifecycle event; None like the mailbox if the message is malformed."""
     can_be_replayed: bool
+
+
+@dataclass(frozen=True)
+class HeldRow:
+    id: str
+    """The booking's, or the event's where that would not name one only."""
+    state: str
+    since: datetime
+    if_released: str | None
+    """What the booking will have been; None if nothing can be done."""
+    mailbox: str
+    reason: str
+    booking: str | None
+    event: str
 
 
 def subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> list[SubscriptionRow]:
@@ -160,3 +175,16 @@ def _parked_row(parked: Parked) -> ParkedRow:
     content = parked.content
     event = content.event_id if isinstance(content, Change) else content.event
     return ParkedRow(parked.id, parked.queue, parked.at, parked.reason, content.mailbox, event, True)
+
+
+def held_rows(listed: Iterable[Listed]) -> list[HeldRow]:
+    return [_held_row(each) for each in listed]
+
+
+def _held_row(each: Listed) -> HeldRow:
+    entry, held = each.entry, each.held
+    state = "released" if each.is_released else "waiting" if held.is_waiting else "held"
+    return HeldRow(
+        *(each.id, state, held.since, held.outcome or None, entry.mailbox, held.reason),
+        *(entry.booking_id, entry.event_id),
+    )

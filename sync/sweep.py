@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync.differences import Difference, agreements, find_differences, missing, unlisted
-from sync.errors import Malformed, Refused, Stale, Transient
+from sync.errors import Malformed, Refused, Stale, SyncError, Transient
 from sync.ledger import Entry, hold_missing
 from sync.marks import mark_of
 from sync.model import Booking, Change, Event, LifecycleNotification, Span
@@ -53,6 +53,9 @@ BUDGET = 60.0
 Against Azurite, 10,000 took 22 seconds.
 """
 
+PURGE_FOR = 120.0
+"""Seconds at night to forget what is of no use any more; what is left then is forgotten an hour or a day later."""
+
 REMEMBERED_EACH = 1_000
 """Mailboxes after which it is remembered how far it got, as the process may die; what is repeated does no harm."""
 
@@ -71,6 +74,9 @@ class Ledger(Protocol):
 
     async def write(self, entry: Entry) -> Entry:
         """Raises: Stale if somebody else wrote it since it was read, Transient."""
+
+    async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
+        """Forget what has expired, as long as *until* does not say stop; how much. Raises: Transient."""
 
 
 class Rounds(Protocol):
@@ -169,10 +175,24 @@ class Sweeper:
             await self.queues.send(CHANGES, messages[place : place + MESSAGES_AT_ONCE], hidden)
 
     async def sweep_nightly(self) -> int:
-        """``sweep_all``, unless that was done in these hours: the timer comes again in case that it was not."""
-        if does_for_now(await self.rounds.last_round(), self.now()):
-            return 0
-        return await self.sweep_all()
+        """``sweep_all``, unless that was done in these hours: the timer comes again in case that it was not.
+
+        What the ledger has no use for any more is forgotten afterwards.
+        """
+        is_done = does_for_now(await self.rounds.last_round(), self.now())
+        count = 0 if is_done else await self.sweep_all()
+        await self._purge()
+        return count
+
+    async def _purge(self) -> None:
+        clock = asyncio.get_running_loop().time
+        ends = clock() + PURGE_FOR
+        try:
+            count = await self.ledger.purge(self.now(), lambda: clock() > ends)
+        except SyncError as error:
+            log.warning("the ledger was not purged error=%s reason=%r", type(error).__name__, str(error))
+        else:
+            log.info("purged the ledger rows=%d", count)
 
     async def sweep_all(self) -> int:
         """Queue a sweep for each wanted mailbox, the most imminent bookings first, spread over time; how many.

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
+    from sync.breaker import Breaker
     from sync.dataverse import DataverseBookings, Transport
     from sync.graph import GraphEvents, GraphSubscriptions
     from sync.graph import Transport as GraphTransport
     from sync.handlers import Processor
+    from sync.holds import Holds
     from sync.ledger_table import LedgerTable
     from sync.memory import RosterTable
     from sync.model import Action, Change, LifecycleNotification
@@ -103,6 +105,24 @@ def queues() -> StorageQueues:
     return _queues()
 
 
+def ledger() -> LedgerTable:
+    """What is known of events: storage, and none of the services, as for the next two."""
+    return _ledger()
+
+
+def holds() -> Holds:
+    from sync.holds import Holds
+
+    return Holds(_ledger(), _queues(), _now)
+
+
+def breaker() -> Breaker:
+    """To be looked at and reset; whoever asked this one for a cancellation would not get it."""
+    from sync.breaker import Breaker
+
+    return Breaker(_table("ledger"), per_mailbox=0, in_all=0)
+
+
 async def dataverse() -> Transport:
     """What is customized through: the environment of the bookings, and no other service."""
     return _dataverse_of(asyncio.get_running_loop())
@@ -120,8 +140,8 @@ async def close() -> None:
         (await dataverse()).close()
     if _queues.cache_info().currsize:
         await _queues().close()
-    if _ledger.cache_info().currsize:
-        await _ledger().close()
+    if _table.cache_info().currsize:
+        await _table("ledger").close()
     of_settings = (_settings, _environment_settings, _acknowledge_settings)
     for built in (_parts_of, _dataverse_of, _queues, _ledger, _table, *of_settings):
         built.cache_clear()

@@ -193,6 +193,13 @@ class LedgerInMemory:
             mark = Notified(NOW, due=due, due_is_deletion=change.deleted, settle=settle, streak=streak)
             self.marks[change.mailbox, change.event_id] = mark
 
+    async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
+        self._check()
+        expired = [place for place, entry in self.entries.items() if entry.expires is not None and entry.expires < now]
+        for place in expired:
+            del self.entries[place]
+        return len(expired)
+
     def wipe(self) -> None:
         self.entries.clear()
         self.marks.clear()
@@ -209,8 +216,8 @@ class BreakerInMemory:
     ceiling: int = 1_000_000
     asked: set[tuple[str, str]] = field(default_factory=set)
 
-    async def refuses(self, mailbox: str, event_key: str, now: datetime) -> str | None:
-        self.asked.add((mailbox, event_key))
+    async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str | None:
+        self.asked.add((mailbox, event_id))
         return "too many" if len(self.asked) > self.ceiling else None
 
 

@@ -16,17 +16,19 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"dataverse", "definitions", "differences", "doctor", "errors", "notifications", "poison", "rows"}
-    | {"setup", "sweep", "terminal", "wiring"},
+    "commands": {"breaker", "dataverse", "definitions", "differences", "doctor", "errors", "explain", "holds"}
+    | {"notifications", "poison", "rows", "setup", "sweep", "terminal", "wiring"},
+    "explain": {"errors", "ledger", "model"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
     "outside": {"errors"},
-    "wiring": {"breaker", "dataverse", "errors", "graph", "handlers", "ledger_table", "loopback", "memory", "model"}
-    | {"roster", "settings", "storage", "subscribing", "sweep", "tables"},
+    "wiring": {"breaker", "dataverse", "errors", "graph", "handlers", "holds", "ledger_table", "loopback", "memory"}
+    | {"model", "roster", "settings", "storage", "subscribing", "sweep", "tables"},
     "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking"},
+    "holds": {"errors", "ledger", "model", "notifications", "parking"},
     "ledger_table": {"errors", "ledger", "model", "tables"},
-    "breaker": {"tables"},
+    "breaker": {"marks", "tables"},
     "tables": {"errors"},
     "ledger": {"model"},
     "subscribing": {"differences", "errors", "model", "notifications", "parking", "roster", "roster_run", "steps"},
@@ -40,7 +42,7 @@ USES = {
     "pacing": {"errors"},
     "graph": {"errors", "model", "notifications", "retry", "roster"},
     "dataverse": {"errors", "model", "retry"},
-    "rows": {"differences", "model", "poison", "roster"},
+    "rows": {"differences", "holds", "model", "poison", "roster"},
     "poison": {"errors", "model", "notifications", "storage"},
     "settings": {"errors", "model"},
     "storage": {"errors"},

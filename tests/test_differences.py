@@ -90,7 +90,7 @@ class TestWhatTheLedgerKnows:
         assert self.looked_at([EVENT], self.LEFT, waiting) == []
 
     def test_what_is_held_is_not_looked_at_again_until_it_changes(self) -> None:
-        all_day = replace(EVENT, is_all_day=True)
+        all_day = replace(MOVED, is_all_day=True)
         held = replace(self.ENTRY, held=Held("", NOW, EVENT.etag))
         assert self.looked_at([all_day], BOOKING, held) == []
         assert self.looked_at([replace(all_day, etag='W/"2"')], BOOKING, held) == [Change(ANNA, LINKED)]
@@ -110,8 +110,15 @@ class TestWhatTheLedgerKnows:
         assert self.looked_at([], self.LEFT, waiting) == []
         assert self.looked_at([], BOOKING, waiting) == [Change(ANNA, LINKED, missing=True)]
 
+    def test_what_a_person_released_is_looked_at_until_it_is_done(self) -> None:
+        """The message that the release queued may have been lost."""
+        released = replace(self.ENTRY, released=EVENT.etag, held=Held("", NOW, EVENT.etag, is_waiting=True))
+        assert self.looked_at([EVENT], self.LEFT, released) == [Change(ANNA, LINKED)]
+        gone = replace(self.ENTRY, kind=Kind.GONE, released=GONE, held=Held("", NOW, GONE))
+        assert self.looked_at([], BOOKING, gone) == [Change(ANNA, LINKED, missing=True)]
+
     def test_what_a_person_discarded_is_left_alone(self) -> None:
-        all_day = replace(EVENT, is_all_day=True)
+        all_day = replace(MOVED, is_all_day=True)
         assert self.looked_at([all_day], BOOKING, replace(self.ENTRY, discarded=EVENT.etag)) == []
 
     def test_an_event_that_was_none_of_ours_was_never_read_as_the_mailboxs_own(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sync.ledger import (
     DECISIONS,
     GONE,
+    GONE_KEPT,
     LONGEST_SETTLE,
     VERSIONS,
     Entry,
@@ -22,11 +23,13 @@ from sync.ledger import (
     agree,
     agreed_spans,
     conclude,
+    discard,
     intend,
     is_known,
     is_queued,
     is_stale,
     override,
+    release,
     settle_seconds,
     streak,
 )
@@ -93,6 +96,12 @@ class TestWhatIsAgreedOn:
         assert entry is not None
         assert (entry.agreed, entry.booking_id, entry.versions) == ((span(9),), GUID, ("v2",))
         assert agree(entry, EVENT, BOOKING, NOW) is None, "once is enough"
+
+    def test_a_pair_that_came_in_step_without_a_notification_is_not_held_any_more(self) -> None:
+        known = concluded(IN_STEP, EVENT, BOOKING)
+        entry = agree(replace(known, held=Held("moved in Dynamics", NOW, "v2", True)), EVENT, BOOKING, NOW)
+        assert entry is not None
+        assert entry.held is None
 
     @pytest.mark.parametrize(
         ("event", "booking"),
@@ -228,8 +237,8 @@ class TestAStateThatLagsBehind:
 class TestHeld:
     def test_with_its_reason_and_since_when(self) -> None:
         entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING)
-        assert entry.held == Held("it lasts all day", NOW, "v2")
-        again = conclude(entry, Hold("it lasts all day", GUID), Look(EVENT, BOOKING), CHANGE, NOW + DAY, DAY)
+        assert entry.held == Held("it lasts all day", NOW, "v2", outcome="moved")
+        again = conclude(entry, Hold("it lasts all day", GUID, MOVE), Look(EVENT, BOOKING), CHANGE, NOW + DAY, DAY)
         assert again is not None
         assert again.held == entry.held, "since the first time"
 
@@ -237,6 +246,7 @@ class TestHeld:
         held = concluded(Leave("moved in Dynamics", GUID), EVENT, BOOKING).held
         assert held is not None
         assert held.is_waiting
+        assert held.outcome == "", "nothing to be done was named"
 
     def test_in_step_again_it_is_not_held(self) -> None:
         assert concluded(IN_STEP, EVENT, BOOKING, replace(NEW, held=Held("", NOW, "v1"))).held is None
@@ -245,10 +255,11 @@ class TestHeld:
     def test_a_release_holds_for_this_version_of_the_event_only(self, event: Event | None, version: str) -> None:
         hold, look = Hold("", GUID, MOVE), Look(event, BOOKING)
         assert override(hold, look, replace(NEW, released=version)) == MOVE
+        assert override(Leave("", GUID, write=MOVE), look, replace(NEW, released=version)) == MOVE
         assert override(hold, look, replace(NEW, released="another")) == hold
         assert override(replace(hold, write=None), look, replace(NEW, released=version)) == replace(hold, write=None)
 
-    @pytest.mark.parametrize("action", [Hold("", GUID, MOVE), CANCEL])
+    @pytest.mark.parametrize("action", [Hold("", GUID, MOVE), Leave("", GUID, write=MOVE), CANCEL, MOVE])
     def test_what_a_person_discards_stays_as_it_is(self, action: Action) -> None:
         look = Look(EVENT, BOOKING)
         assert isinstance(override(action, look, replace(NEW, discarded="v2")), Ignore)
@@ -258,6 +269,27 @@ class TestHeld:
         entry = concluded(MOVE, EVENT, BOOKING, replace(NEW, released="v2", discarded="v1"))
         assert (entry.released, entry.discarded) == (None, None)
         assert concluded(IN_STEP, EVENT, BOOKING, replace(NEW, discarded="v2")).discarded == "v2"
+
+    def test_released_it_is_held_until_it_is_done(self) -> None:
+        entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING, replace(NEW, discarded="v2"))
+        assert entry.held is not None
+        released = release(entry, entry.held, NOW + DAY)
+        assert (released.released, released.discarded, released.held) == ("v2", None, entry.held)
+        said = released.history[-1]
+        assert (said.at, said.outcome, said.reason) == (NOW + DAY, "released", "it lasts all day")
+        assert concluded(MOVE, EVENT, BOOKING, released).held is None
+
+    def test_discarded_it_is_held_no_more(self) -> None:
+        entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING)
+        assert entry.held is not None
+        discarded = discard(replace(entry, released="v2"), entry.held, NOW + DAY)
+        assert (discarded.released, discarded.discarded, discarded.held) == (None, "v2", None)
+        assert discarded.history[-1].outcome == "discarded"
+
+    def test_of_a_deletion_it_is_known_until_some_time_after_the_end_of_the_booking(self) -> None:
+        later = replace(BOOKING, span=span(9, day=200))
+        assert concluded(Hold("too many", GUID, CANCEL), None, later).expires == later.span.end + GONE_KEPT
+        assert concluded(IN_STEP, None, None).expires == NOW + GONE_KEPT
 
 
 class TestHistory:

@@ -50,6 +50,19 @@ async def test_a_row_that_went_is_not_replaced(table: StorageTable) -> None:
         await table.replace(ROW, etag)
 
 
+async def test_a_row_is_deleted_by_who_knows_it(table: StorageTable) -> None:
+    await table.insert(ROW)
+    known = await table.get("p", "k")
+    assert known is not None
+    await table.put({**ROW, "value": 2})
+    assert not await table.delete_if_unchanged(known)
+    newer = await table.get("p", "k")
+    assert newer is not None
+    assert await table.delete_if_unchanged(newer)
+    assert await table.get("p", "k") is None
+    assert await table.delete_if_unchanged(newer), "what is gone already is fine"
+
+
 async def test_storage_that_does_not_answer_is_worth_another_try() -> None:
     table = StorageTable.of_connection_string(NOWHERE, "things")
     with pytest.raises(Transient, match="table things"):
