@@ -206,9 +206,10 @@ def intend(entry: Entry, write: Write, look: Look, change: Change, now: datetime
     before = entry.intent
     if before is not None and before.version == write.etag:
         spans = tuple(dict.fromkeys([*before.spans, *spans]))
+    is_gone_still = entry.kind is Kind.GONE and look.event is None  # or nobody would be sure of it any more
     return replace(
         entry,
-        kind=Kind.PAIR,
+        kind=Kind.GONE if is_gone_still else Kind.PAIR,
         booking_id=write.booking_id,
         agreed=_ordered(agreed_spans(entry, look.booking, refusal)),
         intent=Intent(spans, write.etag),

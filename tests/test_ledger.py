@@ -145,6 +145,12 @@ class TestAWriteInDoubt:
         entry = intend(self.ENTRY, replace(MOVE, etag="b8", span=span(15)), Look(EVENT, newer), CHANGE, NOW, None)
         assert (entry.agreed, entry.intent) == ((span(12),), Intent((span(15),), "b8"))
 
+    def test_what_is_gone_stays_so_while_a_write_is_in_doubt(self) -> None:
+        """Who comes after a crash would else not be sure of it, and conclude nothing."""
+        gone = replace(self.ENTRY, kind=Kind.GONE)
+        assert intend(gone, CANCEL, Look(None, BOOKING), CHANGE, NOW, None).kind is Kind.GONE
+        assert intend(gone, MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None).kind is Kind.PAIR
+
     def test_done_it_is_in_doubt_no_more(self) -> None:
         assert concluded(MOVE, replace(EVENT, span=span(12)), BOOKING, self.ENTRY).intent is None
 
