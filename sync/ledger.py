@@ -93,6 +93,8 @@ class Held:
     version: str
     """Of the event; a person's word holds for this one only."""
     is_waiting: bool = False
+    booking_span: Span | None = None
+    """Where the booking was; a person's word to write over it holds as long as it is there."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,15 @@ def agreed_spans(entry: Entry, booking: Booking | None, refusal: Refusal | None 
     return agreed
 
 
+def is_released(entry: Entry, look: Look) -> bool:
+    """Whether a person has said "do it" of what is there now: who moves the booking afterwards has not been asked."""
+    span = look.booking.span if look.booking is not None else None
+    return entry.held is not None and entry.held.booking_span == span and entry.released == look.version
+
+
 def override(action: Action, look: Look, entry: Entry) -> Action:
     """*action*, unless a person has said otherwise of just this version of the event."""
-    if isinstance(action, Hold) and action.write is not None and entry.released == look.version:
+    if isinstance(action, Hold) and action.write is not None and is_released(entry, look):
         return action.write
     if isinstance(action, Hold | CancelBooking) and entry.discarded == look.version:
         return Ignore("a person decided to let it be")
@@ -312,7 +320,7 @@ def _held(entry: Entry, action: Action, look: Look, now: datetime) -> Held | Non
             return None
     before = entry.held
     since = before.since if before is not None and before.version == look.version else now
-    return Held(reason, since, look.version, waiting)
+    return Held(reason, since, look.version, waiting, look.booking.span if look.booking is not None else None)
 
 
 _OUTCOMES: dict[type[Action], str] = {

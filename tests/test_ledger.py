@@ -234,7 +234,7 @@ class TestAStateThatLagsBehind:
 class TestHeld:
     def test_with_its_reason_and_since_when(self) -> None:
         entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING)
-        assert entry.held == Held("it lasts all day", NOW, "v2")
+        assert entry.held == Held("it lasts all day", NOW, "v2", booking_span=span(9))
         again = conclude(entry, Hold("it lasts all day", GUID), Look(EVENT, BOOKING), CHANGE, NOW + DAY, DAY)
         assert again is not None
         assert again.held == entry.held, "since the first time"
@@ -250,9 +250,17 @@ class TestHeld:
     @pytest.mark.parametrize(("event", "version"), [(EVENT, "v2"), (None, GONE)])
     def test_a_release_holds_for_this_version_of_the_event_only(self, event: Event | None, version: str) -> None:
         hold, look = Hold("", GUID, MOVE), Look(event, BOOKING)
-        assert override(hold, look, replace(NEW, released=version)) == MOVE
-        assert override(hold, look, replace(NEW, released="another")) == hold
-        assert override(replace(hold, write=None), look, replace(NEW, released=version)) == replace(hold, write=None)
+        held = concluded(hold, event, BOOKING)
+        assert override(hold, look, replace(held, released=version)) == MOVE
+        assert override(hold, look, replace(held, released="another")) == hold
+        assert override(replace(hold, write=None), look, replace(held, released=version)) == replace(hold, write=None)
+
+    def test_a_release_holds_as_long_as_the_booking_is_where_it_was(self) -> None:
+        """A dispatcher who moves it afterwards knows of it, or has another reason; a note changes its version only."""
+        hold = Hold("", GUID, MOVE)
+        held = replace(concluded(hold, EVENT, BOOKING), released="v2")
+        assert override(hold, Look(EVENT, replace(BOOKING, etag="b8")), held) == MOVE
+        assert override(hold, Look(EVENT, replace(BOOKING, etag="b8", span=span(20))), held) == hold
 
     @pytest.mark.parametrize("action", [Hold("", GUID, MOVE), CANCEL])
     def test_what_a_person_discards_stays_as_it_is(self, action: Action) -> None:
