@@ -91,7 +91,8 @@ def find_differences(
         rival = listed.get(booking.event_id or "")
         action = decide(change, event, booking, rival, now, agreed_spans(entry, booking))
         action = override(action, Look(event, booking), entry)
-        if not (isinstance(action, Ignore) or _is_held(action, entry, event.etag)):
+        is_held = isinstance(action, Hold | Leave) and _is_held(entry, event.etag, booking)
+        if not (isinstance(action, Ignore) or is_held):
             found.append(Difference(change, _SUSPICIONS[type(action)], booking.span.start))
         if not isinstance(action, Ignore | Hold):
             settled.add(booking.id)
@@ -115,9 +116,10 @@ def find_differences(
     return sorted(found + absent, key=lambda difference: abs(difference.start - now))
 
 
-def _is_held(action: Action, entry: Entry, version: str) -> bool:
-    """Whether the ledger holds just this, so that nothing new would come of another look."""
-    return isinstance(action, Hold | Leave) and entry.held is not None and entry.held.version == version
+def _is_held(entry: Entry, version: str, booking: Booking | None) -> bool:
+    """Whether the ledger holds just these two states, so that nothing new would come of another look."""
+    span = booking.span if booking is not None else None
+    return entry.held is not None and (entry.held.version, entry.held.booking_span) == (version, span)
 
 
 def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: datetime) -> list[Difference]:
@@ -133,7 +135,7 @@ def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: date
         return [Difference(change, booking.reason, start, is_held=True)]
     action = decide(change, None, booking, None, now, agreed_spans(entry, booking))
     action = override(action, Look(None, booking), entry)
-    if isinstance(action, Ignore) or (entry.held is not None and entry.held.version == GONE):
+    if isinstance(action, Ignore) or _is_held(entry, GONE, booking):
         return []
     if not entry.was_read:
         return [Difference(change, "its event is not in the list, and never was seen there", start, is_held=True)]
