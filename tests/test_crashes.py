@@ -85,6 +85,8 @@ class World(Hosted):
     bookings: JudgedTable = field(default_factory=JudgedTable)
     unagreed: dict[str, Span] = field(default_factory=dict)
     """Where dispatchers moved linked bookings to, as long as their events never were there."""
+    common: dict[str, Span] = field(default_factory=dict)
+    """What both sides last had in common."""
     linked_once: set[str] = field(default_factory=set)
     told_deleted: set[str] = field(default_factory=set)
     released: set[str] = field(default_factory=set)
@@ -104,17 +106,22 @@ class World(Hosted):
         event = Event(event_id, "", span(9), has_extension=True, booking_id=booking_id)
         self.calendars.put(mailbox, replace(event, created=long_ago, modified=long_ago))
         self.bookings.put(Booking(booking_id, "", span(9), event_id if linked else None, mailbox))
+        self.note_common(self.calendars.events[event_id])
         if linked:
             self.linked_once.add(booking_id)
 
     def changes(self, event_id: str, told: bool = True, **changes: object) -> None:
         """A technician, or who keeps Outlook in step with Dynamics."""
         self.calendars.change(event_id, modified=self.now, **changes)
-        event = self.calendars.events[event_id]
-        if self.unagreed.get(event.booking_id or "") == event.span:
-            del self.unagreed[event.booking_id or ""]
+        self.note_common(self.calendars.events[event_id])
         if told:
             self.tells(event_id)
+
+    def note_common(self, event: Event) -> None:
+        booking = self.bookings.rows[event.booking_id or ""]
+        if booking.span == event.span and booking.event_id is not None:
+            self.common[booking.id] = event.span
+            self.unagreed.pop(booking.id, None)
 
     def deletes(self, event_id: str, told: bool = True) -> None:
         self.calendars.delete(event_id)
@@ -129,6 +136,8 @@ class World(Hosted):
     def dispatcher_moves(self, booking_id: str, to: Span) -> None:
         if self.bookings.edit(booking_id, span=to).event_id is not None:
             self.unagreed[booking_id] = to
+        if self.common.get(booking_id) == to:
+            self.unagreed.pop(booking_id, None)  # as if nothing had been
 
     async def release(self) -> None:
         """What the command does for each event that is held: first the word, then the message."""
@@ -161,6 +170,7 @@ class World(Hosted):
         if isinstance(action, MoveBooking | CancelBooking):
             is_lost = before.id in self.unagreed and self.policy is not ConflictPolicy.OUTLOOK
             assert not is_lost, "P3: a dispatcher's edit is written over"
+        self.note_common(event)
         if isinstance(action, CancelBooking):
             assert event.is_cancelled or not self.calendars.has(event.id), "P4: the event is there"
             waited = self.now - self.calendars.missing_since.get(event.id, self.now)
@@ -408,6 +418,14 @@ def dispatcher_moves_it(world: World) -> bool:
     return True
 
 
+def dispatcher_moves_it_back(world: World) -> bool:
+    """To where both sides were before it all began, which is an edit of its own once the app has moved it away."""
+    if not world.bookings.rows[B1].is_open or world.bookings.rows[B1].span == span(9):
+        return False
+    world.dispatcher_moves(B1, span(9))
+    return True
+
+
 def dispatcher_edits_the_note(world: World) -> bool:
     world.bookings.edit(B1)
     return True
@@ -427,7 +445,14 @@ def technician_deletes_it(world: World) -> bool:
     return True
 
 
-MEANWHILE = [nothing, dispatcher_moves_it, dispatcher_edits_the_note, technician_moves_on, technician_deletes_it]
+MEANWHILE = [
+    nothing,
+    dispatcher_moves_it,
+    dispatcher_moves_it_back,
+    dispatcher_edits_the_note,
+    technician_moves_on,
+    technician_deletes_it,
+]
 
 
 # --- the runs ---
@@ -445,7 +470,7 @@ async def life(world: World, points: Sequence[int], meanwhile: Callable[[World],
     for _, booking_id in BYSTANDERS.values():
         assert world.bookings.rows[booking_id].span == span(16), "P6: others have to wait"
     await world.run()
-    if meanwhile is dispatcher_moves_it:
+    if meanwhile in (dispatcher_moves_it, dispatcher_moves_it_back):
         await world.sweep()  # Dataverse tells us nothing, so that it may have come after the last look
     await world.check_in_step()
     await outlook_follows(world)
