@@ -52,7 +52,7 @@ class Difference:
     start: datetime
     is_held: bool = False
     """For a person to look at: nothing is queued."""
-    booking_id: str | None = None
+    booking: Booking | None = None
 
 
 def unlisted(events: Sequence[Event], bookings: Sequence[Booking], window: Span) -> list[str]:
@@ -92,8 +92,8 @@ def find_differences(
         rival = listed.get(booking.event_id or "")
         action = decide(change, event, booking, rival, now, agreed_spans(entry, booking))
         action = override(action, Look(event, booking), entry)
-        if not (isinstance(action, Ignore) or _is_held(action, entry, event.etag)):
-            found.append(Difference(change, _SUSPICIONS[type(action)], booking.span.start, booking_id=booking.id))
+        if not (isinstance(action, Ignore) or _is_held(action, entry, event.etag, booking)):
+            found.append(Difference(change, _SUSPICIONS[type(action)], booking.span.start, booking=booking))
         if not isinstance(action, Ignore | Hold):
             settled.add(booking.id)
 
@@ -114,14 +114,14 @@ def find_differences(
     return sorted(found + absent, key=lambda difference: abs(difference.start - now))
 
 
-def _is_held(action: Action, entry: Entry, version: str) -> bool:
-    """Whether the ledger holds just this, so that nothing new would come of another look.
+def _is_held(action: Action, entry: Entry, version: str, booking: Booking | None) -> bool:
+    """Whether the ledger holds just these two states, so that nothing new would come of another look.
 
     What waits for Outlook is looked at as soon as there is something to do; what a person is to say, not before. What a
     person has released is looked at until it is done, as the message that was queued for it may be lost.
     """
-    held = entry.held
-    if held is None or held.version != version or entry.released == version:
+    held, span = entry.held, booking.span if booking is not None else None
+    if held is None or (held.version, held.booking_span) != (version, span) or entry.released == version:
         return False
     return not held.is_waiting or isinstance(action, Hold | Leave)
 
@@ -137,19 +137,19 @@ def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: date
     """
     booking, start = choose_linked(change, bookings), bookings[0].span.start
     if isinstance(booking, Hold):
-        return [Difference(change, booking.reason, start, True, bookings[0].id)]
+        return [Difference(change, booking.reason, start, True, bookings[0])]
     action = decide(change, None, booking, None, now, agreed_spans(entry, booking))
     action = override(action, Look(None, booking), entry)
     is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > now
-    if isinstance(action, Ignore) or is_lost or _is_held(action, entry, GONE):
+    if isinstance(action, Ignore) or is_lost or _is_held(action, entry, GONE, booking):
         return []
     if entry.was_read or entry.released == GONE or (entry.held is not None and entry.held.is_waiting):
-        return [Difference(change, "its event is not in the list", start, booking_id=bookings[0].id)]
+        return [Difference(change, "its event is not in the list", start, booking=bookings[0])]
     if entry.kind is Kind.GONE:
         reason = "its event was deleted at a time when the booking was not to be canceled for that"
     else:
         reason = "its event is not in the list, and never was seen there"
-    return [Difference(change, reason, start, True, bookings[0].id)]
+    return [Difference(change, reason, start, True, bookings[0])]
 
 
 def agreements(

@@ -38,6 +38,7 @@ from sync.ledger import (
     intended_span,
     is_known,
     is_queued,
+    is_released,
     is_stale,
     override,
     settle_seconds,
@@ -295,7 +296,7 @@ class Processor:
 
     async def _allowed(self, action: Action, look: Look, change: Change, entry: Entry) -> Action:
         """*action*, held if it is one cancellation too many and no person has released it."""
-        if not isinstance(action, CancelBooking) or entry.released == look.version:
+        if not isinstance(action, CancelBooking) or is_released(entry, look):
             return action
         reason = await self.breaker.refuses(change.mailbox, change.event_id, self.now())
         return action if reason is None else Hold(reason, action.booking_id, action)

@@ -95,6 +95,8 @@ class Held:
     is_waiting: bool = False
     outcome: str = ""
     """What the booking will have been if a person releases it; empty where nothing can be done."""
+    booking_span: Span | None = None
+    """Where the booking was; a person's word to write over it holds as long as it is there."""
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,15 @@ def agreed_spans(entry: Entry, booking: Booking | None, refusal: Refusal | None 
     return agreed
 
 
+def is_released(entry: Entry, look: Look) -> bool:
+    """Whether a person has said "do it" of what is there now: who moves the booking afterwards has not been asked."""
+    span = look.booking.span if look.booking is not None else None
+    return entry.held is not None and entry.held.booking_span == span and entry.released == look.version
+
+
 def override(action: Action, look: Look, entry: Entry) -> Action:
     """*action*, unless a person has said otherwise of just this version of the event."""
-    if isinstance(action, Hold | Leave) and action.write is not None and entry.released == look.version:
+    if isinstance(action, Hold | Leave) and action.write is not None and is_released(entry, look):
         return action.write
     if isinstance(action, Hold | Leave | CancelBooking | MoveBooking) and entry.discarded == look.version:
         return Ignore("a person decided to let it be")
@@ -224,9 +232,10 @@ def intend(entry: Entry, write: Write, look: Look, change: Change, now: datetime
     before = entry.intent
     if before is not None and before.version == write.etag:
         spans = tuple(dict.fromkeys([*before.spans, *spans]))
+    is_gone_still = entry.kind is Kind.GONE and look.event is None  # or nobody would be sure of it any more
     return replace(
         entry,
-        kind=Kind.PAIR,
+        kind=Kind.GONE if is_gone_still else Kind.PAIR,
         booking_id=write.booking_id,
         agreed=_ordered(agreed_spans(entry, look.booking, refusal)),
         intent=Intent(spans, write.etag),
@@ -319,15 +328,17 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
     )
 
 
-def hold_missing(entry: Entry, booking_id: str | None, reason: str, now: datetime) -> Entry | None:
+def hold_missing(entry: Entry, booking: Booking | None, reason: str, now: datetime) -> Entry | None:
     """*entry* with an event that a sweep misses, but that is not to be taken for deleted without a person's word.
 
     None if it is held already.
     """
-    if entry.held is not None and (entry.held.reason, entry.held.version) == (reason, GONE):
+    span = booking.span if booking is not None else None
+    before = entry.held
+    if before is not None and (before.reason, before.version, before.booking_span) == (reason, GONE, span):
         return None
-    held = Held(reason, now, GONE)
-    return replace(entry, booking_id=booking_id or entry.booking_id, held=held, expires=now + KEPT)
+    held = Held(reason, now, GONE, outcome=_OUTCOMES[CancelBooking], booking_span=span)
+    return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=now + KEPT)
 
 
 def _is_young(event: Event) -> bool:
@@ -341,7 +352,8 @@ def _held(entry: Entry, action: Action, look: Look, now: datetime) -> Held | Non
     before = entry.held
     since = before.since if before is not None and before.version == look.version else now
     outcome = _OUTCOMES[type(action.write)] if action.write is not None else ""
-    return Held(action.reason, since, look.version, isinstance(action, Leave), outcome)
+    span = look.booking.span if look.booking is not None else None
+    return Held(action.reason, since, look.version, isinstance(action, Leave), outcome, span)
 
 
 _OUTCOMES: dict[type[Action], str] = {

@@ -140,7 +140,7 @@ class Sweeper:
         learned = agreements(events, bookings, entries, mailbox, now)
         for each in (each for each in differences if each.is_held):
             entry = entries.get(each.change.event_id) or Entry(mailbox, each.change.event_id)
-            held = hold_missing(entry, each.booking_id, each.reason, now)
+            held = hold_missing(entry, each.booking, each.reason, now)
             learned += [] if held is None else [held]
         return _Compared(differences, learned)
 

@@ -5,9 +5,12 @@ Both sides let others act between any two of their steps: each awaits ``pause`` 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import operator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 from sync.errors import Stale, SyncError, Transient
 from sync.ledger import Entry, Notified
@@ -92,6 +95,16 @@ class Calendars:
             raise self.trouble.pop(0)
         return self.owner.get(event_id) == mailbox and event_id not in self.deleted
 
+    async def with_extension(self, mailbox: str) -> Sequence[Event]:
+        return [
+            event
+            for event in self.events.values()
+            if event.has_extension and self.owner[event.id] == mailbox and self.has(event.id)
+        ]
+
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event]:
+        return []
+
 
 @dataclass
 class Table:
@@ -122,6 +135,16 @@ class Table:
         await self.pause()
         self.reads.append(event_id)
         return [booking for booking in self.rows.values() if booking.event_id == event_id]
+
+    async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
+        return [booking for booking in self.rows.values() if booking.mailbox == mailbox and booking.is_active]
+
+    async def with_ids(self, booking_ids: Sequence[str]) -> Sequence[Booking]:
+        return [self.rows[booking_id] for booking_id in booking_ids if booking_id in self.rows]
+
+    async def by_start(self, wanted: Sequence[str], window: Span) -> Sequence[str]:
+        starts = {booking.mailbox: booking.span.start for booking in self.rows.values()}
+        return sorted((mailbox for mailbox in wanted if mailbox in starts), key=lambda mailbox: starts[mailbox])
 
     async def write(self, action: Write) -> None:
         await self.pause()
@@ -207,6 +230,88 @@ class LedgerInMemory:
     def _check(self) -> None:
         if self.is_down:
             raise Transient("table ledger: no answer")
+
+
+class RowInMemory(dict[str, Any]):
+    """A row that tells its etag where the library's own kind of mapping does."""
+
+    def __init__(self, row: Mapping[str, Any], version: int, now: datetime) -> None:
+        super().__init__({name: value for name, value in row.items() if value is not None})
+        self.metadata = {"etag": str(version), "timestamp": now}
+
+
+_COMPARED = {name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+
+
+@dataclass
+class RowsInMemory:
+    """A table of the storage account, for what is built on a ``StorageTable``."""
+
+    now: Callable[[], datetime] = lambda: NOW
+    """The storage account's own clock, which an answer's ``Date`` tells."""
+    rows: dict[tuple[str, str], RowInMemory] = field(default_factory=dict)
+    version: int = 0
+
+    async def get(self, partition: str, key: str) -> RowInMemory | None:
+        return self.rows.get((partition, key))
+
+    async def insert(self, row: Mapping[str, Any]) -> str:
+        if _place(row) in self.rows:
+            raise Stale("there is one already")
+        return self._store(row)
+
+    async def replace(self, row: Mapping[str, Any], etag: str) -> str:
+        before = self.rows.get(_place(row))
+        if before is None or before.metadata["etag"] != etag:
+            raise Stale("somebody else wrote it")
+        return self._store(row)
+
+    async def put(self, row: Mapping[str, Any]) -> None:
+        self._store(row)
+
+    async def delete(self, partition: str, key: str) -> None:
+        self.rows.pop((partition, key), None)
+
+    async def delete_if_unchanged(self, row: RowInMemory) -> bool:
+        now = self.rows.get(_place(row))
+        if now is not None and now.metadata["etag"] != row.metadata["etag"]:
+            return False
+        self.rows.pop(_place(row), None)
+        return True
+
+    async def query(
+        self,
+        where: str,
+        values: Mapping[str, Any],
+        columns: list[str] | None = None,
+        raw_response_hook: Callable[[Any], None] = lambda answer: None,
+    ) -> AsyncIterator[RowInMemory]:
+        date = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT")
+        raw_response_hook(SimpleNamespace(http_response=SimpleNamespace(headers={"Date": date})))
+        for row in [row for _, row in sorted(self.rows.items()) if _fits(row, where, values)]:
+            yield row
+
+    def _store(self, row: Mapping[str, Any]) -> str:
+        self.version += 1
+        self.rows[_place(row)] = RowInMemory(row, self.version, self.now())
+        return str(self.version)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["PartitionKey"], row["RowKey"]
+
+
+def _fits(row: Mapping[str, Any], where: str, values: Mapping[str, Any]) -> bool:
+    """As much of the filters' language as is used: comparisons, joined by ``and``, and these by ``or``."""
+    return any(
+        all(_holds(row, comparison, values) for comparison in both.split(" and ")) for both in where.split(" or ")
+    )
+
+
+def _holds(row: Mapping[str, Any], comparison: str, values: Mapping[str, Any]) -> bool:
+    column, compared, operand = comparison.split()
+    value = values[operand[1:]] if operand.startswith("@") else int(operand)
+    return column in row and bool(_COMPARED[compared](row[column], value))
 
 
 @dataclass

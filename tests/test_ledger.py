@@ -154,6 +154,12 @@ class TestAWriteInDoubt:
         entry = intend(self.ENTRY, replace(MOVE, etag="b8", span=span(15)), Look(EVENT, newer), CHANGE, NOW, None)
         assert (entry.agreed, entry.intent) == ((span(12),), Intent((span(15),), "b8"))
 
+    def test_what_is_gone_stays_so_while_a_write_is_in_doubt(self) -> None:
+        """Who comes after a crash would else not be sure of it, and conclude nothing."""
+        gone = replace(self.ENTRY, kind=Kind.GONE)
+        assert intend(gone, CANCEL, Look(None, BOOKING), CHANGE, NOW, None).kind is Kind.GONE
+        assert intend(gone, MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None).kind is Kind.PAIR
+
     def test_done_it_is_in_doubt_no_more(self) -> None:
         assert concluded(MOVE, replace(EVENT, span=span(12)), BOOKING, self.ENTRY).intent is None
 
@@ -237,7 +243,7 @@ class TestAStateThatLagsBehind:
 class TestHeld:
     def test_with_its_reason_and_since_when(self) -> None:
         entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING)
-        assert entry.held == Held("it lasts all day", NOW, "v2", outcome="moved")
+        assert entry.held == Held("it lasts all day", NOW, "v2", outcome="moved", booking_span=span(9))
         again = conclude(entry, Hold("it lasts all day", GUID, MOVE), Look(EVENT, BOOKING), CHANGE, NOW + DAY, DAY)
         assert again is not None
         assert again.held == entry.held, "since the first time"
@@ -254,10 +260,18 @@ class TestHeld:
     @pytest.mark.parametrize(("event", "version"), [(EVENT, "v2"), (None, GONE)])
     def test_a_release_holds_for_this_version_of_the_event_only(self, event: Event | None, version: str) -> None:
         hold, look = Hold("", GUID, MOVE), Look(event, BOOKING)
-        assert override(hold, look, replace(NEW, released=version)) == MOVE
-        assert override(Leave("", GUID, write=MOVE), look, replace(NEW, released=version)) == MOVE
-        assert override(hold, look, replace(NEW, released="another")) == hold
-        assert override(replace(hold, write=None), look, replace(NEW, released=version)) == replace(hold, write=None)
+        held = concluded(hold, event, BOOKING)
+        assert override(hold, look, replace(held, released=version)) == MOVE
+        assert override(Leave("", GUID, write=MOVE), look, replace(held, released=version)) == MOVE
+        assert override(hold, look, replace(held, released="another")) == hold
+        assert override(replace(hold, write=None), look, replace(held, released=version)) == replace(hold, write=None)
+
+    def test_a_release_holds_as_long_as_the_booking_is_where_it_was(self) -> None:
+        """A dispatcher who moves it afterwards knows of it, or has another reason; a note changes its version only."""
+        hold = Hold("", GUID, MOVE)
+        held = replace(concluded(hold, EVENT, BOOKING), released="v2")
+        assert override(hold, Look(EVENT, replace(BOOKING, etag="b8")), held) == MOVE
+        assert override(hold, Look(EVENT, replace(BOOKING, etag="b8", span=span(20))), held) == hold
 
     @pytest.mark.parametrize("action", [Hold("", GUID, MOVE), Leave("", GUID, write=MOVE), CANCEL, MOVE])
     def test_what_a_person_discards_stays_as_it_is(self, action: Action) -> None:
