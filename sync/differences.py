@@ -143,7 +143,7 @@ def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: date
     is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > now
     if isinstance(action, Ignore) or is_lost or _is_held(action, entry, GONE, booking):
         return []
-    if entry.was_read or entry.released == GONE or (entry.held is not None and entry.held.is_waiting):
+    if entry.was_read or entry.released == GONE or (entry.held is not None and not entry.held.is_missed):
         return [Difference(change, "its event is not in the list", start, booking=bookings[0])]
     if entry.kind is Kind.GONE:
         reason = "its event was deleted at a time when the booking was not to be canceled for that"

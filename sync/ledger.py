@@ -95,6 +95,8 @@ class Held:
     is_waiting: bool = False
     outcome: str = ""
     """What the booking will have been if a person releases it; empty where nothing can be done."""
+    is_missed: bool = False
+    """Whether only a sweep has missed the event, which is no evidence that it was deleted."""
     booking_span: Span | None = None
     """Where the booking was; a person's word to write over it holds as long as it is there."""
 
@@ -337,7 +339,7 @@ def hold_missing(entry: Entry, booking: Booking | None, reason: str, now: dateti
     before = entry.held
     if before is not None and (before.reason, before.version, before.booking_span) == (reason, GONE, span):
         return None
-    held = Held(reason, now, GONE, outcome=_OUTCOMES[CancelBooking], booking_span=span)
+    held = Held(reason, now, GONE, outcome=_OUTCOMES[CancelBooking], is_missed=True, booking_span=span)
     return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=now + KEPT)
 
 
@@ -353,7 +355,7 @@ def _held(entry: Entry, action: Action, look: Look, now: datetime) -> Held | Non
     since = before.since if before is not None and before.version == look.version else now
     outcome = _OUTCOMES[type(action.write)] if action.write is not None else ""
     span = look.booking.span if look.booking is not None else None
-    return Held(action.reason, since, look.version, isinstance(action, Leave), outcome, span)
+    return Held(action.reason, since, look.version, isinstance(action, Leave), outcome, booking_span=span)
 
 
 _OUTCOMES: dict[type[Action], str] = {

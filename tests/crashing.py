@@ -101,7 +101,7 @@ def _kind_of_written(row: Mapping[str, Any], *_: object) -> str:
 
 
 def _kind_of_query(where: str, values: Mapping[str, Any], *_: object) -> str:
-    return "mark" if "m" in values else _kind_of_row(values["p"], "")
+    return "mark" if "m" in values else _kind_of_row(values.get("p", ""), "")
 
 
 ROWS = {
