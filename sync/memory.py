@@ -17,7 +17,7 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from sync.errors import Transient
-from sync.roster import LastRun, Trouble, next_trouble
+from sync.roster import LastRun, Made, Trouble, next_trouble
 from sync.rounds import Round
 
 log = logging.getLogger(__name__)
@@ -81,14 +81,26 @@ class RosterTable:
             entity = await self._table.get_entity("run", "last")
             with suppress(*_UNREADABLE):
                 lifetime = timedelta(minutes=entity["lifetime"])
-                return LastRun(_moment(entity["at"]), lifetime, str(entity.get("replaced_for", "")))
+                return LastRun(_moment(entity["at"]), lifetime)
         return None
 
     async def ran(self, run: LastRun) -> None:
         lifetime = int(run.lifetime / timedelta(minutes=1))
         with _forgiven("written"):
-            last = {"at": run.at, "lifetime": lifetime, "replaced_for": run.replaced_for}
-            await self._put({"PartitionKey": "run", "RowKey": "last", **last})
+            await self._put({"PartitionKey": "run", "RowKey": "last", "at": run.at, "lifetime": lifetime})
+
+    async def made(self) -> Made | None:
+        with _forgiven("read"), suppress(ResourceNotFoundError):
+            entity = await self._table.get_entity("run", "made")
+            with suppress(*_UNREADABLE):
+                return Made(str(entity["deployment"]), frozenset(_marks(entity)))
+        return None
+
+    async def remember_made(self, made: Made) -> None:
+        """Some 40,000 fit in the entity's mebibyte; of more, nothing is remembered."""
+        with _forgiven("written"):
+            row = {"PartitionKey": "run", "RowKey": "made", "deployment": made.deployment}
+            await self._put({**row, **_columns(made.ids)})
 
     async def last_round(self) -> Round | None:
         with _forgiven("read"), suppress(ResourceNotFoundError):

@@ -11,11 +11,12 @@ import hashlib
 import hmac
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
+from sync.marks import mark_of
 from sync.model import Subscription
 
 LIFETIME = timedelta(minutes=10_000)
@@ -111,8 +112,20 @@ class LastRun:
 
     at: datetime
     lifetime: timedelta
-    replaced_for: str = ""
-    """The mark of the deployment for which many subscriptions were replaced the last time."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Subscriptions that we made, and that Graph's list has not shown since as they were made.
+
+    If that list should never show them so, they would seem wrong for ever, and each replacement of one costs two
+    handshakes and perhaps a gap. So these are not replaced again, as long as they would be made the same today.
+    """
+
+    deployment: str
+    """The mark of the one that they were made for."""
+    ids: frozenset[str] = frozenset()
+    """As ``mark_of`` makes them."""
 
 
 @dataclass(frozen=True)
@@ -140,17 +153,12 @@ class Plan:
     """Wanted mailboxes that another deployment is subscribed to; Graph may not allow a second subscription."""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     """What went wrong the last time with wanted mailboxes, whatever is planned for them now."""
+    mislisted: frozenset[str] = frozenset()
+    """The ids of those of ``renew`` and ``keep`` that are listed otherwise than we made them."""
 
     @property
     def wanted(self) -> int:
         return sum(map(len, (self.create, self.replace, self.renew, self.keep, self.wait)))
-
-
-def without_replacements(plan: Plan, now: datetime, lifetime: timedelta = LIFETIME) -> Plan:
-    """*plan*, with the subscriptions that seem wrong renewed where that is due, and kept otherwise."""
-    due = tuple(each for each in plan.replace if each[1].expires - now < lifetime / 2)
-    fine = tuple(each for each in plan.replace if each not in due)
-    return replace(plan, replace=(), renew=(*plan.renew, *due), keep=(*plan.keep, *fine))
 
 
 def plan_roster(
@@ -161,10 +169,12 @@ def plan_roster(
     troubles: Mapping[str, Trouble] | None = None,
     lifetime: timedelta = LIFETIME,
     leavers_share: float = LEAVERS_SHARE,
+    made: Collection[str] = (),
 ) -> Plan:
     """Say what gives each of the *wanted* mailboxes one right subscription with about half of its life ahead.
 
-    An expired subscription may still be listed for a while, it counts as absent.
+    An expired subscription may still be listed for a while, it counts as absent. Those whose ids have a mark in *made*
+    are right, whatever the list says.
     """
     mailboxes, known = sorted(set(wanted)), troubles or {}
     ours: dict[str, list[Subscription]] = {}
@@ -180,6 +190,7 @@ def plan_roster(
 
     create, wait, spare = [], [], []
     replace, renew, keep = [], [], []
+    mislisted: set[str] = set()
     for mailbox in mailboxes:
         if mailbox not in ours:
             trouble = known.get(mailbox)
@@ -188,11 +199,14 @@ def plan_roster(
             else:
                 create.append(mailbox)
             continue
-        best, *others = sorted(ours[mailbox], key=lambda held: _worth(held, deployment), reverse=True)
+        best, *others = sorted(ours[mailbox], key=lambda held: _worth(held, deployment, made), reverse=True)
         spare += others
         if not deployment.is_right(best):
-            replace.append((mailbox, best))
-        elif best.expires - now < _renewed_below(best, lifetime):
+            if mark_of(best.id) not in made:
+                replace.append((mailbox, best))
+                continue
+            mislisted.add(best.id)
+        if best.expires - now < _renewed_below(best, lifetime):
             renew.append((mailbox, best))
         else:
             keep.append((mailbox, best))
@@ -211,12 +225,14 @@ def plan_roster(
         other_key=_other_key([each for held in ours.values() for each in held], deployment),
         elsewhere=frozenset(elsewhere).intersection(mailboxes),
         troubles={mailbox: known[mailbox] for mailbox in mailboxes if mailbox in known},
+        mislisted=frozenset(mislisted),
     )
 
 
-def _worth(held: Subscription, deployment: Deployment) -> tuple[bool, bool, datetime, str]:
+def _worth(held: Subscription, deployment: Deployment, made: Collection[str]) -> tuple[bool, bool, bool, datetime, str]:
     """Which of several is kept; the id decides in the end, so that two runs do not delete each other's choice."""
-    return deployment.is_right(held), held.change_types >= CHANGE_TYPES, held.expires, held.id
+    is_right, is_made = deployment.is_right(held), mark_of(held.id) in made
+    return is_right, is_made, held.change_types >= CHANGE_TYPES, held.expires, held.id
 
 
 def _renewed_below(subscription: Subscription, lifetime: timedelta) -> timedelta:

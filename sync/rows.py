@@ -75,6 +75,11 @@ def _subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> Ite
         url = masked(held.notification_url)
         return SubscriptionRow(mailbox, state, held.expires, held.expires - now, reason, None, held.id, url)
 
+    def mislisted(held: Subscription) -> str | None:
+        return (
+            f"listed otherwise than it was made: {_why_wrong(held, deployment)}" if held.id in plan.mislisted else None
+        )
+
     def known(mailbox: str) -> str | None:
         return plan.troubles[mailbox].reason if mailbox in plan.troubles else None
 
@@ -85,7 +90,7 @@ def _subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> Ite
     for mailbox, held in plan.replace:
         yield row(mailbox, State.REPLACE, held, "; ".join(filter(None, (_why_wrong(held, deployment), known(mailbox)))))
     for mailbox, held in plan.renew:
-        yield row(mailbox, State.RENEW, held, known(mailbox))
+        yield row(mailbox, State.RENEW, held, known(mailbox) or mislisted(held))
     for mailbox, held in plan.leave:
         yield row(mailbox, State.DELETE, held, "the mailbox is not wanted any more")
     for held in plan.spare:
@@ -93,7 +98,7 @@ def _subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> Ite
     for mailbox in sorted(plan.elsewhere):
         yield SubscriptionRow(mailbox, State.ELSEWHERE, reason="another app or deployment is subscribed, too")
     for mailbox, held in plan.keep:
-        yield row(mailbox, State.KEEP, held)
+        yield row(mailbox, State.KEEP, held, mislisted(held))
 
 
 def _why_wrong(held: Subscription, deployment: Deployment) -> str:

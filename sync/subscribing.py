@@ -25,10 +25,11 @@ from sync.errors import (
     Unagreed,
     Unvalidated,
 )
+from sync.marks import mark_of
 from sync.model import LifecycleNotification
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
 from sync.parking import PARKS, Queues, park, put_back
-from sync.roster import LEAVERS_SHARE, Deployment, LastRun, Plan, plan_roster, without_replacements
+from sync.roster import LEAVERS_SHARE, Deployment, LastRun, Made, Plan, plan_roster
 from sync.roster_run import Report, Run
 from sync.steps import SHORTEST, Memory, Steps, Subscriptions, clock
 
@@ -39,10 +40,6 @@ BUDGET = 480.0
 
 PATIENCE = 20.0
 """Seconds that a lifecycle notification may wait for its turn; after that its message is put back on the queue."""
-
-A_FEW = 3
-"""More replacements than this are made once for one URL and key: if Graph's list should not show them as they were
-made, they would seem wrong for ever, and each replacement costs two handshakes and perhaps a gap."""
 
 WANTED_LATELY, UNWANTED_LATELY = timedelta(minutes=10), timedelta(seconds=30)
 """How long it is believed that a mailbox is wanted, or is not: one that just came is subscribed and swept at once."""
@@ -56,6 +53,16 @@ it was, and the app counts as away."""
 
 FOLLOW_WITHIN = 240.0
 """Seconds for one lifecycle notification, sweep included; the host ends a function after ten minutes (host.json)."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a run is to do, and what it has to know of the ones before it."""
+
+    plan: Plan
+    last: LastRun | None
+    made: frozenset[str]
+    """The marks of what they made, and what was not listed since as it was made."""
 
 
 @dataclass
@@ -80,21 +87,26 @@ class Keeper:
 
     async def plan(self) -> Plan:
         """What a run would do now. Raises: Transient, Refused if mailboxes or subscriptions cannot be listed."""
-        plan, _ = await self._plan()
-        return plan
+        return (await self._look()).plan
 
-    async def _plan(self) -> tuple[Plan, LastRun | None]:
-        wanted, present, troubles, last = await asyncio.gather(
-            self._read_wanted(), self.subscriptions.list(), self.memory.troubles(), self.memory.last_run()
+    async def _look(self) -> _Look:
+        wanted, present, troubles, last, made = await asyncio.gather(
+            self._read_wanted(),
+            self.subscriptions.list(),
+            self.memory.troubles(),
+            self.memory.last_run(),
+            self.memory.made(),
         )
         self.steps.troubled = set(troubles)
         if last is not None:
             self.steps.lifetime = max(min(self.steps.lifetime, last.lifetime), SHORTEST)
-        lifetime = self.steps.lifetime
+        known = made.ids if made is not None and made.deployment == self.deployment.mark else frozenset()
         plan = plan_roster(
-            wanted, present, self.deployment, self.now(), troubles, lifetime, leavers_share=self.leavers_share
+            *(wanted, present, self.deployment, self.now(), troubles, self.steps.lifetime),
+            leavers_share=self.leavers_share,
+            made=known.union(self.steps.made),
         )
-        return plan, last
+        return _Look(plan, last, known)
 
     async def keep(self, leavers_agreed: bool = False, new_key_agreed: bool = True) -> Report:
         """Carry out the plan, each mailbox's trouble its own; after an outage, have all mailboxes swept.
@@ -105,30 +117,37 @@ class Keeper:
         """
         deadline = clock() + BUDGET
         began = self.now()
-        plan, last = await self._plan()
+        look = await self._look()
+        plan, last = look.plan, look.last
         if plan.refusal is not None and not leavers_agreed:
             raise Unagreed(f"roster: {plan.refusal}")
         if plan.other_key is not None and not new_key_agreed:
             raise OtherKey(f"roster: {plan.other_key}")
-        replaced_for = last.replaced_for if last is not None else ""
-        if len(plan.replace) > A_FEW and replaced_for == self.deployment.mark:
-            log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.replace))
-            plan = without_replacements(plan, self.now(), self.steps.lifetime)
+        if plan.mislisted:
+            log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.mislisted))
         report = Report(wanted=plan.wanted, was_away=last is not None and not -SKEW <= began - last.at <= OUTAGE)
-        await Run(self.steps, self.deployment, plan, report, deadline, self.progress).carry_out()
-        if report.replaced > A_FEW and not report.left:
-            replaced_for = self.deployment.mark
+        try:
+            await Run(self.steps, self.deployment, plan, report, deadline, self.progress).carry_out()
+        finally:
+            await self._remember_made(look)
         if report.was_away:
             log.warning("the app was away: all mailboxes are swept")
             report.queued_sweeps = await self.sweep_all()
         # Last of all: a run that did not come to its end has not been.
-        await self.memory.ran(LastRun(began, self.steps.lifetime, replaced_for))
+        await self.memory.ran(LastRun(began, self.steps.lifetime))
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
             *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),
             *(len(plan.wait), len(report.failed), report.left),
         )
         return report
+
+    async def _remember_made(self, look: _Look) -> None:
+        """Also if the run did not come to its end; what is made and not remembered may be replaced once."""
+        made = frozenset(self.steps.made.union(map(mark_of, look.plan.mislisted)))
+        self.steps.made.clear()
+        if made != look.made:
+            await self.memory.remember_made(Made(self.deployment.mark, made))
 
     async def follow(self, notification: LifecycleNotification) -> None:
         """Do what a lifecycle notification asks for; repeats are harmless, and leavers are left alone.

@@ -22,7 +22,7 @@ from sync.model import (
     UnlinkBooking,
     Write,
 )
-from sync.roster import LastRun, Trouble, next_trouble
+from sync.roster import LastRun, Made, Trouble, next_trouble
 from sync.rounds import Round
 
 ANNA = "11111111-1111-4111-8111-111111111111"
@@ -241,6 +241,7 @@ class MemoryInMemory:
 
     known: dict[str, Trouble] = field(default_factory=dict)
     last: LastRun | None = None
+    made_last: Made | None = None
     round: Round | None = None
 
     async def last_round(self) -> Round | None:
@@ -263,3 +264,9 @@ class MemoryInMemory:
 
     async def ran(self, run: LastRun) -> None:
         self.last = run
+
+    async def made(self) -> Made | None:
+        return self.made_last
+
+    async def remember_made(self, made: Made) -> None:
+        self.made_last = made
