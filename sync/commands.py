@@ -163,7 +163,7 @@ async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
     with terminal.progress("subscriptions") as progress:
         parts.keeper.progress = progress
         try:
-            report = await parts.keeper.keep(leavers_agreed=leavers, new_key_agreed=new_key)
+            report = await parts.keeper.apply(leavers_agreed=leavers, new_key_agreed=new_key)
         except OtherKey as error:
             raise OtherKey(f"{error}; {_WRONG_KEY}") from None
         except Unagreed as error:

@@ -1,6 +1,7 @@
 """What runs of the roster remember, in a table of the app's storage account.
 
-A table that cannot be reached is as good as an empty one: losing it costs tries, and what operators are shown.
+A table that cannot be reached is as good as an empty one: losing it costs tries, and what operators are shown. Only of
+the last run it has to be known whether there was one.
 """
 
 from __future__ import annotations
@@ -77,11 +78,15 @@ class RosterTable:
             await self._table.delete_entity("trouble", mailbox)
 
     async def last_run(self) -> LastRun | None:
-        with _forgiven("read"), suppress(ResourceNotFoundError):
+        """Raises: Transient, as "there was none" would be noted, and the traces of an outage lost with it."""
+        try:
             entity = await self._table.get_entity("run", "last")
-            with suppress(*_UNREADABLE):
-                lifetime = timedelta(minutes=entity["lifetime"])
-                return LastRun(_moment(entity["at"]), lifetime)
+        except ResourceNotFoundError:
+            return None
+        except AzureError as error:
+            raise _unreachable(error) from None
+        with suppress(*_UNREADABLE):
+            return LastRun(_moment(entity["at"]), timedelta(minutes=entity["lifetime"]))
         return None
 
     async def ran(self, run: LastRun) -> None:
@@ -125,8 +130,7 @@ class RosterTable:
             await self._table.get_entity("probe", "probe")
             await self._table.delete_entity("probe", "probe")
         except AzureError as error:
-            status = getattr(error, "status_code", None) or ""
-            raise Transient(f"table: {type(error).__name__} {status}".rstrip()) from None
+            raise _unreachable(error) from None
 
     async def _put(self, entity: dict[str, Any]) -> None:
         try:
@@ -148,6 +152,11 @@ def _forgiven(what: str) -> Iterator[None]:
         pass  # no table yet
     except AzureError as error:
         log.warning("the roster's table could not be %s error=%s", what, type(error).__name__)
+
+
+def _unreachable(error: AzureError) -> Transient:
+    status = getattr(error, "status_code", None) or ""
+    return Transient(f"table: {type(error).__name__} {status}".rstrip())
 
 
 def _columns(marks: frozenset[str]) -> dict[str, str]:

@@ -65,7 +65,8 @@ class Memory(Protocol):
 
     async def forget(self, mailbox: str) -> None: ...
 
-    async def last_run(self) -> LastRun | None: ...
+    async def last_run(self) -> LastRun | None:
+        """None if there was none. Raises: Transient if nobody can tell."""
 
     async def ran(self, run: LastRun) -> None: ...
 

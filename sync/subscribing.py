@@ -61,6 +61,8 @@ class _Look:
 
     plan: Plan
     last: LastRun | None
+    is_last_known: bool
+    """Whether there was none, if it is None."""
     made: frozenset[str]
     """The marks of what they made, and what was not listed since as it was made."""
 
@@ -90,11 +92,11 @@ class Keeper:
         return (await self._look()).plan
 
     async def _look(self) -> _Look:
-        wanted, present, troubles, last, made = await asyncio.gather(
+        wanted, present, troubles, (last, is_last_known), made = await asyncio.gather(
             self._read_wanted(),
             self.subscriptions.list(),
             self.memory.troubles(),
-            self.memory.last_run(),
+            self._read_last(),
             self.memory.made(),
         )
         self.steps.troubled = set(troubles)
@@ -106,15 +108,32 @@ class Keeper:
             leavers_share=self.leavers_share,
             made=known.union(self.steps.made),
         )
-        return _Look(plan, last, known)
+        return _Look(plan, last, is_last_known, known)
 
-    async def keep(self, leavers_agreed: bool = False, new_key_agreed: bool = True) -> Report:
-        """Carry out the plan, each mailbox's trouble its own; after an outage, have all mailboxes swept.
+    async def _read_last(self) -> tuple[LastRun | None, bool]:
+        try:
+            return await self.memory.last_run(), True
+        except Transient as error:
+            log.warning("the last run is not known reason=%r", str(error))
+            return None, False
 
-        The app itself knows its own key; a person at another machine may have another one.
+    async def keep(self) -> Report:
+        """Carry out the plan, as the app does each hour, each mailbox's trouble its own; sweep all after an outage.
+
         Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed, with nothing changed, if
-        too many mailboxes are to be left, or most subscriptions have another key, and nobody *agreed* to it.
+        too many mailboxes are to be left.
         """
+        return await self._keep(leavers_agreed=False, new_key_agreed=True, is_app=True)
+
+    async def apply(self, leavers_agreed: bool = False, new_key_agreed: bool = False) -> Report:
+        """The same by a person, who may be at another machine with another key, and may *agree* to more.
+
+        Raises: as ``keep`` does; OtherKey, with nothing changed, if most subscriptions have another key, and nobody
+        agreed to it.
+        """
+        return await self._keep(leavers_agreed, new_key_agreed, is_app=False)
+
+    async def _keep(self, leavers_agreed: bool, new_key_agreed: bool, is_app: bool) -> Report:
         deadline = clock() + BUDGET
         began = self.now()
         look = await self._look()
@@ -133,8 +152,10 @@ class Keeper:
         if report.was_away:
             log.warning("the app was away: all mailboxes are swept")
             report.queued_sweeps = await self.sweep_all()
-        # Last of all: a run that did not come to its end has not been.
-        await self.memory.ran(LastRun(began, self.steps.lifetime))
+        # Last of all: a run that did not come to its end has not been. Nor does a person's tell that the app was there.
+        if look.is_last_known:
+            at = began if is_app or report.was_away or last is None else last.at
+            await self.memory.ran(LastRun(at, self.steps.lifetime))
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
             *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),

@@ -242,6 +242,8 @@ class MemoryInMemory:
     known: dict[str, Trouble] = field(default_factory=dict)
     last: LastRun | None = None
     made_last: Made | None = None
+    is_unreadable: bool = False
+    """The last run is; it can be written all the same."""
     round: Round | None = None
 
     async def last_round(self) -> Round | None:
@@ -260,6 +262,8 @@ class MemoryInMemory:
         self.known.pop(mailbox, None)
 
     async def last_run(self) -> LastRun | None:
+        if self.is_unreadable:
+            raise Transient("table: no answer")
         return self.last
 
     async def ran(self, run: LastRun) -> None:

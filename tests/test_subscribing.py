@@ -92,7 +92,7 @@ async def test_too_many_leavers_change_nothing_at_all_until_a_person_agrees(desk
     assert desk.memory.known == remembered
     assert desk.memory.last == LastRun(NOW - HOUR * 9, LIFETIME)
     assert desk.queues.sent == desk.swept == []
-    report = await desk.keeper(*crowd[:5], ANNA).keep(leavers_agreed=True)
+    report = await desk.keeper(*crowd[:5], ANNA).apply(leavers_agreed=True)
     assert desk.graph.mailboxes() == sorted([*crowd[:5], ANNA])
     assert report.was_away
 
@@ -110,7 +110,7 @@ async def test_the_app_itself_moves_over_to_a_new_key_and_anybody_else_is_asked_
     other = Deployment.of(US.url.partition("&")[0], NEW_KEY, "https://d.example", "a_b")
     old = desk.graph.put(ANNA, notification_url=other.url, lifecycle_url=other.url)
     with pytest.raises(OtherKey, match="1 of 1"):
-        await desk.keeper(ANNA).keep(new_key_agreed=False)
+        await desk.keeper(ANNA).apply()
     assert desk.graph.held == {old.id: old}
     assert desk.memory.last is None
     assert (await desk.keeper(ANNA).keep()).replaced == 1
@@ -154,6 +154,41 @@ async def test_an_outage_is_not_over_before_the_sweeps_are_queued(desk):
         await keeper.keep()
     await desk.keeper(ANNA).keep()
     assert desk.swept == ["all"]
+
+
+async def test_an_outage_is_noticed_also_if_the_first_run_after_it_cannot_know_of_it(desk):
+    """It could note that it ran, and nobody would know of the outage any more."""
+    await desk.memory.ran(LastRun(NOW - HOUR * 9, LIFETIME))
+    desk.memory.is_unreadable = True
+    assert not (await desk.keeper(ANNA).keep()).was_away
+    assert desk.graph.mailboxes() == [ANNA], "all else is done"
+    desk.memory.is_unreadable = False
+    desk.now += HOUR
+    assert (await desk.keeper(ANNA).keep()).was_away
+    assert desk.swept == ["all"]
+
+
+@pytest.mark.parametrize("every", [1, 2, 4, 7])
+async def test_a_person_who_keeps_the_roster_during_an_outage_does_not_hide_it(desk, every):
+    """The sweeps wait in their queue for the app."""
+    await desk.keeper(ANNA).keep()
+    for hour in range(1, 25):
+        desk.now += HOUR
+        if hour % every == 0:
+            await desk.keeper(ANNA).apply()
+    desk.now += HOUR
+    await desk.keeper(ANNA).keep()
+    assert "all" in desk.swept
+    swept = len(desk.swept)
+    desk.now += HOUR
+    await desk.keeper(ANNA).keep()
+    assert len(desk.swept) == swept, "once is enough"
+
+
+async def test_a_person_alone_may_keep_the_roster_and_is_no_outage(desk):
+    await desk.keeper(ANNA).apply()
+    await desk.keeper(ANNA).apply()
+    assert desk.swept == []
 
 
 async def test_the_first_run_of_all_was_not_away(desk):
