@@ -26,7 +26,7 @@ from sync.differences import Difference
 from sync.errors import Misconfigured, OtherKey, SyncError, Unagreed
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.poison import PoisonQueue, Replayed
-from sync.rows import CHANGING, SubscriptionRow, difference_rows, parked_rows, subscription_rows
+from sync.rows import PLANNED, SubscriptionRow, difference_rows, parked_rows, subscription_rows
 from sync.sweep import MAILBOXES_PER_SECOND, Sweeper
 from sync.terminal import Terminal
 
@@ -112,7 +112,7 @@ def list_subscriptions(context: typer.Context, as_json: AsJson = False, verbose:
 @subscriptions.command("plan")
 def plan_subscriptions(as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show what `subscriptions apply` would do now, and do nothing."""
-    _run(lambda terminal: _show_plan(terminal, lambda row: row.state in CHANGING), as_json, verbose)
+    _run(lambda terminal: _show_plan(terminal, lambda row: row.state in PLANNED), as_json, verbose)
 
 
 @subscriptions.command("apply")
@@ -128,8 +128,8 @@ def apply_subscriptions(
 ) -> None:
     """Create, renew, replace and delete subscriptions now, as the timer does each hour.
 
-    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word (--leavers,
-    --new-key) first.
+    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word: without --leavers
+    nothing is deleted or replaced then, without --new-key nothing is done at all.
     """
     _run(lambda terminal: _apply(terminal, leavers, new_key), as_json, verbose)
 
@@ -166,8 +166,6 @@ async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
             report = await parts.keeper.apply(leavers_agreed=leavers, new_key_agreed=new_key)
         except OtherKey as error:
             raise OtherKey(f"{error}; {_WRONG_KEY}") from None
-        except Unagreed as error:
-            raise Unagreed(f"{error}: subscriptions apply --leavers") from None
     done = {name: getattr(report, name) for name in ("created", "adopted", "replaced", "renewed", "deleted")}
     failed = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(report.failed.items())]
     lines = [
@@ -183,9 +181,13 @@ async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
             "failed": failed,
             "left": report.left,
             "queued_sweeps": report.queued_sweeps,
+            "refusal": report.refusal,
         },
         lines,
     )
+    if report.refusal is not None:
+        terminal.complain(f"roster: {report.refusal}: subscriptions apply --leavers")
+        return REFUSED
     return FAILED if report.failed or report.left else DONE
 
 

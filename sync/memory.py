@@ -86,13 +86,15 @@ class RosterTable:
         except AzureError as error:
             raise _unreachable(error) from None
         with suppress(*_UNREADABLE):
-            return LastRun(_moment(entity["at"]), timedelta(minutes=entity["lifetime"]))
+            lifetime = timedelta(minutes=entity["lifetime"])
+            return LastRun(_moment(entity["at"]), lifetime, entity.get("leavers_stay") is True)
         return None
 
     async def ran(self, run: LastRun) -> None:
         lifetime = int(run.lifetime / timedelta(minutes=1))
         with _forgiven("written"):
-            await self._put({"PartitionKey": "run", "RowKey": "last", "at": run.at, "lifetime": lifetime})
+            last = {"at": run.at, "lifetime": lifetime, "leavers_stay": run.leavers_stay}
+            await self._put({"PartitionKey": "run", "RowKey": "last", **last})
 
     async def made(self) -> Made | None:
         with _forgiven("read"), suppress(ResourceNotFoundError):

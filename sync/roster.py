@@ -112,6 +112,8 @@ class LastRun:
 
     at: datetime
     lifetime: timedelta
+    leavers_stay: bool = False
+    """Too many mailboxes were to be left then, so all stay subscribed until a person agrees."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,9 @@ class Plan:
     leave: tuple[tuple[str, Subscription], ...] = ()
     """Of mailboxes that are not wanted any more."""
     refusal: str | None = None
-    """Why the plan must not be carried out without a person's word."""
+    """Why nothing is deleted without a person's word: ``leave``, ``spare`` and ``replace`` have to wait for it."""
+    prolong: tuple[tuple[str, Subscription], ...] = ()
+    """Those of ``leave`` and ``replace`` that are renewed meanwhile, or they would end before there is that word."""
     other_key: str | None = None
     """That most of what is there was made with another clientState key than ours."""
     elsewhere: frozenset[str] = frozenset()
@@ -169,13 +173,18 @@ def plan_roster(
     troubles: Mapping[str, Trouble] | None = None,
     lifetime: timedelta = LIFETIME,
     leavers_share: float = LEAVERS_SHARE,
+    leavers_agreed: bool = False,
     made: Collection[str] = (),
 ) -> Plan:
     """Say what gives each of the *wanted* mailboxes one right subscription with about half of its life ahead.
 
     An expired subscription may still be listed for a while, it counts as absent. Those whose ids have a mark in *made*
-    are right, whatever the list says.
+    are right, whatever the list says. Too many leavers have to be *agreed* to by a person.
     """
+
+    def is_due(held: Subscription) -> bool:
+        return held.expires - now < _renewed_below(held, lifetime)
+
     mailboxes, known = sorted(set(wanted)), troubles or {}
     ours: dict[str, list[Subscription]] = {}
     elsewhere: set[str] = set()
@@ -206,11 +215,13 @@ def plan_roster(
                 replace.append((mailbox, best))
                 continue
             mislisted.add(best.id)
-        if best.expires - now < _renewed_below(best, lifetime):
+        if is_due(best):
             renew.append((mailbox, best))
         else:
             keep.append((mailbox, best))
     leave = [(mailbox, held) for mailbox in sorted(ours.keys() - set(mailboxes)) for held in ours[mailbox]]
+    leavers = len({mailbox for mailbox, _ in leave})
+    refusal = None if leavers_agreed else _refusal(leavers, len(ours), leavers_share)
     gaps = frozenset(mailbox for mailbox in create if mailbox in known and known[mailbox].in_gap)
     return Plan(
         create=tuple(sorted(create, key=lambda mailbox: mailbox not in gaps)),
@@ -221,7 +232,8 @@ def plan_roster(
         wait=tuple(wait),
         spare=tuple(spare),
         leave=tuple(leave),
-        refusal=_refusal(len({mailbox for mailbox, _ in leave}), len(ours), leavers_share),
+        refusal=refusal,
+        prolong=tuple(each for each in (*replace, *leave) if is_due(each[1])) if refusal else (),
         other_key=_other_key([each for held in ours.values() for each in held], deployment),
         elsewhere=frozenset(elsewhere).intersection(mailboxes),
         troubles={mailbox: known[mailbox] for mailbox in mailboxes if mailbox in known},
@@ -254,7 +266,10 @@ def _refusal(leavers: int, subscribed: int, share: float) -> str | None:
     is_one_of_several = leavers == 1 < subscribed and share > 0
     if not leavers or is_one_of_several or leavers / subscribed <= share:
         return None
-    return f"{leavers} of {subscribed} mailboxes are not wanted any more; if that is so, say it by command"
+    return (
+        f"{leavers} of {subscribed} mailboxes are not wanted any more;"
+        " nothing is deleted or replaced until a person says that it is so"
+    )
 
 
 def _other_key(ours: Iterable[Subscription], deployment: Deployment) -> str | None:

@@ -21,6 +21,7 @@ from sync.errors import (
     NotFound,
     OtherKey,
     Refused,
+    SyncError,
     Transient,
     Unagreed,
     Unvalidated,
@@ -59,6 +60,9 @@ FOLLOW_WITHIN = 240.0
 class _Look:
     """What a run is to do, and what it has to know of the ones before it."""
 
+    at: datetime
+    deadline: float
+    """Of the whole run, by ``clock``."""
     plan: Plan
     last: LastRun | None
     is_last_known: bool
@@ -91,7 +95,8 @@ class Keeper:
         """What a run would do now. Raises: Transient, Refused if mailboxes or subscriptions cannot be listed."""
         return (await self._look()).plan
 
-    async def _look(self) -> _Look:
+    async def _look(self, leavers_agreed: bool = False) -> _Look:
+        at, deadline = self.now(), clock() + BUDGET
         wanted, present, troubles, (last, is_last_known), made = await asyncio.gather(
             self._read_wanted(),
             self.subscriptions.list(),
@@ -106,9 +111,10 @@ class Keeper:
         plan = plan_roster(
             *(wanted, present, self.deployment, self.now(), troubles, self.steps.lifetime),
             leavers_share=self.leavers_share,
+            leavers_agreed=leavers_agreed,
             made=known.union(self.steps.made),
         )
-        return _Look(plan, last, is_last_known, known)
+        return _Look(at, deadline, plan, last, is_last_known, known)
 
     async def _read_last(self) -> tuple[LastRun | None, bool]:
         try:
@@ -120,33 +126,36 @@ class Keeper:
     async def keep(self) -> Report:
         """Carry out the plan, as the app does each hour, each mailbox's trouble its own; sweep all after an outage.
 
-        Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed, with nothing changed, if
-        too many mailboxes are to be left.
+        Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed if too many mailboxes are to
+        be left: all else is done then, and nothing is deleted.
         """
-        return await self._keep(leavers_agreed=False, new_key_agreed=True, is_app=True)
+        report = await self._keep(await self._look(), is_app=True)
+        if report.refusal is not None:
+            raise Unagreed(f"roster: {report.refusal}")
+        return report
 
     async def apply(self, leavers_agreed: bool = False, new_key_agreed: bool = False) -> Report:
-        """The same by a person, who may be at another machine with another key, and may *agree* to more.
+        """The same by a person, who may *agree* to more, and be at another machine with another key.
 
-        Raises: as ``keep`` does; OtherKey, with nothing changed, if most subscriptions have another key, and nobody
-        agreed to it.
+        The report says if too many mailboxes are to be left.
+        Raises: Transient, Refused as ``keep`` does; OtherKey, with nothing changed, if most subscriptions have another
+        key, and nobody agreed to it.
         """
-        return await self._keep(leavers_agreed, new_key_agreed, is_app=False)
+        look = await self._look(leavers_agreed)
+        if look.plan.other_key is not None and not new_key_agreed:
+            raise OtherKey(f"roster: {look.plan.other_key}")
+        return await self._keep(look, is_app=False)
 
-    async def _keep(self, leavers_agreed: bool, new_key_agreed: bool, is_app: bool) -> Report:
-        deadline = clock() + BUDGET
-        began = self.now()
-        look = await self._look()
-        plan, last = look.plan, look.last
-        if plan.refusal is not None and not leavers_agreed:
-            raise Unagreed(f"roster: {plan.refusal}")
-        if plan.other_key is not None and not new_key_agreed:
-            raise OtherKey(f"roster: {plan.other_key}")
+    async def _keep(self, look: _Look, is_app: bool) -> Report:
+        plan, last, began = look.plan, look.last, look.at
+        if plan.refusal is not None:
+            log.error("roster: %s", plan.refusal)
         if plan.mislisted:
             log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.mislisted))
-        report = Report(wanted=plan.wanted, was_away=last is not None and not -SKEW <= began - last.at <= OUTAGE)
+        was_away = last is not None and not -SKEW <= began - last.at <= OUTAGE
+        report = Report(wanted=plan.wanted, was_away=was_away, refusal=plan.refusal)
         try:
-            await Run(self.steps, self.deployment, plan, report, deadline, self.progress).carry_out()
+            await Run(self.steps, self.deployment, plan, report, look.deadline, self.progress).carry_out()
         finally:
             await self._remember_made(look)
         if report.was_away:
@@ -155,7 +164,7 @@ class Keeper:
         # Last of all: a run that did not come to its end has not been. Nor does a person's tell that the app was there.
         if look.is_last_known:
             at = began if is_app or report.was_away or last is None else last.at
-            await self.memory.ran(LastRun(at, self.steps.lifetime))
+            await self.memory.ran(LastRun(at, self.steps.lifetime, leavers_stay=plan.refusal is not None))
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
             *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),
@@ -175,34 +184,48 @@ class Keeper:
 
         Source: Graph, "Reduce missing subscriptions and change notifications": a renewal reauthorizes as well.
         """
-        mailbox, until = notification.mailbox, clock() + PATIENCE
+        mailbox = notification.mailbox
         match notification:
             case LifecycleNotification(event="reauthorizationRequired", subscription_id=str(subscription_id)):
-                await self.steps.remembering(mailbox, partial(self._reauthorize, mailbox, subscription_id, until))
+                await self.steps.remembering(mailbox, partial(self._reauthorize, mailbox, subscription_id))
             case LifecycleNotification(event="subscriptionRemoved"):
-                await self.steps.remembering(mailbox, partial(self._create_if_wanted, mailbox, until))
+                await self.steps.remembering(mailbox, partial(self._create_if_wanted, mailbox))
             case LifecycleNotification(event="missed"):
                 if await self._is_wanted(mailbox):
                     await self.sweep(mailbox)
             case _:
                 log.warning("lifecycle event=%s mailbox=%s", notification.event, mailbox)
 
-    async def _reauthorize(self, mailbox: str, subscription_id: str, until: float) -> None:
+    async def _reauthorize(self, mailbox: str, subscription_id: str) -> None:
+        if await self._is_to_end(mailbox):
+            log.info("subscription not wanted any more mailbox=%s", mailbox)
+            return
         if self.steps.is_renewed_lately(subscription_id):
             return
         try:
-            await self.steps.renew(subscription_id, until)
+            await self.steps.renew(subscription_id, clock() + PATIENCE)
         except NotFound:
-            await self._create_if_wanted(mailbox, until)
+            await self._create_if_wanted(mailbox)
 
-    async def _create_if_wanted(self, mailbox: str, until: float) -> None:
+    async def _create_if_wanted(self, mailbox: str) -> None:
         if not await self._is_wanted(mailbox):
             log.info("subscription not wanted any more mailbox=%s", mailbox)
             return
         try:
-            await self.steps.create(mailbox, until)
+            await self.steps.create(mailbox, clock() + PATIENCE)
         except Duplicate:
             log.info("subscription exists already mailbox=%s", mailbox)
+
+    async def _is_to_end(self, mailbox: str) -> bool:
+        """Whether the next run deletes what *mailbox* has; if nobody can tell, a renewal too many does less harm."""
+        try:
+            if await self._is_wanted(mailbox):
+                return False
+            last = await self.memory.last_run()
+        except SyncError as error:
+            log.warning("wanted or not is not known mailbox=%s reason=%r", mailbox, str(error))
+            return False
+        return last is None or not last.leavers_stay
 
     async def _is_wanted(self, mailbox: str) -> bool:
         if self._wanted_lately is not None:

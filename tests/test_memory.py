@@ -65,8 +65,8 @@ async def test_what_is_forgotten_is_gone_and_everybody_elses_stays(table):
 
 async def test_the_last_run_is_the_last_one(table):
     await table.ran(LastRun(NOW, LIFETIME))
-    await table.ran(LastRun(MOMENT, timedelta(minutes=4_225)))
-    assert await table.last_run() == LastRun(MOMENT, timedelta(minutes=4_225))
+    await table.ran(LastRun(MOMENT, timedelta(minutes=4_225), leavers_stay=True))
+    assert await table.last_run() == LastRun(MOMENT, timedelta(minutes=4_225), leavers_stay=True)
 
 
 async def test_what_was_made_for_whom_is_remembered_for_ten_thousand_mailboxes(table):
