@@ -56,6 +56,10 @@ class Report:
     """Why nothing was deleted, although it was planned."""
 
 
+GAPS_AT_ONCE = 4
+"""Subscriptions deleted before the ones that replace them are made: if that turns out not to work, so many mailboxes
+may be without one until the next run."""
+
 REPLACE_WITHIN = 60.0
 """Seconds that must be left of a run to delete a subscription before the one that replaces it is made."""
 
@@ -89,6 +93,7 @@ class Run:
         self._has_gap_closed = self._has_gap_stayed = False
         """Where the old one had to go first: whether a new one could be made then, and whether one could not."""
         self._finding_out = asyncio.Lock()
+        self._gaps = asyncio.Semaphore(GAPS_AT_ONCE)
 
     async def carry_out(self) -> None:
         planned = self._planned()
@@ -228,13 +233,14 @@ class Run:
                 await self._steps.delete(old, self._deadline)
                 self._report.replaced += 1
                 return
-        await self._replace_with_gap(mailbox, old)
+        async with self._gaps:
+            await self._replace_with_gap(mailbox, old)
 
     async def _replace_with_gap(self, mailbox: str, old: Subscription) -> None:
         """The old one goes first, and what happens until there is the new one is swept for.
 
-        A gap that stays ends this, as the next ones might stay as well. Raises: Paused, with nothing changed, then, or
-        where there is too little time for both; and what else ``Steps.create`` does.
+        The first gap that stays ends this for the whole run, as the next ones might stay as well. Raises: Paused, with
+        nothing changed, then, or where there is too little time for both; and what else ``Steps.create`` does.
         """
         if self._has_gap_stayed or self._deadline - clock() < REPLACE_WITHIN:
             raise Paused("subscriptions: not now, as the old one has to go first")

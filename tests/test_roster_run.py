@@ -344,9 +344,13 @@ class Refusing(GraphInMemory):
     """Answers creations with these errors, but those beside an old one."""
 
     in_gap: list[SyncError] = field(default_factory=list)
+    let_pass: int = 0
+    """So many of them before."""
 
     async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
-        if beside is None and self.in_gap:
+        if beside is None and self.let_pass:
+            self.let_pass -= 1
+        elif beside is None and self.in_gap:
             self.calls.append(("create", mailbox))
             raise self.in_gap.pop(0)
         return await super().create(mailbox, expires, beside)
@@ -379,6 +383,26 @@ async def test_a_gap_that_stays_is_the_only_one_and_is_shown_counted_and_closed_
     assert desk.graph.writes[0] == ("create", silent)
     assert (report.created, report.renewed, report.replaced) == (2, 1, 29)
     assert sorted(desk.graph.mailboxes()) == sorted([ANNA, BEN, *mailboxes])
+    assert desk.memory.known == {}
+
+
+@pytest.mark.parametrize("trouble", IN_GAP, ids=repr)
+@pytest.mark.parametrize("well", [1, 2, 7])
+async def test_once_a_gap_stays_no_other_one_is_made_however_many_were_closed(desk, trouble, well):
+    """Some may be on their way then."""
+    desk.graph = Refusing(in_gap=[trouble] * 999, let_pass=well)
+    mailboxes = all_wrong(desk, 60)
+    report = await desk.keeper(*mailboxes).keep()
+    silent = {mailbox for mailbox in mailboxes if not desk.graph.of(mailbox)}
+    assert 1 <= len(silent) <= roster_run.GAPS_AT_ONCE < roster_run.CONCURRENCY
+    assert desk.memory.known.keys() == silent
+    assert (report.replaced, report.deleted) == (well, len(silent))
+    desk.graph.in_gap.clear()
+    desk.graph.calls.clear()
+    desk.now += HOUR
+    await desk.keeper(*mailboxes).keep()
+    assert {subject for _, subject in desk.graph.writes[: len(silent)]} == silent
+    assert all(US.is_right(held) for held in desk.graph.held.values())
     assert desk.memory.known == {}
 
 
