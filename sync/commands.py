@@ -227,7 +227,7 @@ async def _compare_all(terminal: Terminal, sweeper: Sweeper) -> int:
     mailboxes = await sweeper.wanted()
     with terminal.progress("mailboxes") as progress:
         differences, failed = await _compare(sweeper, mailboxes, progress)
-    _show_differences(terminal, len(mailboxes), differences, failed, queued=False)
+    _show_differences(terminal, len(mailboxes) - len(failed), differences, failed, queued=False)
     return FAILED if failed else DONE
 
 
@@ -258,18 +258,20 @@ async def _compare(
 
 
 def _show_differences(
-    terminal: Terminal, mailboxes: int, differences: Sequence[Difference], failed: dict[str, str], queued: bool
+    terminal: Terminal, compared: int, differences: Sequence[Difference], failed: dict[str, str], queued: bool
 ) -> None:
     rows = difference_rows(differences)
     reasons = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(failed.items())]
     held = sum(each.is_held for each in differences)
     lines = [
-        f"mailboxes compared: {mailboxes}; differences: {len(rows) - held}, {'queued' if queued else 'not queued'}"
+        f"mailboxes compared: {compared}"
+        + (f", failed: {len(failed)}" if failed else "")
+        + f"; differences: {len(rows) - held}, {'queued' if queued else 'not queued'}"
         + (f"; held: {held}" if held else ""),
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in reasons),
     ]
     terminal.show(
-        {"mailboxes": mailboxes, "differences": rows, "queued": queued, "failed": reasons},
+        {"mailboxes": compared, "differences": rows, "queued": queued, "failed": reasons},
         lines,
         rows,
         ("mailbox", "start", "reason", "event"),

@@ -293,6 +293,9 @@ async def test_a_mailbox_that_cannot_be_compared_does_not_hold_up_the_others(des
     assert result.exit_code == 1
     assert [each["mailbox"] for each in document["differences"]] == [ana.mailbox.id]
     assert [each["mailbox"] for each in document["failed"]] == [ben.mailbox.id]
+    assert document["mailboxes"] == 1, "what failed was not compared"
+    line = (await desk.types("sweep --dry-run")).stdout.splitlines()[-2]
+    assert line == "mailboxes compared: 1, failed: 1; differences: 1, not queued"
 
 
 async def test_without_a_mailbox_the_sweeps_of_all_are_queued(desk: Desk, ana: Technician) -> None:
