@@ -27,7 +27,7 @@ from aiohttp import web
 from sandbox.server import Sandbox
 from sync import dataverse, graph
 from sync.loopback import LoopbackCredential
-from sync.roster import Deployment, LastRun, Trouble, next_trouble
+from sync.roster import Deployment, LastRun, Made, Trouble, next_trouble
 from sync.subscribing import Keeper
 
 COLUMN = "contoso_outlookeventid"
@@ -89,6 +89,7 @@ class Memory:
     def __init__(self) -> None:
         self.known: dict[str, Trouble] = {}
         self.last: LastRun | None = None
+        self.made_last: Made | None = None
 
     async def troubles(self) -> Mapping[str, Trouble]:
         return self.known
@@ -104,6 +105,12 @@ class Memory:
 
     async def ran(self, run: LastRun) -> None:
         self.last = run
+
+    async def made(self) -> Made | None:
+        return self.made_last
+
+    async def remember_made(self, made: Made) -> None:
+        self.made_last = made
 
 
 @asynccontextmanager

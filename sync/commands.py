@@ -30,7 +30,7 @@ from sync.explain import Bookings, Finder, build_document, build_lines
 from sync.holds import Answered, Chosen, Holds, Listed, choose
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.poison import PoisonQueue, Replayed
-from sync.rows import CHANGING, SubscriptionRow, difference_rows, held_rows, parked_rows, subscription_rows
+from sync.rows import PLANNED, SubscriptionRow, difference_rows, held_rows, parked_rows, subscription_rows
 from sync.sweep import MAILBOXES_PER_SECOND, Sweeper
 from sync.terminal import Terminal
 
@@ -116,7 +116,7 @@ def list_subscriptions(context: typer.Context, as_json: AsJson = False, verbose:
 @subscriptions.command("plan")
 def plan_subscriptions(as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show what `subscriptions apply` would do now, and do nothing."""
-    _run(lambda terminal: _show_plan(terminal, lambda row: row.state in CHANGING), as_json, verbose)
+    _run(lambda terminal: _show_plan(terminal, lambda row: row.state in PLANNED), as_json, verbose)
 
 
 @subscriptions.command("apply")
@@ -132,8 +132,8 @@ def apply_subscriptions(
 ) -> None:
     """Create, renew, replace and delete subscriptions now, as the timer does each hour.
 
-    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word (--leavers,
-    --new-key) first.
+    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word: without --leavers
+    nothing is deleted or replaced then, without --new-key nothing is done at all.
     """
     _run(lambda terminal: _apply(terminal, leavers, new_key), as_json, verbose)
 
@@ -167,11 +167,9 @@ async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
     with terminal.progress("subscriptions") as progress:
         parts.keeper.progress = progress
         try:
-            report = await parts.keeper.keep(leavers_agreed=leavers, new_key_agreed=new_key)
+            report = await parts.keeper.apply(leavers_agreed=leavers, new_key_agreed=new_key)
         except OtherKey as error:
             raise OtherKey(f"{error}; {_WRONG_KEY}") from None
-        except Unagreed as error:
-            raise Unagreed(f"{error}: subscriptions apply --leavers") from None
     done = {name: getattr(report, name) for name in ("created", "adopted", "replaced", "renewed", "deleted")}
     failed = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(report.failed.items())]
     lines = [
@@ -187,9 +185,13 @@ async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
             "failed": failed,
             "left": report.left,
             "queued_sweeps": report.queued_sweeps,
+            "refusal": report.refusal,
         },
         lines,
     )
+    if report.refusal is not None:
+        terminal.complain(f"roster: {report.refusal}: subscriptions apply --leavers")
+        return REFUSED
     return FAILED if report.failed or report.left else DONE
 
 
@@ -229,7 +231,7 @@ async def _compare_all(terminal: Terminal, sweeper: Sweeper) -> int:
     mailboxes = await sweeper.wanted()
     with terminal.progress("mailboxes") as progress:
         differences, failed = await _compare(sweeper, mailboxes, progress)
-    _show_differences(terminal, len(mailboxes), differences, failed, queued=False)
+    _show_differences(terminal, len(mailboxes) - len(failed), differences, failed, queued=False)
     return FAILED if failed else DONE
 
 
@@ -260,18 +262,20 @@ async def _compare(
 
 
 def _show_differences(
-    terminal: Terminal, mailboxes: int, differences: Sequence[Difference], failed: dict[str, str], queued: bool
+    terminal: Terminal, compared: int, differences: Sequence[Difference], failed: dict[str, str], queued: bool
 ) -> None:
     rows = difference_rows(differences)
     reasons = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(failed.items())]
     held = sum(each.is_held for each in differences)
     lines = [
-        f"mailboxes compared: {mailboxes}; differences: {len(rows) - held}, {'queued' if queued else 'not queued'}"
+        f"mailboxes compared: {compared}"
+        + (f", failed: {len(failed)}" if failed else "")
+        + f"; differences: {len(rows) - held}, {'queued' if queued else 'not queued'}"
         + (f"; held: {held}" if held else ""),
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in reasons),
     ]
     terminal.show(
-        {"mailboxes": mailboxes, "differences": rows, "queued": queued, "failed": reasons},
+        {"mailboxes": compared, "differences": rows, "queued": queued, "failed": reasons},
         lines,
         rows,
         ("mailbox", "start", "reason", "event"),

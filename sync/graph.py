@@ -322,11 +322,11 @@ class GraphSubscriptions:
             request = builder.with_url(link).to_get_request_information()
         raise Malformed("graph: a list without an end")
 
-    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
+    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
         """Subscribe to all changes of the default calendar, with immutable ids and lifecycle notifications.
 
-        Both URLs are validated before this returns. Source: Graph, "Create subscription", "Obtain immutable
-        identifiers for Outlook resources".
+        Both URLs are validated before this returns: its id, None if the answer does not tell. Source: Graph, "Create
+        subscription", "Obtain immutable identifiers for Outlook resources".
         """
         body = SubscriptionBody(
             change_type=",".join(sorted(CHANGE_TYPES)),
@@ -337,9 +337,10 @@ class GraphSubscriptions:
             client_state=build_client_state(self._key, mailbox),
         )
         builder = self._transport.client.subscriptions
-        await self._transport.send_once(
+        made = await self._transport.send_once(
             "subscriptions", builder.to_post_request_information(body, _configured(None, _IMMUTABLE))
         )
+        return str(made["id"]) if isinstance(made, dict) and "id" in made else None
 
     async def renew(self, subscription_id: str, expires: datetime) -> None:
         """Source: Graph, "Update subscription"; it also renews the authorization."""

@@ -26,11 +26,13 @@ class State(StrEnum):
     REPLACE = "to be replaced"
     RENEW = "due for renewal"
     DELETE = "to be deleted"
+    HELD_BACK = "held back"
+    """Would be deleted or replaced, if a person agreed to the leavers."""
     ELSEWHERE = "elsewhere"
     KEEP = "kept"
 
 
-CHANGING = frozenset({State.CREATE, State.REPLACE, State.RENEW, State.DELETE})
+PLANNED = frozenset({State.CREATE, State.REPLACE, State.RENEW, State.DELETE, State.HELD_BACK})
 
 
 @dataclass(frozen=True)
@@ -90,25 +92,37 @@ def _subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> Ite
         url = masked(held.notification_url)
         return SubscriptionRow(mailbox, state, held.expires, held.expires - now, reason, None, held.id, url)
 
+    def mislisted(held: Subscription) -> str | None:
+        return (
+            f"listed otherwise than it was made: {_why_wrong(held, deployment)}" if held.id in plan.mislisted else None
+        )
+
+    def agreed(state: State, held: Subscription) -> State:
+        if plan.refusal is None:
+            return state
+        return State.RENEW if held.id in prolonged else State.HELD_BACK
+
     def known(mailbox: str) -> str | None:
         return plan.troubles[mailbox].reason if mailbox in plan.troubles else None
 
+    prolonged = {held.id for _, held in plan.prolong}
     for mailbox in plan.create:
         yield SubscriptionRow(mailbox, State.CREATE, reason=known(mailbox) or "no subscription")
     for waiting in plan.wait:
         yield SubscriptionRow(waiting.mailbox, State.WAIT, reason=waiting.reason, next_try=waiting.next_try)
     for mailbox, held in plan.replace:
-        yield row(mailbox, State.REPLACE, held, "; ".join(filter(None, (_why_wrong(held, deployment), known(mailbox)))))
+        reasons = filter(None, (_why_wrong(held, deployment), known(mailbox)))
+        yield row(mailbox, agreed(State.REPLACE, held), held, "; ".join(reasons))
     for mailbox, held in plan.renew:
-        yield row(mailbox, State.RENEW, held, known(mailbox))
+        yield row(mailbox, State.RENEW, held, known(mailbox) or mislisted(held))
     for mailbox, held in plan.leave:
-        yield row(mailbox, State.DELETE, held, "the mailbox is not wanted any more")
+        yield row(mailbox, agreed(State.DELETE, held), held, "the mailbox is not wanted any more")
     for held in plan.spare:
-        yield row(mailbox_of(held) or held.resource, State.DELETE, held, "beside a better one")
+        yield row(mailbox_of(held) or held.resource, agreed(State.DELETE, held), held, "beside a better one")
     for mailbox in sorted(plan.elsewhere):
         yield SubscriptionRow(mailbox, State.ELSEWHERE, reason="another app or deployment is subscribed, too")
     for mailbox, held in plan.keep:
-        yield row(mailbox, State.KEEP, held)
+        yield row(mailbox, State.KEEP, held, mislisted(held))
 
 
 def _why_wrong(held: Subscription, deployment: Deployment) -> str:

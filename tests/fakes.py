@@ -25,7 +25,7 @@ from sync.model import (
     UnlinkBooking,
     Write,
 )
-from sync.roster import LastRun, Trouble, next_trouble
+from sync.roster import LastRun, Made, Trouble, next_trouble
 from sync.rounds import Round
 
 ANNA = "11111111-1111-4111-8111-111111111111"
@@ -351,6 +351,9 @@ class MemoryInMemory:
 
     known: dict[str, Trouble] = field(default_factory=dict)
     last: LastRun | None = None
+    made_last: Made | None = None
+    is_unreadable: bool = False
+    """The last run is; it can be written all the same."""
     round: Round | None = None
 
     async def last_round(self) -> Round | None:
@@ -369,7 +372,15 @@ class MemoryInMemory:
         self.known.pop(mailbox, None)
 
     async def last_run(self) -> LastRun | None:
+        if self.is_unreadable:
+            raise Transient("table: no answer")
         return self.last
 
     async def ran(self, run: LastRun) -> None:
         self.last = run
+
+    async def made(self) -> Made | None:
+        return self.made_last
+
+    async def remember_made(self, made: Made) -> None:
+        self.made_last = made
