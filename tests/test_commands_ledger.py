@@ -210,6 +210,14 @@ async def test_what_is_discarded_stays_for_good(
     assert (await desk.reads("holds"))["holds"] == []
 
 
+async def test_an_event_that_is_restored_is_held_no_more(desk: Desk, ana: Technician, held: list[Pair]) -> None:
+    (first, event), *_ = held
+    ana.restore(event)
+    await told(desk, event)
+    assert first.id not in [row["booking"] for row in (await desk.reads("holds"))["holds"]]
+    assert (is_canceled(desk, first), is_linked(desk, first)) == (False, True)
+
+
 async def test_what_waits_for_outlook_takes_a_word_of_its_own(desk: Desk, waiting: Pair) -> None:
     booking, event = waiting
     for command in ("release --all", "discard --all"):
