@@ -252,6 +252,9 @@ async def test_one_mailboxs_breaker_is_reset_by_its_id(
     for _, event in pairs:
         ana.delete(event)
         await told(desk, event, deleted=True)
+        if event is pairs[0][1]:
+            early = await desk.types(f"release --breaker {ana.mailbox.id}")
+            assert early.exit_code == 1, "nor is what it counted forgotten before it has tripped"
     assert [is_canceled(desk, booking) for booking, _ in pairs] == [True, False, False]
     text = (await desk.types("holds")).stdout
     assert f"release --breaker {ana.mailbox.id}" in text
