@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 from sync.errors import Stale
-from sync.ledger import GONE, Entry, Held, discard, release
+from sync.ledger import Entry, Held, discard, release
 from sync.model import Change
 from sync.notifications import CHANGES, build_change_message
 from sync.parking import Queues
@@ -123,7 +123,8 @@ class Holds:
         answered = Answered(refused=[(each, "nothing can be done") for each in chosen if not each.held.outcome])
         async for said in self._said(useful, release, answered):
             # After the word is in the ledger: of a release whose message is lost, the sweep makes another one.
-            await self.queues.send(CHANGES, [build_change_message(_change(each)) for each in said])
+            changes = [Change(each.entry.mailbox, each.entry.event_id) for each in said]
+            await self.queues.send(CHANGES, [build_change_message(change) for change in changes])
         return answered
 
     async def discard(self, chosen: Sequence[Listed]) -> Answered:
@@ -157,7 +158,3 @@ class Holds:
             else:
                 return True
         return False
-
-
-def _change(each: Listed) -> Change:
-    return Change(each.entry.mailbox, each.entry.event_id, missing=each.held.version == GONE)

@@ -210,6 +210,14 @@ async def test_what_is_discarded_stays_for_good(
     assert (await desk.reads("holds"))["holds"] == []
 
 
+async def test_an_event_that_is_restored_is_held_no_more(desk: Desk, ana: Technician, held: list[Pair]) -> None:
+    (first, event), *_ = held
+    ana.restore(event)
+    await told(desk, event)
+    assert first.id not in [row["booking"] for row in (await desk.reads("holds"))["holds"]]
+    assert (is_canceled(desk, first), is_linked(desk, first)) == (False, True)
+
+
 async def test_what_waits_for_outlook_takes_a_word_of_its_own(desk: Desk, waiting: Pair) -> None:
     booking, event = waiting
     for command in ("release --all", "discard --all"):
@@ -244,6 +252,9 @@ async def test_one_mailboxs_breaker_is_reset_by_its_id(
     for _, event in pairs:
         ana.delete(event)
         await told(desk, event, deleted=True)
+        if event is pairs[0][1]:
+            early = await desk.types(f"release --breaker {ana.mailbox.id}")
+            assert early.exit_code == 1, "nor is what it counted forgotten before it has tripped"
     assert [is_canceled(desk, booking) for booking, _ in pairs] == [True, False, False]
     text = (await desk.types("holds")).stdout
     assert f"release --breaker {ana.mailbox.id}" in text
