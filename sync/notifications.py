@@ -48,6 +48,7 @@ class Received:
     changes: list[Change] = field(default_factory=list)
     lifecycle: list[LifecycleNotification] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
 
 
 def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
@@ -78,6 +79,7 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
             lifecycle[notification] = None
         else:
             where = (notification.mailbox, notification.event_id)
+            received.repeated += where in changes
             changes[where] = _join(changes.get(where, notification), notification)
     received.changes.extend(changes.values())
     received.lifecycle.extend(lifecycle)

@@ -47,6 +47,14 @@ made, they would seem wrong for ever, and each replacement costs two handshakes 
 WANTED_LATELY, UNWANTED_LATELY = timedelta(minutes=10), timedelta(seconds=30)
 """How long it is believed that a mailbox is wanted, or is not: one that just came is subscribed and swept at once."""
 
+Note = Callable[[Plan, Report, datetime], Awaitable[None]]
+"""Remembers for people how a run left the mailboxes; what it made or renewed lives until the time given."""
+
+
+async def _note_nothing(plan: Plan, report: Report, lives_until: datetime) -> None:
+    return None
+
+
 OUTAGE = timedelta(hours=3)
 """A timer that runs each hour and has not for so long was away; so were the answers to Graph."""
 
@@ -73,6 +81,7 @@ class Keeper:
     leavers_share: float = LEAVERS_SHARE
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     progress: Callable[[int, int], None] = lambda done, of: None
+    note: Note = _note_nothing
 
     def __post_init__(self) -> None:
         self.steps = Steps(self.subscriptions, self.memory, self.queues, self.now, sleep=self.sleep)
@@ -123,6 +132,7 @@ class Keeper:
             report.queued_sweeps = await self.sweep_all()
         # Last of all: a run that did not come to its end has not been.
         await self.memory.ran(LastRun(began, self.steps.lifetime, replaced_for))
+        await self.note(plan, report, began + self.steps.lifetime)
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
             *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),
