@@ -21,7 +21,7 @@ from sync.standing import Roster, brought_up_to_date
 from sync.status import HOURS, Backlog, Gathered, Status, build_status
 from sync.storage import StorageQueues
 
-HELD_ROWS = 50
+HELD_ROWS = 30
 """So many entries that are held are read; each is a call of its own."""
 
 T = TypeVar("T")

@@ -235,12 +235,12 @@ def summary_lines(status: Status) -> list[str]:
     for each in status.queues or ():
         lines.append(f"queue {each.queue}: {each.messages}, parked: {each.parked}")
     for title, counts in (
-        ("notifications", status.notifications),
-        ("changes", status.outcomes),
-        ("calls spent", status.calls.spent),
-        ("calls avoided, at least", status.calls.avoided),
+        (f"notifications in {HOURS} h", status.notifications),
+        (f"changes in {HOURS} h", status.outcomes),
+        (f"calls spent in {HOURS} h", status.calls.spent),
+        (f"calls avoided in {HOURS} h, at least", status.calls.avoided),
     ):
-        lines.append(f"{title} in {HOURS} h: {_told(counts)}")
+        lines.append(f"{title}: {_told(counts)}")
     if status.holds:
         lines.append(f"held for a person: {status.holds.for_a_person}; waiting: {status.holds.waiting}")
     if status.drift and status.drift.last:
