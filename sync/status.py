@@ -391,7 +391,8 @@ def _of_holds(holds: Holds | None, tripped: Sequence[Tripped]) -> list[Finding]:
         scopes = ", ".join(each.scope for each in tripped)
         found.append(Finding(Level.TROUBLE, f"Nothing is canceled until a person says so: {scopes}"))
     if holds and holds.for_a_person + holds.not_looked_at:
-        found.append(Finding(Level.NOTICE, f"Held for a person: {holds.for_a_person + holds.not_looked_at:,}"))
+        more = f", and not looked at here: {holds.not_looked_at:,}" if holds.not_looked_at else ""
+        found.append(Finding(Level.NOTICE, f"Held for a person: {holds.for_a_person:,}{more}"))
     return found
 
 

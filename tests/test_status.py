@@ -81,7 +81,7 @@ LEFT = Entry(ANNA, "E2", booking_id=GUID, held=Held("its booking was moved", NOW
         ),
         pytest.param(replace(WELL, tripped=(Tripped("all", NOW, 201),)), Level.TROUBLE, "canceled", id="the breaker"),
         pytest.param(replace(WELL, held=((HELD, LEFT), 0)), Level.NOTICE, "person: 1", id="held"),
-        pytest.param(replace(WELL, held=((), 7)), Level.NOTICE, "person: 7", id="more held than was looked at"),
+        pytest.param(replace(WELL, held=((), 7)), Level.NOTICE, "here: 7", id="more held than was looked at"),
         pytest.param(
             with_standings(replace(ANNAS, swept=Swept(AT - 2 * DAY, 0))), Level.TROUBLE, "swept", id="no sweep"
         ),

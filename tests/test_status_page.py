@@ -153,3 +153,4 @@ def test_many_holds_are_folded_away():
     page = page_of(replace(WELL, held=(held, 7)))
     assert f"Booking by booking: {SHOWN} of {SHOWN + 8}" in page
     assert page.count(GUID) == SHOWN
+    assert "Booking by booking: 2 of 9" in page_of(replace(WELL, held=(held[:2], 7)))
