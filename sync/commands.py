@@ -506,6 +506,30 @@ async def _explain(terminal: Terminal, text: str, mailbox: UUID | None) -> int:
     return DONE if found.entries else FAILED
 
 
+# --- how it does ---
+
+
+@cli.command()
+def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Show what the status page shows, from storage alone: mailboxes, queues, changes, holds, sweeps, calls.
+
+    The exit status is 1 if something is in trouble; notices do not count.
+    """
+    _run(_show_status, as_json, verbose)
+
+
+async def _show_status(terminal: Terminal) -> int:
+    from sync.status import summary_lines
+    from sync.status_page import build_json
+
+    found = await wiring.read_status()
+    troubled = [row for row in found.mailboxes.rows if row.reason] if found.mailboxes else []
+    terminal.show(
+        json.loads(build_json(found)), summary_lines(found), troubled, ("mailbox", "state", "expires", "reason")
+    )
+    return DONE if found.is_well else FAILED
+
+
 # --- before the app can work ---
 
 

@@ -62,10 +62,17 @@ T = TypeVar("T")
 class Transport:
     """One session, one pool, for the process's life: authentication, time-outs, short waits, errors by name.
 
-    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``.
+    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``. *spent* is told of each call.
     """
 
-    def __init__(self, url: str, credential: AsyncTokenCredential, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        url: str,
+        credential: AsyncTokenCredential,
+        now: Callable[[], datetime],
+        spent: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._spent = spent
         self._root = f"{url.rstrip('/')}/api/data/v9.2/"
         self._scope = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/.default"
         self._credential = credential
@@ -124,6 +131,7 @@ class Transport:
                 timeout=TIMEOUT,
                 allow_redirects=False,
             )
+            self._spent()
             response = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         except requests.RequestException as error:
             raise Transient(f"dataverse: no answer ({type(error).__name__})") from error

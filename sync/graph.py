@@ -74,12 +74,19 @@ class Transport:
     """One client for the process's life: authentication, time-outs, short waits, errors by name.
 
     *url* is Graph's with the version, without a trailing slash. The token goes to its host only, also when a nextLink
-    names another one.
+    names another one. *spent* is told of each call.
     """
 
-    def __init__(self, url: str, credential: AsyncTokenCredential, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        url: str,
+        credential: AsyncTokenCredential,
+        now: Callable[[], datetime],
+        spent: Callable[[], None] = lambda: None,
+    ) -> None:
         root = httpx.URL(url)
         self._now = now
+        self._spent = spent
         self._http = GraphClientFactory.create_with_default_middleware(
             # Waits are retry.py's and the queue's; two layers would multiply them.
             options={
@@ -105,6 +112,7 @@ class Transport:
 
     async def send_once(self, service: Service, request: RequestInformation) -> Any:
         request.add_request_options([ResponseHandlerOption(NativeResponseHandler())])
+        self._spent()
         try:
             response: Any = await self._adapter.send_primitive_async(request, "bytes", {})
         except httpx.TimeoutException as error:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from sync import counters
 from sync.decide import choose_linked, decide, rival_id
 from sync.errors import (
     InvalidId,
@@ -40,6 +42,7 @@ from sync.ledger import (
     is_queued,
     is_released,
     is_stale,
+    outcome_of,
     override,
     settle_seconds,
     streak,
@@ -131,10 +134,12 @@ class Breaker(Protocol):
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer in plain text."""
+    """An HTTP answer in plain text; what was counted on the way, and of which mailboxes it was."""
 
     status: int
     body: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notified: Set[str] = frozenset()
 
 
 async def receive(body: bytes, keys: Sequence[str], queues: Queues, marks: Marks, settle: int = 0) -> Reply:
@@ -151,12 +156,23 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues, marks: Marks
         return Reply(400, "not a collection of change notifications")
     for reason, count in sorted(received.dropped.items()):
         log.warning("notifications dropped count=%d reason=%r", count, reason)
+    counts = Counter(
+        {
+            counters.RECEIVED: len(received.changes) + received.repeated,
+            counters.DROPPED: received.dropped.total(),
+            counters.REPEATED: received.repeated,
+            counters.LIFECYCLE: len(received.lifecycle),
+        }
+    )
     known = await marks.look(received.changes, LOOK_WITHIN)
-    new = [
-        _Queued(change, settle_seconds(change, about, settle), streak(about))
-        for change, about in zip(received.changes, known, strict=True)
-        if not (is_known(change, about) or (settle and is_queued(change, about)))
-    ]
+    new = []
+    for change, about in zip(received.changes, known, strict=True):
+        if is_known(change, about):
+            counts.update({counters.KNOWN: 1, **counters.avoided(about.kind is not Kind.NOT_OURS)})
+        elif settle and is_queued(change, about):
+            counts.update({counters.WAITED_FOR: 1, **counters.avoided(about.kind is Kind.PAIR)})
+        else:
+            new.append(_Queued(change, settle_seconds(change, about, settle), streak(about)))
     waits = {each.hidden for each in new}
     try:
         await asyncio.gather(
@@ -165,12 +181,13 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues, marks: Marks
         )
     except Transient as error:
         log.error("notifications not queued reason=%r", str(error))
-        return Reply(503)
+        return Reply(503, counts={counters.TURNED_AWAY: 1})
     log.info(
         "notifications queued changes=%d redundant=%d lifecycle=%d",
         *(len(new), len(received.changes) - len(new), len(received.lifecycle)),
     )
-    return Reply(202)
+    counts[counters.QUEUED] = len(new)
+    return Reply(202, counts=counts, notified={change.mailbox for change in received.changes})
 
 
 @dataclass(frozen=True)
@@ -191,8 +208,8 @@ async def _queue(queues: Queues, marks: Marks, new: Sequence[_Queued], hidden: i
                 await asyncio.gather(*(marks.queued(each.change, due, hidden, each.streak) for each, due in marked))
 
 
-async def process_change(text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues) -> None:
-    """Take one message of the queue to its end: done, put back for later, or parked for a person to see.
+async def process_change(text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues) -> str:
+    """Take one message of the queue to its end: done, put back for later, or parked for a person to see; which it was.
 
     A mailbox that cannot be reached at all parks nothing and cancels nothing.
     Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
@@ -201,17 +218,19 @@ async def process_change(text: str, process: Callable[[Change], Awaitable[Action
         change = parse_change_message(text)
     except Malformed as error:
         await park(queues, CHANGES, text, error)
-        return
+        return "parked"
     try:
         action = await asyncio.wait_for(process(change), PATIENCE)
     except TimeoutError:
         await _put_back(queues, change, Transient("it took too long"))
     except MailboxUnavailable as error:
         log.warning("mailbox unavailable mailbox=%s event=%s reason=%r", change.mailbox, change.event_id, str(error))
+        return "mailbox unavailable"
     except (Transient, Misconfigured) as error:
         await _put_back(queues, change, error)
     except (Refused, Malformed) as error:
         await park(queues, CHANGES, text, error)
+        return "parked"
     else:
         if isinstance(action, Postpone):
             await queues.send(CHANGES, [build_change_message(replace(change, missing=True))], hidden=GRACE)
@@ -224,6 +243,8 @@ async def process_change(text: str, process: Callable[[Change], Awaitable[Action
             change.event_id,
             getattr(action, "reason", ""),
         )
+        return outcome_of(action)
+    return "put back"
 
 
 async def _put_back(queues: Queues, change: Change, error: Transient | Misconfigured) -> None:

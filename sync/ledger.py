@@ -370,8 +370,12 @@ _OUTCOMES: dict[type[Action], str] = {
 }
 
 
+def outcome_of(action: Action) -> str:
+    return _OUTCOMES[type(action)]
+
+
 def _decision(action: Action, look: Look, change: Change, now: datetime, about_to: bool = False) -> Decision:
-    outcome = _OUTCOMES[type(action)]
+    outcome = outcome_of(action)
     return Decision(
         at=now,
         cause=_cause(change),

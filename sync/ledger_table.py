@@ -68,6 +68,18 @@ class LedgerTable:
                 elif now - written_at(row) > _SETTLED:  # else its entry may be about to be written
                     await self._table.delete_if_unchanged(row)
 
+    async def some_held(self, at_most: int) -> tuple[Sequence[Entry], int]:
+        """So many of the entries that are held or waiting, side by side, and how many more there may be."""
+        rows = [row async for row in self._table.query("PartitionKey eq @p", {"p": "held"})]
+        turns = asyncio.Semaphore(AT_ONCE // 2)  # not those that acknowledgements wait for
+
+        async def read(row: Row) -> Entry:
+            async with turns:
+                return await self.read(str(row["mailbox"]), str(row["event"]))
+
+        entries = await asyncio.gather(*map(read, rows[:at_most]))
+        return [entry for entry in entries if entry.held is not None], max(0, len(rows) - at_most)
+
     async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
         return [entry async for entry in self._entries("PartitionKey eq @p", p=mailbox)]
 

@@ -50,6 +50,7 @@ class Received:
     changes: list[Change] = field(default_factory=list)
     lifecycle: list[LifecycleNotification] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
 
 
 def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
@@ -81,6 +82,7 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
         else:
             where = (notification.mailbox, notification.event_id)
             before = changes.get(where)
+            received.repeated += before is not None
             changes[where] = notification if before is None else _join(before, notification)
     received.changes.extend(changes.values())
     received.lifecycle.extend(lifecycle)

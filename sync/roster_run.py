@@ -49,6 +49,10 @@ class Report:
     deleted: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     left: int = 0
+    done: set[str] = field(default_factory=set)
+    """The mailboxes with a step that came to its end."""
+    gaps: set[str] = field(default_factory=set)
+    """Those of ``failed`` that have lost their subscription."""
     was_away: bool = False
     queued_sweeps: int = 0
     """Of all mailboxes, because the app was away."""
@@ -135,6 +139,8 @@ class Run:
             report.failed[mailbox] = str(error)
             log.error("subscription not kept mailbox=%s reason=%r", mailbox, str(error))
             self._unvalidated += isinstance(error, Unvalidated)
+        else:
+            report.done.add(mailbox)
 
     def _cannot_be_reached(self) -> bool:
         return self._unvalidated >= UNVALIDATED_IN_A_ROW and clock() - self._validated_at > VALIDATED_LATELY
@@ -252,6 +258,7 @@ class Run:
             self._adopt(mailbox)
         except SyncError as error:
             self._report.deleted += 1
+            self._report.gaps.add(mailbox)
             self._has_gap_stayed = True
             log.error("subscription deleted and not replaced mailbox=%s reason=%r", mailbox, str(error))
             raise

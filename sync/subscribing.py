@@ -45,6 +45,14 @@ PATIENCE = 20.0
 WANTED_LATELY, UNWANTED_LATELY = timedelta(minutes=10), timedelta(seconds=30)
 """How long it is believed that a mailbox is wanted, or is not: one that just came is subscribed and swept at once."""
 
+Note = Callable[[Plan, Report, datetime], Awaitable[None]]
+"""Remembers for people how a run left the mailboxes; what it made or renewed lives until the time given."""
+
+
+async def _note_nothing(plan: Plan, report: Report, lives_until: datetime) -> None:
+    return None
+
+
 OUTAGE = timedelta(hours=3)
 """A timer that runs each hour and has not for so long was away; so were the answers to Graph."""
 
@@ -86,6 +94,7 @@ class Keeper:
     leavers_share: float = LEAVERS_SHARE
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     progress: Callable[[int, int], None] = lambda done, of: None
+    note: Note = _note_nothing
 
     def __post_init__(self) -> None:
         self.steps = Steps(self.subscriptions, self.memory, self.queues, self.now, sleep=self.sleep)
@@ -165,6 +174,7 @@ class Keeper:
         if look.is_last_known:
             at = began if is_app or report.was_away or last is None else last.at
             await self.memory.ran(LastRun(at, self.steps.lifetime, leavers_stay=plan.refusal is not None))
+        await self.note(plan, report, began + self.steps.lifetime)
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
             *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),

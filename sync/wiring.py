@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
     from sync.breaker import Breaker
+    from sync.counter_table import CounterTable
+    from sync.counting import Counting
     from sync.dataverse import DataverseBookings, Transport
+    from sync.differences import Difference
     from sync.graph import GraphEvents, GraphSubscriptions
     from sync.graph import Transport as GraphTransport
     from sync.handlers import Processor
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
     from sync.ledger_table import LedgerTable
     from sync.memory import RosterTable
     from sync.model import Action, Change, LifecycleNotification
+    from sync.roster import Plan
+    from sync.roster_run import Report
     from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings
+    from sync.status import Status
     from sync.storage import StorageQueues
     from sync.subscribing import Keeper
     from sync.sweep import Sweeper
@@ -40,16 +46,16 @@ for _noisy in ("azure", "httpx", "httpcore", "urllib3"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
 
 
-class PlainText(TypedDict):
-    """The arguments of an HTTP response that echoes what a caller sent, and therefore is never taken for HTML."""
+class Answer(TypedDict):
+    """The arguments of an HTTP response. What echoes a caller is plain text, and never taken for HTML."""
 
-    body: str
+    body: str | bytes
     status_code: int
     mimetype: str
     headers: dict[str, str]
 
 
-async def notifications(query: Mapping[str, str], body: bytes) -> PlainText:
+async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
     """Answer a POST of Graph's: the validation handshake, told by its query parameter, or notifications.
 
     Source: Graph, "Receive change notifications through webhooks": the token comes back decoded, within ten seconds.
@@ -66,19 +72,20 @@ async def notifications(query: Mapping[str, str], body: bytes) -> PlainText:
         log.error("misconfigured: %s", error)
         return _plain_text(503, "")  # Graph comes again for four hours, time enough to set it
     reply = await receive(body, settings.keys, queues, ledger, settings.settle_seconds)
+    _counting().count(reply.counts, reply.notified)
     return _plain_text(reply.status, reply.body)
 
 
-def _plain_text(status: int, body: str) -> PlainText:
-    return PlainText(
-        body=body, status_code=status, mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"}
-    )
+def _plain_text(status: int, body: str) -> Answer:
+    return Answer(body=body, status_code=status, mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"})
 
 
 async def process_change(message: bytes) -> None:
+    from sync.counters import OUTCOME
     from sync.handlers import process_change
 
-    await process_change(_text(message), _process, _queues())
+    outcome = await process_change(_text(message), _process, _queues())
+    _counting().count({OUTCOME + outcome: 1})
 
 
 async def process_lifecycle(message: bytes) -> None:
@@ -88,11 +95,59 @@ async def process_lifecycle(message: bytes) -> None:
 
 
 async def renew_subscriptions() -> None:
-    await (await _parts()).keeper.keep()
+    from sync.errors import SyncError
+
+    try:
+        await (await _parts()).keeper.keep()
+    except SyncError as error:
+        await _counting().roster_failed(str(error))
+        raise
 
 
 async def sweep() -> None:
+    await _counting().purge()
     await (await _parts()).sweeper.sweep_nightly()
+
+
+async def status() -> Answer:
+    """All that people are shown, as JSON."""
+    from sync.status_page import PRIVATE, build_json
+
+    return await _shown(
+        lambda status: Answer(body=build_json(status), status_code=200, mimetype="application/json", headers=PRIVATE)
+    )
+
+
+async def status_page() -> Answer:
+    from sync.status_page import build_page
+
+    def answer(status: Status) -> Answer:
+        body, headers = build_page(status)
+        return Answer(body=body, status_code=200, mimetype="text/html", headers=headers)
+
+    return await _shown(answer)
+
+
+async def _shown(build: Callable[[Status], Answer]) -> Answer:
+    """What is built in a thread, as thousands of mailboxes take long enough for an acknowledgement to notice."""
+    from sync.errors import Misconfigured
+
+    try:
+        status = await read_status()
+    except Misconfigured as error:
+        log.error("misconfigured: %s", error)
+        return _plain_text(503, "settings are missing or unreadable; the log names them")
+    return await asyncio.to_thread(build, status)
+
+
+async def read_status() -> Status:
+    """From storage alone, with what this process has counted so far."""
+    from sync.breaker import Breaker
+    from sync.overview import Overview
+
+    await _counting().flush()
+    ceiling = 0  # nothing is asked to be canceled here
+    return await Overview(_counters(), _ledger(), Breaker(_table("ledger"), ceiling, ceiling), _queues(), _now).read()
 
 
 async def parts() -> Parts:
@@ -142,8 +197,12 @@ async def close() -> None:
         await _queues().close()
     if _table.cache_info().currsize:
         await _table("ledger").close()
+    if _counting.cache_info().currsize:
+        _counting().close()
+    if _counters.cache_info().currsize:
+        await _counters().close()
     of_settings = (_settings, _environment_settings, _acknowledge_settings)
-    for built in (_parts_of, _dataverse_of, _queues, _ledger, _table, *of_settings):
+    for built in (_parts_of, _dataverse_of, _queues, _ledger, _counting, _counters, _table, *of_settings):
         built.cache_clear()
 
 
@@ -192,15 +251,19 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
     from sync import graph
     from sync.breaker import Breaker
+    from sync.counters import GRAPH
     from sync.dataverse import DataverseBookings
     from sync.handlers import Processor
     from sync.roster import Deployment
     from sync.settings import is_loopback
+    from sync.standing import standings_after
     from sync.subscribing import Keeper
     from sync.sweep import Sweeper
 
     settings, queues = _settings(), _queues()
-    to_graph = graph.Transport(settings.graph_url, _credential(is_loopback(settings.graph_url)), _now)
+    counting = _counting()
+    identity, spent = _credential(is_loopback(settings.graph_url)), partial(counting.spent, GRAPH)
+    to_graph = graph.Transport(settings.graph_url, identity, _now, spent)
     events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
     bookings = DataverseBookings(_dataverse_of(loop), settings.event_id_column, settings.canceled_status_id)
     memory = _memory(settings)
@@ -214,6 +277,15 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     )
     subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
     sweeper = Sweeper(wanted, events, bookings, queues, _ledger(), memory, _now)
+
+    async def sweep(mailbox: str) -> Sequence[Difference]:
+        differences = await sweeper.sweep(mailbox)
+        counting.swept(mailbox, len(differences))
+        return differences
+
+    async def note(plan: Plan, report: Report, lives_until: datetime) -> None:
+        await counting.roster_kept([*standings_after(plan, report, lives_until)])
+
     keeper = Keeper(
         wanted,
         subscriptions,
@@ -221,9 +293,10 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
         memory,
         queues,
         _now,
-        sweeper.sweep,
+        sweep,
         sweeper.sweep_all,
         leavers_share=settings.leavers_share,
+        note=note,
     )
     looked_at = LookedAt(settings, to_graph, events, subscriptions, bookings, memory)
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
@@ -234,11 +307,12 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
 
 @cache
 def _dataverse_of(_loop: asyncio.AbstractEventLoop) -> Transport:
+    from sync.counters import DATAVERSE
     from sync.dataverse import Transport
     from sync.settings import is_loopback
 
     url = _environment_settings().dataverse_url
-    return Transport(url, _credential(is_loopback(url)), _now)
+    return Transport(url, _credential(is_loopback(url)), _now, partial(_counting().spent, DATAVERSE))
 
 
 def _memory(settings: Settings) -> RosterTable:
@@ -261,6 +335,20 @@ def _ledger() -> LedgerTable:
     from sync.ledger_table import LedgerTable
 
     return LedgerTable(_table("ledger"))
+
+
+@cache
+def _counting() -> Counting:
+    from sync.counting import Counting
+
+    return Counting(_counters, _now)
+
+
+@cache
+def _counters() -> CounterTable:
+    from sync.counter_table import TABLE, CounterTable
+
+    return CounterTable(_table(TABLE))
 
 
 @cache

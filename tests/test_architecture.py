@@ -17,16 +17,36 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
     "commands": {"breaker", "dataverse", "definitions", "differences", "doctor", "errors", "explain", "holds"}
-    | {"notifications", "poison", "rows", "setup", "sweep", "terminal", "wiring"},
+    | {"notifications", "poison", "rows", "setup", "status", "status_page", "sweep", "terminal", "wiring"},
     "explain": {"errors", "ledger", "model"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
     "outside": {"errors"},
-    "wiring": {"breaker", "dataverse", "errors", "graph", "handlers", "holds", "ledger_table", "loopback", "memory"}
-    | {"model", "roster", "settings", "storage", "subscribing", "sweep", "tables"},
-    "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking"},
+    "wiring": {"breaker", "counter_table", "counters", "counting", "dataverse", "differences", "errors", "graph"}
+    | {
+        "handlers",
+        "holds",
+        "ledger_table",
+        "loopback",
+        "memory",
+        "model",
+        "overview",
+        "roster",
+        "roster_run",
+        "settings",
+    }
+    | {"standing", "status", "status_page", "storage", "subscribing", "sweep", "tables"},
     "holds": {"errors", "ledger", "model", "notifications", "parking"},
+    "handlers": {"counters", "decide", "errors", "ledger", "model", "notifications", "parking"},
+    "overview": {"breaker", "counter_table", "counters", "errors", "ledger_table", "notifications", "standing"}
+    | {"status", "storage"},
+    "status_page": {"status"},
+    "status": {"breaker", "counters", "ledger", "standing"},
+    "counting": {"counter_table", "counters", "errors", "standing"},
+    "counter_table": {"counters", "standing", "tables"},
+    "standing": {"counters", "roster", "roster_run"},
+    "counters": set(),
     "ledger_table": {"errors", "ledger", "model", "tables"},
     "breaker": {"marks", "tables"},
     "tables": {"errors"},
@@ -72,6 +92,7 @@ NEEDS = {
     "memory": {"azure.core", "azure.data"},
     "tables": {"azure.core", "azure.data"},
     "ledger_table": {"pydantic"},
+    "status_page": {"jinja2", "pydantic"},
     "pacing": {"aiolimiter"},
     "loopback": {"azure.core"},
     "poison": {"azure.core", "azure.storage"},
@@ -79,7 +100,19 @@ NEEDS = {
     "outside": {"httpx"},
 }
 
-PURE = ["decide", "differences", "errors", "ledger", "model", "notifications", "roster", "rounds"]
+PURE = [
+    "counters",
+    "decide",
+    "differences",
+    "errors",
+    "ledger",
+    "model",
+    "notifications",
+    "roster",
+    "rounds",
+    "standing",
+]
+PURE += ["status"]
 """These touch neither the clock nor the environment nor chance; all of it is given to them."""
 
 

@@ -432,6 +432,22 @@ async def test_storage_that_cannot_be_reached_is_one_line(desk: Desk, monkeypatc
     assert len(result.stderr.splitlines()) == 1
 
 
+async def test_the_status_is_that_of_the_page(desk: Desk, ana: Technician) -> None:
+    assert (await desk.types("status")).exit_code == 0, "before the first run there is nothing wrong"
+    ben = desk.sandbox.people.hire("Ben")
+    desk.sandbox.faults.order(graph_errors.ACCESS_DENIED.fault(method="POST", path="subscriptions"))
+    await desk.types("subscriptions apply")
+    writes = desk.writes()
+    result = await desk.types("status")
+    assert result.exit_code == 1
+    assert "mailboxes wanted: 2; subscribed: 1" in result.stdout
+    assert "trouble: Mailboxes that are not subscribed: 1" in result.stdout
+    assert "ErrorAccessDenied" in result.stdout
+    document = json.loads((await desk.types("status --json")).stdout)
+    assert {row["mailbox"] for row in document["mailboxes"]["rows"]} == {ana.mailbox.id, ben.mailbox.id}
+    assert desk.writes() == writes
+
+
 def test_an_option_of_subscriptions_holds_for_its_subcommands(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[bool, bool]] = []
     monkeypatch.setattr("sync.commands._run", lambda work, as_json, verbose: given.append((as_json, verbose)))
