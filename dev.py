@@ -24,13 +24,13 @@ OLDEST_PYTHON = (3, 11)
 OLDEST_NODE = 20
 SPINNER = "-\\|/"
 CHECKED = ["sync", "sandbox", "benchmarks", "function_app.py", "dev.py"]
-HANDED_OVER = {"run": ["sandbox", "run"], "test": ["pytest"], "bench": ["benchmarks"]}
+HANDED_OVER = {"run": ["sandbox", "run"], "test": ["pytest", "-n", "auto"], "bench": ["benchmarks"]}
 """Commands that need all that is installed, and the module that each of them is, with its first arguments."""
 
 USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
 
   run [--once]    bring everything up, show the guided tour, stay up; --once ends after the tour
-  test [...]      run the tests; arguments go to pytest
+  test [...]      run the tests, on all cores; arguments go to pytest
   bench [--quick] measure what the app spends; --quick takes two minutes at most
   lint            ruff check, ruff format --check, mypy --strict
   lock            refresh requirements.lock and requirements-dev.lock
