@@ -141,7 +141,9 @@ def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: date
     action = decide(change, None, booking, None, now, agreed_spans(entry, booking))
     action = override(action, Look(None, booking), entry)
     is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > now
-    if isinstance(action, Ignore) or is_lost or _is_held(action, entry, GONE, booking):
+    # A booking that was closed meanwhile has nothing left to hold: its event's id is to be cleared.
+    is_held = _is_held(action, entry, GONE, booking) and not isinstance(action, UnlinkBooking)
+    if isinstance(action, Ignore) or is_lost or is_held:
         return []
     if entry.was_read or entry.released == GONE or (entry.held is not None and not entry.held.is_missed):
         return [Difference(change, "its event is not in the list", start, booking=bookings[0])]

@@ -127,6 +127,11 @@ class TestWhatTheLedgerKnows:
         held = replace(self.ENTRY, held=Held("", NOW, version, booking_span=span(16)))
         assert self.looked_at(events, self.LEFT, held) == []
 
+    def test_a_cancellation_that_is_held_is_over_once_a_dispatcher_has_canceled(self) -> None:
+        held = replace(self.ENTRY, kind=Kind.GONE, held=Held("", NOW, GONE, booking_span=span(9)))
+        canceled = replace(BOOKING, is_canceled=True)
+        assert self.looked_at([], canceled, held) == [Change(ANNA, LINKED, missing=True)]
+
     def test_what_a_person_discarded_is_left_alone(self) -> None:
         all_day = replace(MOVED, is_all_day=True)
         assert self.looked_at([all_day], BOOKING, replace(self.ENTRY, discarded=EVENT.etag)) == []
