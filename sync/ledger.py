@@ -269,7 +269,7 @@ def conclude(
         agreed = _ordered(agreed_spans(entry, booking, refusal))
         # A person's word, or what waits for one, is of use as long as the booking.
         until = now if booking is None else max(now, booking.span.end)
-        known = replace(entry, kind=Kind.GONE, agreed=agreed, intent=None, versions=(), expires=until + GONE_KEPT)
+        known = replace(entry, kind=Kind.GONE, agreed=agreed, versions=(), expires=until + GONE_KEPT)
     elif not event.has_extension:
         # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
         until = now + (max(not_ours_for, MISSED_KEPT) if change.missing else not_ours_for)
@@ -287,18 +287,24 @@ def conclude(
             kind=Kind.PAIR,
             booking_id=booking.id if booking is not None else entry.booking_id,
             agreed=(common,) if common is not None else _ordered(agreed_spans(entry, booking, refusal)),
-            intent=None,
             versions=versions,
             modified=event.modified or entry.modified,
             expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
         )
     return replace(
         known,
+        intent=_under_way(entry, booking) if isinstance(action, Ignore | Leave | Hold) else None,
         released=None,
         discarded=entry.discarded if entry.discarded == look.version else None,
         held=_held(entry, action, look, now),
         history=_with(entry.history, _decision(action, look, change, now)),
     )
+
+
+def _under_way(entry: Entry, booking: Booking | None) -> Intent | None:
+    """The intent of a write that may still come: its worker need not have died, it may only be slow."""
+    intent = entry.intent
+    return intent if intent is not None and booking is not None and booking.etag == intent.version else None
 
 
 def agreed_after(action: Action, event: Event, booking: Booking | None) -> Span | None:
@@ -315,15 +321,16 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
     """*entry* with a pair that a sweep has found in step; None if that is known already, or none of its business."""
     if event.booking_id != booking.id or booking.event_id != event.id or event.span != booking.span:
         return None
+    intent = _under_way(entry, booking)
     known = (entry.kind, entry.booking_id, entry.agreed, entry.intent, entry.held)
-    if known == (Kind.PAIR, booking.id, (event.span,), None, None):
+    if known == (Kind.PAIR, booking.id, (event.span,), intent, None):
         return None
     return replace(
         entry,
         kind=Kind.PAIR,
         booking_id=booking.id,
         agreed=(event.span,),
-        intent=None,
+        intent=intent,
         versions=(*(v for v in entry.versions if v != event.etag), event.etag)[-VERSIONS:],
         held=None,
         expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),

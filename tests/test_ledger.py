@@ -160,6 +160,17 @@ class TestAWriteInDoubt:
         assert intend(gone, CANCEL, Look(None, BOOKING), CHANGE, NOW, None).kind is Kind.GONE
         assert intend(gone, MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None).kind is Kind.PAIR
 
+    def test_who_was_about_to_write_may_only_be_slow(self) -> None:
+        """Somebody else finds the pair in step, and then the write of an older state of the event comes after all."""
+        for entry in (concluded(IN_STEP, EVENT, BOOKING, self.ENTRY), agree(self.ENTRY, EVENT, BOOKING, NOW)):
+            assert entry is not None
+            assert agreed_spans(entry, BOOKING) == {span(9)}
+            assert agreed_spans(entry, replace(BOOKING, etag="b8", span=span(12))) == {span(12)}
+
+    def test_once_the_booking_has_changed_nobody_can_write_any_more(self) -> None:
+        changed = replace(BOOKING, etag="b8")
+        assert concluded(IN_STEP, EVENT, changed, self.ENTRY).intent is None
+
     def test_done_it_is_in_doubt_no_more(self) -> None:
         assert concluded(MOVE, replace(EVENT, span=span(12)), BOOKING, self.ENTRY).intent is None
 
