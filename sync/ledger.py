@@ -241,6 +241,7 @@ def intend(entry: Entry, write: Write, look: Look, change: Change, now: datetime
         booking_id=write.booking_id,
         agreed=_ordered(agreed_spans(entry, look.booking, refusal)),
         intent=Intent(spans, write.etag),
+        modified=look.event.modified or entry.modified if look.event is not None else entry.modified,
         history=_with(entry.history, _decision(write, look, change, now, about_to=True)),
         expires=now + KEPT,
     )

@@ -237,6 +237,11 @@ class TestAStateThatLagsBehind:
         assert is_stale(CHANGE, older, self.KNOWN)
         assert not is_stale(replace(CHANGE, attempt=3), older, self.KNOWN), "servers' clocks may differ for ever"
 
+    def test_modified_before_what_somebody_is_about_to_write(self) -> None:
+        about_to = intend(NEW, MOVE, Look(replace(EVENT, modified=NOW), BOOKING), CHANGE, NOW, None)
+        older = Look(replace(EVENT, etag="v0", modified=NOW - timedelta(seconds=1)), BOOKING)
+        assert is_stale(CHANGE, older, about_to)
+
     def test_a_new_version_was_told_of_and_a_known_one_read(self) -> None:
         look = Look(replace(EVENT, modified=NOW), BOOKING)
         assert is_stale(replace(CHANGE, version="v9"), look, self.KNOWN)
