@@ -436,7 +436,8 @@ def is_known(change: Change, known: Notified) -> bool:
         case Kind.NOT_OURS:
             return True
         case Kind.GONE:
-            return change.deleted
+            # Without a version it may stand for several, of which one tells that the event is back.
+            return change.deleted and change.version is not None
         case _:
             return not change.deleted and change.version in known.versions
 

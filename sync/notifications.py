@@ -91,7 +91,7 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
 
 def _join(one: Change, other: Change) -> Change:
     """Two notifications of one event as one; of several versions none may stand for the others."""
-    version = one.version if one.version == other.version else None
+    version = one.version if (one.version, one.deleted) == (other.version, other.deleted) else None
     return replace(one, deleted=one.deleted or other.deleted, version=version)
 
 
