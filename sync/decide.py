@@ -111,7 +111,7 @@ def _cancel(booking: Booking, now: datetime, agreed: Set[Span], policy: Conflict
         reason = "the booking is over"
     else:
         cancel = CancelBooking(booking.id, booking.etag, unlink=linked)
-        if agreed and booking.span not in agreed:
+        if agreed and agreed != {booking.span}:
             return _conflict("the booking was moved, and its event deleted or cancelled", cancel, policy)
         return cancel
     return UnlinkBooking(booking.id, booking.etag, reason) if linked else Ignore(reason)

@@ -135,7 +135,7 @@ def _lines(entry: Entry) -> Iterator[str]:
     if entry.agreed:
         yield f"agreed on    {' or '.join(map(_span, entry.agreed))}"
     if entry.intent is not None:
-        spans = " or ".join(map(_span, entry.intent.spans))
+        spans = " or ".join(dict.fromkeys(map(_span, entry.intent.spans)))
         yield f"in doubt     a write to the booking at {_version(entry.intent.version)}, of {spans}"
     if entry.held is not None:
         what = "waiting" if entry.held.is_waiting else "held"

@@ -65,6 +65,7 @@ class Intent:
     """
 
     spans: tuple[Span, ...]
+    """One twice where two were about to write it: that one of them was refused says nothing of the other."""
     version: str
 
 
@@ -160,10 +161,12 @@ def agreed_spans(entry: Entry, booking: Booking | None, refusal: Refusal | None 
     agreed, intent = frozenset(entry.agreed), entry.intent
     if intent is None or booking is None or booking.etag == intent.version:
         return agreed  # nothing was written
-    possible = frozenset(intent.spans)
-    if refusal is not None and refusal.version == intent.version and refusal.span != booking.span:
-        possible -= {refusal.span}
-    if booking.span in possible:
+    spans = list(intent.spans)
+    if refusal is not None and refusal.version == intent.version and refusal.span in spans:
+        spans.remove(refusal.span)  # one worker's: another one's write of the same times may have been done
+    possible = frozenset(spans)
+    # Back where it was, it may have been moved by one of the writes, and by a dispatcher then.
+    if booking.span in possible and (booking.span not in agreed or len(possible) == 1):
         return frozenset([booking.span])
     # What links a booking writes its times and its event's id at once, so the id tells of both.
     if agreed or booking.event_id == entry.event_id:
@@ -233,7 +236,7 @@ def intend(entry: Entry, write: Write, look: Look, change: Change, now: datetime
     spans = () if span is None else (span,)
     before = entry.intent
     if before is not None and before.version == write.etag:
-        spans = tuple(dict.fromkeys([*before.spans, *spans]))
+        spans = (*before.spans, *(span for span in spans if before.spans.count(span) < 2))
     is_gone_still = entry.kind is Kind.GONE and look.event is None  # or nobody would be sure of it any more
     return replace(
         entry,

@@ -236,6 +236,7 @@ class TestWhoMoved:
         doubt = frozenset([span(9), span(13)])
         assert isinstance(self.decide(MOVED, BOOKING, agreed=doubt), Leave)
         assert isinstance(self.decide(MOVED, self.BY_DISPATCHER, agreed=doubt), Leave)
+        assert isinstance(self.decide(None, BOOKING, agreed=doubt), Leave)
 
     def test_a_closed_booking_is_nobodys_conflict(self) -> None:
         assert isinstance(self.decide(MOVED, replace(self.BY_DISPATCHER, is_canceled=True)), Ignore)

@@ -139,6 +139,19 @@ class TestAWriteInDoubt:
         moved = replace(BOOKING, etag="b8", span=span(12))
         assert agreed_spans(both, moved, Refusal(span(15), "b7")) == {span(12)}
 
+    def test_a_refusal_says_nothing_of_the_same_times_of_another_worker(self) -> None:
+        """Theirs may have been done, and a dispatcher have moved the booking back since."""
+        entry = intend(self.ENTRY, MOVE, Look(replace(EVENT, span=span(12)), BOOKING), CHANGE, NOW, None)
+        entry = intend(entry, MOVE, Look(replace(EVENT, span=span(12)), BOOKING), CHANGE, NOW, None)
+        assert entry.intent == Intent((span(12), span(12)), "b7")
+        moved_back = replace(BOOKING, etag="b9")
+        assert agreed_spans(entry, moved_back, Refusal(span(12), "b7")) == {span(9), span(12)}
+
+    def test_a_booking_that_is_back_where_it_was_may_have_been_moved_in_between(self) -> None:
+        """One worker was about to move it, another one to cancel it where it is."""
+        both = replace(self.ENTRY, intent=Intent((span(12), span(9)), "b7"))
+        assert agreed_spans(both, replace(BOOKING, etag="b9")) == {span(9), span(12)}
+
     def test_the_id_of_the_event_tells_that_a_link_was_written(self) -> None:
         first = replace(self.ENTRY, agreed=())
         assert agreed_spans(first, replace(BOOKING, etag="b8", span=span(20))) == {span(12)}
