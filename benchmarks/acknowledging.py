@@ -22,7 +22,7 @@ from benchmarks.posts import build_post
 from benchmarks.report import Progress, Row
 from sandbox.azurite import Azurite
 from sync import wiring
-from sync.notifications import CHANGES, build_change_message, parse_notifications
+from sync.notifications import CHANGES, build_batch_messages, parse_notifications
 
 KEY = "k" * 40
 MAILBOXES = 10
@@ -99,7 +99,7 @@ def _code(items: int) -> list[Row]:
     body = build_post(random.Random(1), KEY, items, min(items, MAILBOXES))
     loads = _microseconds(lambda: json.loads(body))
     parse = _microseconds(lambda: parse_notifications(body, (KEY,)))
-    build = _microseconds(lambda: [build_change_message(each) for each in parse_notifications(body, (KEY,)).changes])
+    build = _microseconds(lambda: build_batch_messages(parse_notifications(body, (KEY,)).changes))
     return [
         Row("Acknowledging: our own code", f"{what} a POST of {items}", "microseconds", ours, {"json.loads": loads})
         for what, ours in (("parse, verify and collapse", parse), ("the same, and build messages of", build))

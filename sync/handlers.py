@@ -1,4 +1,4 @@
-"""Receive and process: gather → decide → apply, for one POST of Graph's or one message of the queue.
+"""Process one message of the queue: gather → decide → apply.
 
 What is said to the services stays in the edges, what is right in decide.py and ledger.py. Clients come in as
 protocols, time as an argument.
@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sync import counters
 from sync.decide import choose_linked, decide, rival_id
 from sync.errors import (
     InvalidId,
@@ -32,23 +30,19 @@ from sync.ledger import (
     Entry,
     Kind,
     Look,
-    Notified,
     Refusal,
     agreed_spans,
     conclude,
     intend,
     intended_span,
-    is_known,
-    is_queued,
     is_released,
     is_stale,
     outcome_of,
     override,
-    settle_seconds,
-    streak,
 )
 from sync.model import (
     Action,
+    Batch,
     Booking,
     CancelBooking,
     Change,
@@ -64,22 +58,18 @@ from sync.model import (
 )
 from sync.notifications import (
     CHANGES,
-    LIFECYCLE,
     build_change_message,
-    build_lifecycle_message,
-    parse_change_message,
-    parse_notifications,
+    parse_changes,
 )
 from sync.parking import Queues, park, put_back
 
 log = logging.getLogger(__name__)
 
-LOOK_WITHIN, ACK_WITHIN, MARK_WITHIN = 0.4, 1.7, 0.3
-"""Seconds to ask what is known of the events, to store what a POST holds, and to remember that. Graph waits three for
-its answer, so what is not known by then is queued, and what is not remembered costs a run more."""
-
 PATIENCE = 120.0
 """Seconds for one change, all waits included; the host's own time-out would end all changes of the process."""
+
+SPREAD = "spread"
+"""What became of a batch: each of its changes has a message of its own now, where it needs one."""
 
 LOOKS = 5
 """How often one change is looked at anew because its row changed meanwhile, before the queue brings it back."""
@@ -117,108 +107,30 @@ class Ledger(Protocol):
         """Raises: Stale if somebody else wrote it since it was read, Transient."""
 
 
-class Marks(Protocol):
-    """What an acknowledgement asks and leaves; neither raises, for not to know costs a run, and nothing else."""
-
-    async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
-        """What is known of each one's event."""
-
-    async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
-        """Remember that a message about the event is on the queue, which nobody sees before *due*."""
-
-
 class Breaker(Protocol):
     async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str | None:
         """Why no booking of the mailbox must be canceled now, None if it may. Raises: Transient."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """An HTTP answer in plain text; what was counted on the way, and of which mailboxes it was."""
-
-    status: int
-    body: str = ""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    notified: Set[str] = frozenset()
-
-
-async def receive(body: bytes, keys: Sequence[str], queues: Queues, marks: Marks, settle: int = 0) -> Reply:
-    """Put what a POST of Graph's says on the queues: 202 when all of it is stored, 503 if Graph is to come again.
-
-    A change that is known, or that a message waits for already, needs no message of its own; the others are hidden for
-    *settle* seconds, so that one run sees all of a burst. Dropped items do not change the answer: an error would only
-    make Graph repeat them, and tell a forger something.
-    """
-    try:
-        received = parse_notifications(body, keys)
-    except Malformed as error:
-        log.warning("notifications refused reason=%r", str(error))
-        return Reply(400, "not a collection of change notifications")
-    for reason, count in sorted(received.dropped.items()):
-        log.warning("notifications dropped count=%d reason=%r", count, reason)
-    counts = Counter(
-        {
-            counters.RECEIVED: len(received.changes) + received.repeated,
-            counters.DROPPED: received.dropped.total(),
-            counters.REPEATED: received.repeated,
-            counters.LIFECYCLE: len(received.lifecycle),
-        }
-    )
-    known = await marks.look(received.changes, LOOK_WITHIN)
-    new = []
-    for change, about in zip(received.changes, known, strict=True):
-        if is_known(change, about):
-            counts.update({counters.KNOWN: 1, **counters.avoided(about.kind is not Kind.NOT_OURS)})
-        elif settle and is_queued(change, about):
-            counts.update({counters.WAITED_FOR: 1, **counters.avoided(about.kind is Kind.PAIR)})
-        else:
-            new.append(_Queued(change, settle_seconds(change, about, settle), streak(about)))
-    waits = {each.hidden for each in new}
-    try:
-        await asyncio.gather(
-            *(_queue(queues, marks, [each for each in new if each.hidden == hidden], hidden) for hidden in waits),
-            queues.send(LIFECYCLE, [build_lifecycle_message(item) for item in received.lifecycle], within=ACK_WITHIN),
-        )
-    except Transient as error:
-        log.error("notifications not queued reason=%r", str(error))
-        return Reply(503, counts={counters.TURNED_AWAY: 1})
-    log.info(
-        "notifications queued changes=%d redundant=%d lifecycle=%d",
-        *(len(new), len(received.changes) - len(new), len(received.lifecycle)),
-    )
-    counts[counters.QUEUED] = len(new)
-    return Reply(202, counts=counts, notified={change.mailbox for change in received.changes})
-
-
-@dataclass(frozen=True)
-class _Queued:
-    change: Change
-    hidden: int
-    streak: int
-
-
-async def _queue(queues: Queues, marks: Marks, new: Sequence[_Queued], hidden: int) -> None:
-    """The messages first: a mark that nobody follows would keep later ones from the queue."""
-    messages = [build_change_message(each.change) for each in new]
-    dues = await queues.send(CHANGES, messages, hidden, within=ACK_WITHIN)
-    if hidden:
-        marked = zip(new, dues, strict=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(MARK_WITHIN):
-                await asyncio.gather(*(marks.queued(each.change, due, hidden, each.streak) for each, due in marked))
-
-
-async def process_change(text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues) -> str:
+async def process_change(
+    text: str,
+    process: Callable[[Change], Awaitable[Action]],
+    spread: Callable[[Batch], Awaitable[None]],
+    queues: Queues,
+) -> str:
     """Take one message of the queue to its end: done, put back for later, or parked for a person to see; which it was.
 
     A mailbox that cannot be reached at all parks nothing and cancels nothing.
     Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
     """
     try:
-        change = parse_change_message(text)
+        change = parse_changes(text)
     except Malformed as error:
         await park(queues, CHANGES, text, error)
         return "parked"
+    if isinstance(change, Batch):
+        await spread(change)
+        return SPREAD
     try:
         action = await asyncio.wait_for(process(change), PATIENCE)
     except TimeoutError:

@@ -233,7 +233,7 @@ def intended_span(write: Write, booking: Booking | None) -> Span | None:
 def intend(entry: Entry, write: Write, look: Look, change: Change, now: datetime, refusal: Refusal | None) -> Entry:
     """*entry* as it is stored before *write* is sent, so that a crash in between is known of."""
     span = intended_span(write, look.booking)
-    spans = () if span is None else (span,)
+    spans: tuple[Span, ...] = () if span is None else (span,)
     before = entry.intent
     if before is not None and before.version == write.etag:
         spans = (*before.spans, *(span for span in spans if before.spans.count(span) < 2))

@@ -58,6 +58,13 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Batch:
+    """The changes of one POST of Graph's, as they were acknowledged."""
+
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
 class LifecycleNotification:
     """A lifecycle notification about one of our subscriptions; ``event`` is Graph's word for what happened.
 

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sync.errors import Forged, Malformed
-from sync.model import Change, LifecycleNotification, is_event_id
+from sync.model import Batch, Change, LifecycleNotification, is_event_id
 
 CHANGES = "booking-changes"
 LIFECYCLE = "subscription-lifecycle"
@@ -26,6 +26,10 @@ LIFECYCLE = "subscription-lifecycle"
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes; a notification takes about one thousand, and a POST holds a handful to some hundred."""
+
+_LARGEST = 45_000
+"""Characters of a batch: 48 KiB make 64 KiB in base64, as much as a message may have. Source: Azure Storage, "Put
+Message"."""
 
 _GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
@@ -207,9 +211,38 @@ def build_change_message(change: Change) -> str:
     return json.dumps(message | {name: value for name, value in optional.items() if value})
 
 
+def build_batch_messages(changes: Sequence[Change]) -> list[str]:
+    """All *changes* in as few messages as will hold them."""
+    messages: list[list[str]] = []
+    size = _LARGEST
+    for change in map(build_change_message, changes):
+        size += len(change) + 2
+        if size > _LARGEST:
+            messages.append([])
+            size = len(change) + len('{"changes": []}')
+        messages[-1].append(change)
+    return [f'{{"changes": [{", ".join(message)}]}}' for message in messages]
+
+
 def parse_change_message(text: str) -> Change:
-    """Raises: Malformed if the message is not one of ours."""
+    """Raises: Malformed if the message is not one of ours, or a batch."""
+    return _parse_change(_parse_message(text))
+
+
+def parse_changes(text: str) -> Change | Batch:
+    """One message of the queue, whichever it is. Raises: Malformed if it is not one of ours."""
     message = _parse_message(text)
+    if "changes" not in message:
+        return _parse_change(message)
+    changes = message["changes"]
+    if not isinstance(changes, list):
+        raise Malformed("changes")
+    return Batch(tuple(map(_parse_change, changes)))
+
+
+def _parse_change(message: Any) -> Change:
+    if not isinstance(message, dict):
+        raise Malformed("a change that is no object")
     mailbox = _match(_GUID, message.get("mailbox"), "mailbox").lower()
     event_id = _event_id(message.get("event"))
     deleted, missing, version = message.get("deleted", False), message.get("missing", False), message.get("version")

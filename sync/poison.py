@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,12 +18,13 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.queue import QueueMessage
 
 from sync.errors import Malformed, Transient
-from sync.model import Change, LifecycleNotification
+from sync.model import Batch, Change, LifecycleNotification
 from sync.notifications import (
     CHANGES,
+    build_batch_messages,
     build_change_message,
     build_lifecycle_message,
-    parse_change_message,
+    parse_changes,
     parse_lifecycle_message,
 )
 from sync.storage import StorageQueues
@@ -35,6 +36,9 @@ HELD = 120
 """Seconds for which messages are hidden from others while they are looked at."""
 
 
+Content = Change | Batch | LifecycleNotification
+
+
 @dataclass(frozen=True)
 class Parked:
     """A message of a poison queue; ``queue`` is where it came from, ``reason`` why it is here."""
@@ -43,7 +47,7 @@ class Parked:
     queue: str
     at: datetime | None
     reason: str
-    content: Change | LifecycleNotification | None
+    content: Content | None
     """As it is put back, its tries counted anew; None if it is malformed."""
     receipt: str = field(repr=False)
 
@@ -55,7 +59,7 @@ class Replayed:
     """Malformed: another try gives the same."""
 
 
-def parse_parked(queue: str, stored: str) -> tuple[str, Change | LifecycleNotification | None]:
+def parse_parked(queue: str, stored: str) -> tuple[str, Content | None]:
     """The reason, and the message to put back on *queue*; None if it is none of ours.
 
     The host decodes base64 and ignores blanks in it; what is no base64 it has moved here unseen.
@@ -70,9 +74,8 @@ def parse_parked(queue: str, stored: str) -> tuple[str, Change | LifecycleNotifi
             case {"message": str(message), "error": str(error), "reason": str(why)}:
                 text, reason = message, f"{error}: {why}"
     try:
-        if queue == CHANGES:
-            return reason, replace(parse_change_message(text), attempt=0)
-        return reason, replace(parse_lifecycle_message(text), attempt=0)
+        content = parse_changes(text) if queue == CHANGES else parse_lifecycle_message(text)
+        return reason, content if isinstance(content, Batch) else replace(content, attempt=0)
     except Malformed as error:
         return reason if reason.startswith("Malformed") else f"{reason} (Malformed: {error})", None
 
@@ -106,7 +109,7 @@ class PoisonQueue:
             for place in range(0, len(contents), PAGE):
                 page = contents[place : place + PAGE]
                 # In this order: a crash in between repeats messages, which is harmless, and loses none.
-                await self._storage.send(self.queue, [_build(content) for _, content in page])
+                await self._storage.send(self.queue, [message for _, content in page for message in _build(content)])
                 await asyncio.gather(*(self._delete(parked) for parked, _ in page))
                 for parked, _ in page:
                     del held[parked.id]
@@ -149,5 +152,11 @@ class PoisonQueue:
             raise Transient(f"queue {self.queue}-poison: {type(error).__name__}") from error
 
 
-def _build(content: Change | LifecycleNotification) -> str:
-    return build_change_message(content) if isinstance(content, Change) else build_lifecycle_message(content)
+def _build(content: Content) -> Sequence[str]:
+    match content:
+        case Batch(changes):
+            return build_batch_messages(changes)
+        case Change():
+            return [build_change_message(content)]
+        case _:
+            return [build_lifecycle_message(content)]

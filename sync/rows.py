@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from sync.differences import Difference
 from sync.holds import Listed
-from sync.model import Change, Subscription
+from sync.model import Batch, Change, Subscription
 from sync.poison import Parked
 from sync.roster import CHANGE_TYPES, Deployment, Plan, mailbox_of
 
@@ -187,6 +187,9 @@ def _parked_row(parked: Parked) -> ParkedRow:
     if parked.content is None:
         return ParkedRow(parked.id, parked.queue, parked.at, parked.reason, None, None, False)
     content = parked.content
+    if isinstance(content, Batch):
+        of = f"{len(content.changes)} changes"
+        return ParkedRow(parked.id, parked.queue, parked.at, parked.reason, None, of, True)
     event = content.event_id if isinstance(content, Change) else content.event
     return ParkedRow(parked.id, parked.queue, parked.at, parked.reason, content.mailbox, event, True)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sync.holds import Holds
     from sync.ledger_table import LedgerTable
     from sync.memory import RosterTable
-    from sync.model import Action, Change, LifecycleNotification
+    from sync.model import Action, Batch, Change, LifecycleNotification
     from sync.roster import Plan
     from sync.roster_run import Report
     from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings
@@ -64,14 +64,14 @@ async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
         return _plain_text(200, query["validationToken"])
 
     from sync.errors import Misconfigured
-    from sync.handlers import receive
+    from sync.receiving import receive
 
     try:
-        settings, queues, ledger = _acknowledge_settings(), _queues(), _ledger()
+        settings, queues = _acknowledge_settings(), _queues()
     except Misconfigured as error:
         log.error("misconfigured: %s", error)
         return _plain_text(503, "")  # Graph comes again for four hours, time enough to set it
-    reply = await receive(body, settings.keys, queues, ledger, settings.settle_seconds)
+    reply = await receive(body, settings.keys, queues)
     _counting().count(reply.counts, reply.notified)
     return _plain_text(reply.status, reply.body)
 
@@ -82,10 +82,10 @@ def _plain_text(status: int, body: str) -> Answer:
 
 async def process_change(message: bytes) -> None:
     from sync.counters import OUTCOME
-    from sync.handlers import process_change
+    from sync.handlers import SPREAD, process_change
 
-    outcome = await process_change(_text(message), _process, _queues())
-    _counting().count({OUTCOME + outcome: 1})
+    outcome = await process_change(_text(message), _process, _spread, _queues())
+    _counting().count({OUTCOME + outcome: 1} if outcome != SPREAD else {})
 
 
 async def process_lifecycle(message: bytes) -> None:
@@ -236,6 +236,12 @@ class Parts:
 
 async def _process(change: Change) -> Action:
     return await (await _parts()).processor.process(change)
+
+
+async def _spread(batch: Batch) -> None:
+    from sync.receiving import spread
+
+    _counting().count(await spread(batch, _queues(), _ledger(), _acknowledge_settings().settle_seconds))
 
 
 async def _follow(notification: LifecycleNotification) -> None:

@@ -20,9 +20,11 @@ from sandbox.subscriptions import Subscription
 from sandbox.tables import Row
 from sync import dataverse, graph
 from sync.errors import Transient
-from sync.handlers import Processor, process_change, receive
+from sync.handlers import Processor, process_change
 from sync.loopback import LoopbackCredential
+from sync.model import Batch
 from sync.notifications import CHANGES, LIFECYCLE
+from sync.receiving import receive, spread
 from sync.roster import Deployment
 from sync.subscribing import Keeper, process_lifecycle
 from sync.sweep import Sweeper
@@ -126,8 +128,11 @@ class App:
             return web.Response(status=503)
         if "validationToken" in request.query:
             return web.Response(text=request.query["validationToken"])
-        reply = await receive(await request.read(), self.keys, self.inbox, self.ledger, self.settle)
+        reply = await receive(await request.read(), self.keys, self.inbox)
         return web.Response(status=reply.status)
+
+    async def spread(self, batch: Batch) -> None:
+        await spread(batch, self.inbox, self.ledger, self.settle)
 
     async def work(self, delivered: bool = True) -> None:
         """Deliver all notifications and process all messages that are to be seen, and what follows from them."""
@@ -139,7 +144,7 @@ class App:
                 return
             for message in due:
                 if message.queue == CHANGES:
-                    await process_change(message.text, self.processor.process, self.inbox)
+                    await process_change(message.text, self.processor.process, self.spread, self.inbox)
                 else:
                     await process_lifecycle(message.text, self.keeper.follow, self.inbox)
 

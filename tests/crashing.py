@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sync.breaker import Breaker
-from sync.handlers import Processor, process_change, receive
+from sync.handlers import Processor, process_change
 from sync.ledger_table import LedgerTable
-from sync.model import Action, Change, ConflictPolicy
+from sync.model import Action, Batch, Change, ConflictPolicy
 from sync.notifications import CHANGES, build_client_state
+from sync.receiving import receive, spread
 from sync.subscribing import process_lifecycle
 from sync.sweep import Sweeper
 from tests.fakes import NOW, Calendars, MemoryInMemory, RowsInMemory, Table
@@ -166,7 +167,7 @@ class Hosted:
     """Timers and people, each when all before is done; once more if the process dies meanwhile."""
     rounds: MemoryInMemory = field(default_factory=MemoryInMemory)
     runs: int = 0
-    """How often a change was taken up."""
+    """How often a change was taken up. One that comes late is looked at twice, and counted once (ledger.is_stale)."""
 
     def __post_init__(self) -> None:
         self.rows = RowsInMemory(lambda: self.now) if self.rows is None else self.rows
@@ -248,7 +249,7 @@ class Hosted:
         return [message for message in self.messages if not message.queue.endswith("-poison")]
 
     async def _post(self, change: Change) -> None:
-        reply = await receive(_notification(change), [KEY], self.queues(), self.ledger(), self.settle)
+        reply = await receive(_notification(change), [KEY], self.queues())
         assert reply.status == 202
         self.posts.pop(0)
         await self.acknowledged(change)
@@ -259,7 +260,7 @@ class Hosted:
     async def _take(self, message: Message) -> None:
         message.due = self.now + LOCK
         if message.queue == CHANGES:
-            await process_change(message.text, self._process, self.queues())
+            await process_change(message.text, self._process, self._spread, self.queues())
         else:
             await process_lifecycle(message.text, self._follow, self.queues())
 
@@ -269,8 +270,11 @@ class Hosted:
         await self.tape.effect(DELETION, delete)
 
     async def _process(self, change: Change) -> Action:
-        self.runs += 1
+        self.runs += change.attempt == 0
         return await self.processor().process(change)
+
+    async def _spread(self, batch: Batch) -> None:
+        await spread(batch, self.queues(), self.ledger(), self.settle)
 
     async def _follow(self, notification: Any) -> None:
         await self.sweeper().sweep(notification.mailbox)

@@ -15,6 +15,7 @@ from typing import Any
 from sync.errors import Stale, SyncError, Transient
 from sync.ledger import Entry, Notified
 from sync.model import (
+    Batch,
     Booking,
     CancelBooking,
     Change,
@@ -343,6 +344,11 @@ class QueuesInMemory:
 
     def of(self, queue: str) -> list[str]:
         return [message for name, message, _ in self.sent if name == queue]
+
+
+async def no_batch(batch: Batch) -> None:
+    """For who processes changes alone."""
+    raise AssertionError(f"nobody sent {batch}")
 
 
 @dataclass

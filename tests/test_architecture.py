@@ -32,13 +32,15 @@ USES = {
         "memory",
         "model",
         "overview",
+        "receiving",
         "roster",
         "roster_run",
         "settings",
     }
     | {"standing", "status", "status_page", "storage", "subscribing", "sweep", "tables"},
     "holds": {"errors", "ledger", "model", "notifications", "parking"},
-    "handlers": {"counters", "decide", "errors", "ledger", "model", "notifications", "parking"},
+    "receiving": {"counters", "errors", "ledger", "model", "notifications", "parking"},
+    "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking"},
     "overview": {"breaker", "counter_table", "counters", "errors", "ledger_table", "notifications", "standing"}
     | {"status", "storage"},
     "status_page": {"status"},

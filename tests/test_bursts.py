@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sync.handlers import Processor, process_change, receive
+from sync.handlers import Processor, process_change
 from sync.ledger_table import TABLE, LedgerTable
-from sync.model import Booking, Change, Event
-from sync.notifications import CHANGES, build_client_state, parse_change_message
+from sync.model import Action, Batch, Booking, Change, Event
+from sync.notifications import CHANGES, build_client_state, parse_change_message, parse_changes
+from sync.receiving import receive, spread
 from sync.storage import StorageQueues
 from sync.tables import StorageTable
 from tests.fakes import ANNA, BEN, NOW, BreakerInMemory, Calendars, LedgerInMemory, Table, span
@@ -37,6 +38,7 @@ def notification(mailbox: str, event: Event, change_type: str = "updated") -> di
 class Storm:
     """Two instances of the app, which share nothing but the storage account, and a clock that is moved by hand."""
 
+    settle: int = SETTLE
     now: datetime = NOW
     calendars: Calendars = field(default_factory=Calendars)
     table: Table = field(default_factory=Table)
@@ -58,23 +60,35 @@ class Storm:
     ) -> Sequence[datetime]:
         due = self.now + timedelta(seconds=hidden)
         self.waiting += [(due, message) for message in messages if queue == CHANGES]
-        for message in messages:
-            self.delays.setdefault(parse_change_message(message).mailbox, []).append(due - self.now)
+        for change in map(parse_changes, messages):
+            if isinstance(change, Change):
+                self.delays.setdefault(change.mailbox, []).append(due - self.now)
         return [due] * len(messages)
 
     async def moves(self, mailbox: str, hour: float) -> None:
         """One change, told by one notification."""
         event_id = f"E{mailbox[0]}"
         self.calendars.change(event_id, span=span(hour))
-        body = json.dumps({"value": [notification(mailbox, self.calendars.events[event_id])]}).encode()
-        assert (await receive(body, [KEY], self, self.ledger, SETTLE)).status == 202
+        await self.told(mailbox)
+
+    async def told(self, mailbox: str, times: int = 1) -> None:
+        items = [notification(mailbox, self.calendars.events[f"E{mailbox[0]}"])] * times
+        assert (await receive(json.dumps({"value": items}).encode(), [KEY], self)).status == 202
 
     async def work(self) -> None:
         due = [message for at, message in self.waiting if at <= self.now]
         self.waiting = [(at, message) for at, message in self.waiting if at > self.now]
         for message in due:
-            self.runs[parse_change_message(message).mailbox] += 1
-            await process_change(message, self.processor.process, self)
+            await process_change(message, self._process, self._spread, self)
+        if due:
+            await self.work()
+
+    async def _process(self, change: Change) -> Action:
+        self.runs[change.mailbox] += 1
+        return await self.processor.process(change)
+
+    async def _spread(self, batch: Batch) -> None:
+        await spread(batch, self, self.ledger, self.settle)
 
     async def rest(self) -> None:
         while self.waiting:
@@ -104,19 +118,19 @@ async def test_a_noisy_event_does_not_make_others_wait_longer_than_they_would_al
         await storm.work()
     storm.delays.clear()
     await storm.moves(BEN, 15)
+    await storm.work()
     assert storm.delays[BEN] == [timedelta(seconds=SETTLE)]
 
 
 async def test_four_notifications_of_one_change_cost_one_run_and_their_redelivery_none() -> None:
     storm = Storm()
     await storm.moves(ANNA, 12)
-    body = json.dumps({"value": [notification(ANNA, storm.calendars.events["E1"])] * 3}).encode()
-    await receive(body, [KEY], storm, storm.ledger, SETTLE)
+    await storm.told(ANNA, 3)
     await storm.rest()
     assert storm.runs[ANNA] == 1
     storm.now += timedelta(hours=3)
     reads = (len(storm.calendars.reads), len(storm.table.reads))
-    await receive(body, [KEY], storm, storm.ledger, SETTLE)
+    await storm.told(ANNA, 3)
     await storm.rest()
     assert storm.runs[ANNA] == 1
     assert (len(storm.calendars.reads), len(storm.table.reads)) == reads
@@ -127,6 +141,7 @@ async def test_if_the_marks_are_unreachable_every_change_is_queued() -> None:
     storm.ledger.is_down = True
     for hour in (12, 13):
         await storm.moves(ANNA, hour)
+        await storm.work()
     storm.ledger.is_down = False
     await storm.rest()
     assert storm.runs[ANNA] == 2
@@ -135,11 +150,10 @@ async def test_if_the_marks_are_unreachable_every_change_is_queued() -> None:
 
 @pytest.mark.parametrize("settle", [0, 1])
 async def test_turned_off_or_not_a_change_after_the_run_gets_a_run_of_its_own(settle: int) -> None:
-    storm = Storm()
+    storm = Storm(settle)
     for hour in (12, 13):
-        storm.calendars.change("E1", span=span(hour))
-        body = json.dumps({"value": [notification(ANNA, storm.calendars.events["E1"])]}).encode()
-        await receive(body, [KEY], storm, storm.ledger, settle)
+        await storm.moves(ANNA, hour)
+        await storm.work()
         storm.now += timedelta(seconds=settle)
         await storm.work()
     assert storm.table.rows[GUIDS[ANNA]].span == span(13)
@@ -163,9 +177,8 @@ async def test_over_real_storage_two_instances_queue_a_handful_of_messages_for_a
     for burst in range(10):
         await asyncio.gather(
             *(
-                receive(
-                    json.dumps({"value": [notification(ANNA, Event("E1", f'W/"{burst}.{each}"', span(9)))]}).encode(),
-                    [KEY],
+                spread(
+                    Batch((Change(ANNA, "E1", version=f'W/"{burst}.{each}"'),)),
                     Counting(queues[each % 2]),
                     ledgers[each % 2],
                     30,

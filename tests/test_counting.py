@@ -13,12 +13,13 @@ import pytest
 from sync.counters import HOUR, QUEUED, RECEIVED, Figures, Swept, merged
 from sync.counting import Counting
 from sync.errors import MailboxUnavailable, Malformed, Misconfigured, Refused, SyncError, Transient
-from sync.handlers import process_change, receive
+from sync.handlers import process_change
 from sync.ledger import Kind, Notified
-from sync.model import Ignore, Postpone
-from sync.notifications import build_change_message, parse_change_message
+from sync.model import Batch, Ignore, Postpone
+from sync.notifications import CHANGES, build_change_message, parse_change_message, parse_changes
+from sync.receiving import receive, spread
 from sync.standing import Roster, Standing
-from tests.fakes import ANNA, BEN, NOW, LedgerInMemory, QueuesInMemory
+from tests.fakes import ANNA, BEN, NOW, LedgerInMemory, QueuesInMemory, no_batch
 from tests.test_notifications import ANNA as NOTIFIED
 from tests.test_notifications import KEY, change, lifecycle
 
@@ -166,9 +167,14 @@ async def test_a_process_whose_event_loop_is_a_new_one_goes_on(rows: Rows, monke
 
 async def counted(items: list[Any], ledger: LedgerInMemory | None = None, settle: int = 5) -> dict[str, int]:
     body = json.dumps({"value": items}).encode()
-    reply = await receive(body, [KEY], QueuesInMemory(), ledger or LedgerInMemory(), settle)
+    queues, counts = QueuesInMemory(), Counter[str]()
+    reply = await receive(body, [KEY], queues)
     assert reply.notified == ({NOTIFIED} if reply.counts[RECEIVED] else set())
-    return {name.removeprefix("notifications."): count for name, count in reply.counts.items() if count}
+    counts.update(reply.counts)
+    for batch in map(parse_changes, queues.of(CHANGES)):
+        assert isinstance(batch, Batch)
+        counts.update(await spread(batch, queues, ledger or LedgerInMemory(), settle))
+    return {name.removeprefix("notifications."): count for name, count in counts.items() if count}
 
 
 async def test_what_becomes_of_each_notification_is_counted() -> None:
@@ -199,7 +205,7 @@ async def test_a_second_notification_of_a_burst_is_counted_as_waited_for() -> No
 
 async def test_a_post_that_cannot_be_queued_is_counted_as_turned_away() -> None:
     body = json.dumps({"value": [change()]}).encode()
-    reply = await receive(body, [KEY], QueuesInMemory(refuses=True), LedgerInMemory())
+    reply = await receive(body, [KEY], QueuesInMemory(refuses=True))
     assert (reply.status, reply.counts) == (503, {"notifications.turned_away": 1})
 
 
@@ -225,5 +231,5 @@ async def test_a_change_ends_in_one_of_a_few_ways(result: Any, outcome: str) -> 
             raise result
         return result
 
-    assert await process_change(MESSAGE, process, QueuesInMemory()) == outcome
-    assert await process_change("no JSON", process, QueuesInMemory()) == "parked"
+    assert await process_change(MESSAGE, process, no_batch, QueuesInMemory()) == outcome
+    assert await process_change("no JSON", process, no_batch, QueuesInMemory()) == "parked"

@@ -21,6 +21,7 @@ from sync.handlers import GRACE
 from sync.ledger import GONE, Entry, Kind
 from sync.ledger_table import LedgerTable
 from sync.model import (
+    Batch,
     Booking,
     CancelBooking,
     Change,
@@ -31,7 +32,7 @@ from sync.model import (
     Span,
     Write,
 )
-from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message, parse_change_message
+from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message, parse_changes
 from sync.tables import StorageTable
 from tests.crashing import Hosted, Tape
 from tests.fakes import ANNA, BEN, NOW, Calendars, Table, span
@@ -182,7 +183,8 @@ class World(Hosted):
 
     async def acknowledged(self, change: Change) -> None:
         """P2: there is a message, or nothing new in it."""
-        queued = [parse_change_message(message.text) for message in self.messages if message.queue == CHANGES]
+        contents = [parse_changes(message.text) for message in self.messages if message.queue == CHANGES]
+        queued = [each for found in contents for each in (found.changes if isinstance(found, Batch) else (found,))]
         entry = await self.known_of(change.event_id)
         is_known = entry.kind is Kind.GONE if change.deleted else change.version in entry.versions
         is_queued = change in queued or replace(change, deleted=True) in queued

@@ -1,13 +1,11 @@
-"""What becomes of a POST and of a queue message: queued, done, put back or parked; and the order of reads."""
+"""What becomes of a queue message: done, put back or parked; and the order of reads."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 import pytest
 
@@ -23,8 +21,7 @@ from sync.errors import (
     Transient,
     Withdrawn,
 )
-from sync.handlers import ACK_WITHIN, GRACE, LOOKS, Processor, process_change, receive
-from sync.ledger import Notified
+from sync.handlers import GRACE, LOOKS, Processor, process_change
 from sync.model import (
     Action,
     Booking,
@@ -38,11 +35,10 @@ from sync.model import (
     Postpone,
     Write,
 )
-from sync.notifications import build_change_message, build_client_state, parse_change_message
-from tests.fakes import ANNA, NOW, BreakerInMemory, Calendars, LedgerInMemory, QueuesInMemory, Table, span
+from sync.notifications import build_change_message, parse_change_message
+from tests.fakes import ANNA, NOW, BreakerInMemory, Calendars, LedgerInMemory, QueuesInMemory, Table, no_batch, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
-KEY = "k" * 40
 EVENT = Event("E1", "", span(9), has_extension=True, booking_id=GUID)
 BOOKING = Booking(GUID, "", span(9), "E1", ANNA)
 UPDATED = Change(ANNA, "E1")
@@ -217,9 +213,9 @@ class TestProcess:
         overtaken = Overtaken(rows=bookings.rows, version=bookings.version)
         queues = QueuesInMemory()
         processor = self.processor(calendars, overtaken)
-        await process_change(build_change_message(UPDATED), processor.process, queues)
+        await process_change(build_change_message(UPDATED), processor.process, no_batch, queues)
         for message in queues.of("booking-changes"):
-            await process_change(message, processor.process, queues)
+            await process_change(message, processor.process, no_batch, queues)
         assert overtaken.rows[GUID].is_canceled == (outcome != "refused")
         assert overtaken.rows[GUID].event_id is None
 
@@ -358,7 +354,7 @@ class TestQueueMessages:
                 raise outcome
             return outcome
 
-        await process_change(build_change_message(UPDATED) if text is None else text, process, queues)
+        await process_change(build_change_message(UPDATED) if text is None else text, process, no_batch, queues)
 
     async def test_a_processed_change_leaves_nothing_behind(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Ignore("in step"))
@@ -390,7 +386,7 @@ class TestQueueMessages:
             raise AssertionError
 
         monkeypatch.setattr("sync.handlers.PATIENCE", 0.01)
-        await process_change(build_change_message(UPDATED), never, queues)
+        await process_change(build_change_message(UPDATED), never, no_batch, queues)
         assert [queue for queue, _, _ in queues.sent] == ["booking-changes"]
 
     async def test_a_change_waits_while_a_setting_is_wrong(self, queues: QueuesInMemory) -> None:
@@ -448,69 +444,3 @@ class TestQueueMessages:
     ) -> None:
         await self.run(queues, Hold("the event lasts all day", GUID))
         assert [(record.levelno, GUID in record.getMessage()) for record in caplog.records] == [(logging.WARNING, True)]
-
-
-class TestReceive:
-    BODY = json.dumps(
-        {
-            "value": [
-                {
-                    "subscriptionId": "c6126aa3-0ed8-412f-a988-71e6cee627c4",
-                    "changeType": "updated",
-                    "resource": f"Users/{ANNA}/Events/E1=",
-                    "resourceData": {"id": "E1="},
-                    "clientState": build_client_state(KEY, ANNA),
-                },
-                {
-                    "subscriptionId": "c6126aa3-0ed8-412f-a988-71e6cee627c4",
-                    "lifecycleEvent": "missed",
-                    "clientState": build_client_state(KEY, ANNA),
-                },
-                {"changeType": "updated", "resource": f"Users/{ANNA}/Events/E2=", "clientState": "stolen"},
-            ]
-        }
-    ).encode()
-
-    async def test_202_means_that_changes_and_lifecycle_notifications_are_queued(self) -> None:
-        queues = QueuesInMemory()
-        assert (await receive(self.BODY, [KEY], queues, LedgerInMemory())).status == 202
-        assert sorted(queue for queue, _, _ in queues.sent) == ["booking-changes", "subscription-lifecycle"]
-
-    async def test_503_if_the_queue_refuses(self) -> None:
-        assert (await receive(self.BODY, [KEY], QueuesInMemory(refuses=True), LedgerInMemory())).status == 503
-
-    async def test_nothing_good_in_a_post_is_still_acknowledged(self) -> None:
-        queues = QueuesInMemory()
-        assert (await receive(b'{"value": [{}, 7, null]}', [KEY], queues, LedgerInMemory())).status == 202
-        assert queues.sent == []
-
-    async def test_400_for_what_is_no_collection(self) -> None:
-        assert (await receive(b"[]", [KEY], QueuesInMemory(), LedgerInMemory())).status == 400
-
-    async def test_what_was_dropped_is_counted_without_secrets(self, caplog: pytest.LogCaptureFixture) -> None:
-        await receive(self.BODY, [KEY], QueuesInMemory(), LedgerInMemory())
-        assert "dropped count=1" in caplog.text
-        assert "stolen" not in caplog.text
-        assert build_client_state(KEY, ANNA) not in caplog.text
-
-    @pytest.mark.parametrize("what_hangs", ["look", "queued"])
-    async def test_a_ledger_that_hangs_neither_loses_a_change_nor_keeps_graph_waiting(
-        self, what_hangs: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Graph gives up after three seconds, and slows down whoever needs them often."""
-        given = {"look": 0.0, "queued": 0.0}
-
-        class Hanging(LedgerInMemory):
-            async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
-                given["look"] = within
-                return [Notified(NOW) for _ in changes] if what_hangs == "look" else await super().look(changes, within)
-
-            async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
-                if what_hangs == "queued":
-                    await asyncio.sleep(3_600)
-
-        monkeypatch.setattr("sync.handlers.MARK_WITHIN", 0.01)
-        queues = QueuesInMemory()
-        assert (await receive(self.BODY, [KEY], queues, Hanging(), settle=5)).status == 202
-        assert len(queues.of("booking-changes")) == 1
-        assert given["look"] + ACK_WITHIN <= 2.5 or what_hangs == "queued"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -10,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.errors import Forged, Malformed
-from sync.model import Change, LifecycleNotification
+from sync.model import Batch, Change, LifecycleNotification
 from sync.notifications import (
     MAX_BODY,
     Received,
+    build_batch_messages,
     build_change_message,
     build_client_state,
     build_lifecycle_message,
     parse_change_message,
+    parse_changes,
     parse_client_state,
     parse_lifecycle_message,
     parse_notifications,
@@ -444,6 +447,30 @@ def test_a_change_comes_out_of_the_queue_as_it_went_in(value):
     assert parse_change_message(build_change_message(value)) == value
 
 
+def test_a_batch_comes_out_of_the_queue_as_it_went_in():
+    [message] = build_batch_messages(CHANGES)
+    assert parse_changes(message) == Batch(tuple(CHANGES))
+    assert [parse_changes(build_change_message(each)) for each in CHANGES] == CHANGES
+    assert build_batch_messages([]) == []
+
+
+@given(st.lists(st.integers(1, 1_024), min_size=1, max_size=200))
+def test_a_post_of_any_size_fits_into_the_queue(lengths):
+    changes = [Change(ANNA, "A" * length) for length in lengths]
+    messages = build_batch_messages(changes)
+    assert [change for message in messages for change in parse_changes(message).changes] == changes
+    assert max(len(base64.b64encode(message.encode())) for message in messages) <= 64 * 1024
+    assert len(messages) <= 1 + sum(map(len, messages)) // 40_000
+
+
+@pytest.mark.parametrize(
+    "text", ['{"changes": null}', '{"changes": {}}', '{"changes": [7]}', '{"changes": [{}]}', '{"changes": ["x"]}']
+)
+def test_a_batch_is_malformed_if_it_is(text):
+    with pytest.raises(Malformed):
+        parse_changes(text)
+
+
 @pytest.mark.parametrize("value", LIFECYCLE, ids=repr)
 def test_a_lifecycle_notification_comes_out_of_the_queue_as_it_went_in(value):
     assert parse_lifecycle_message(build_lifecycle_message(value)) == value
@@ -454,7 +481,9 @@ METADATA = {"id", "dequeuecount", "expirationtime", "insertiontime", "nextvisibl
 
 
 @pytest.mark.parametrize(
-    "text", [*map(build_change_message, CHANGES), *map(build_lifecycle_message, LIFECYCLE)], ids=lambda text: text
+    "text",
+    [*map(build_change_message, CHANGES), *build_batch_messages(CHANGES), *map(build_lifecycle_message, LIFECYCLE)],
+    ids=lambda text: text,
 )
 def test_no_property_of_a_message_overwrites_the_triggers_metadata(text):
     assert not {name.lower() for name in json.loads(text)} & METADATA
@@ -565,6 +594,6 @@ def test_whatever_surrounds_a_good_item_it_is_received(before, after):
 
 @given(st.text() | JSON.map(json.dumps))
 def test_any_message_is_read_or_malformed(text):
-    for parse in (parse_change_message, parse_lifecycle_message):
+    for parse in (parse_change_message, parse_changes, parse_lifecycle_message):
         with pytest.raises(Malformed):
             parse(text)

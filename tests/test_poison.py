@@ -13,8 +13,8 @@ from azure.storage.queue.aio import QueueClient
 
 from sync import poison
 from sync.errors import Refused, Transient
-from sync.model import Change, LifecycleNotification
-from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
+from sync.model import Batch, Change, LifecycleNotification
+from sync.notifications import CHANGES, LIFECYCLE, build_batch_messages, build_change_message, build_lifecycle_message
 from sync.parking import park
 from sync.poison import PoisonQueue, parse_parked
 from sync.storage import StorageQueues
@@ -51,6 +51,12 @@ GIVEN_UP = "given up by the host, whose log tells why"
             LIFECYCLE, wrapped(build_lifecycle_message(MISSED)), ("Refused: dataverse 403", MISSED), id="lifecycle"
         ),
         pytest.param(CHANGES, in_base64(build_change_message(CHANGE)), (GIVEN_UP, CHANGE), id="moved by the host"),
+        pytest.param(
+            CHANGES,
+            in_base64(*build_batch_messages([CHANGE, CHANGE])),
+            (GIVEN_UP, Batch((CHANGE, CHANGE))),
+            id="a batch moved by the host",
+        ),
         pytest.param(
             CHANGES,
             "\n".join(in_base64(build_change_message(CHANGE)).partition("e")),
