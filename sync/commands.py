@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ from sync.differences import Difference
 from sync.errors import Misconfigured, OtherKey, SyncError, Unagreed
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.poison import PoisonQueue, Replayed
+from sync.report import claimed, observed_rows
 from sync.rows import CHANGING, SubscriptionRow, difference_rows, parked_rows, subscription_rows
 from sync.sweep import MAILBOXES_PER_SECOND, Sweeper
 from sync.terminal import Terminal
@@ -333,6 +335,37 @@ async def _replay(terminal: Terminal, queue: Queue | None, ids: frozenset[str] |
         {"replayed": parked_rows(result.done), "refused": parked_rows(result.refused), "missing": missing}, lines
     )
     return FAILED if result.refused or missing else DONE
+
+
+# --- while the app only observes ---
+
+
+@cli.command()
+def report(
+    since: Annotated[float, typer.Option(metavar="HOURS", min=0, help="How far back.")] = 24,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what would have been written with SYNC_MODE=sync, beside what happened in Dynamics since."""
+    _run(lambda terminal: _report(terminal, timedelta(hours=since)), as_json, verbose)
+
+
+async def _report(terminal: Terminal, back: timedelta) -> int:
+    parts = await wiring.parts()
+    since = parts.keeper.now() - back
+    entries = await wiring.ledger().observed(since)
+    rows = observed_rows(entries, await parts.looked_at.bookings.with_ids(claimed(entries)), since)
+    counts = Counter(str(row.outcome) for row in rows)
+    terminal.show(
+        {"since": since, "mode": parts.processor.mode, "counts": counts, "changes": rows},
+        [
+            f"mode: {parts.processor.mode}; not written since {since:%Y-%m-%d %H:%M} (UTC): {len(rows)}"
+            + (f"; {_listed(counts)}" if counts else "")
+        ],
+        rows,
+        ("at", "booking", "would_be", "now", "outcome"),
+    )
+    return DONE
 
 
 # --- before the app can work ---

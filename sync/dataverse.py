@@ -22,7 +22,7 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from requests.adapters import HTTPAdapter
 
-from sync.errors import Malformed, Misconfigured, NotFound, Stale, Transient, UnknownColumn, check
+from sync.errors import Malformed, Misconfigured, NotFound, Refused, Stale, Transient, UnknownColumn, check
 from sync.model import Booking, CancelBooking, LinkBooking, MoveBooking, Span, UnlinkBooking, Write
 from sync.retry import short_waits
 
@@ -62,10 +62,14 @@ T = TypeVar("T")
 class Transport:
     """One session, one pool, for the process's life: authentication, time-outs, short waits, errors by name.
 
-    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``.
+    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``. Unless it *may_write*, nothing but reads is
+    sent, whoever asks for it.
     """
 
-    def __init__(self, url: str, credential: AsyncTokenCredential, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, url: str, credential: AsyncTokenCredential, now: Callable[[], datetime], may_write: bool = True
+    ) -> None:
+        self._may_write = may_write
         self._root = f"{url.rstrip('/')}/api/data/v9.2/"
         self._scope = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/.default"
         self._credential = credential
@@ -113,6 +117,8 @@ class Transport:
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _send_once(self, method: str, url: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
+        if method != "GET" and not self._may_write:
+            raise Refused("dataverse: nothing is written while SYNC_MODE is observe")
         try:
             token = (await self._credential.get_token(self._scope)).token
             ask = partial(

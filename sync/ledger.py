@@ -22,6 +22,7 @@ from sync.model import (
     Leave,
     LinkBooking,
     MoveBooking,
+    Observed,
     Postpone,
     Span,
     UnlinkBooking,
@@ -36,6 +37,9 @@ VERSIONS = 8
 
 DECISIONS = 20
 """The last ones are kept for ``explain``."""
+
+WOULD_BE = "would be "
+"""Begins the outcome of a decision while the app only observes."""
 
 YOUNG = timedelta(minutes=10)
 """An event without our extension may still get it: the extension is a second call after the event's creation."""
@@ -83,6 +87,11 @@ class Decision:
     times: int = 1
     """How often in a row the same was decided of the same versions; *at* is the last time."""
 
+    @property
+    def is_observed(self) -> bool:
+        """Whether it would have been done, had the app not only observed."""
+        return self.outcome.startswith(WOULD_BE)
+
 
 @dataclass(frozen=True)
 class Held:
@@ -122,6 +131,11 @@ class Entry:
     @property
     def is_new(self) -> bool:
         return not self.etag
+
+    @property
+    def observed(self) -> Decision | None:
+        """The last of its decisions that were not carried out because the app only observed."""
+        return next((decision for decision in reversed(self.history) if decision.is_observed), None)
 
     @property
     def was_read(self) -> bool:
@@ -238,7 +252,9 @@ def conclude(
         if not (change.deleted or change.missing):
             return None  # nobody is sure of it
         agreed = _ordered(agreed_spans(entry, booking, refusal))
-        known = replace(entry, kind=Kind.GONE, agreed=agreed, intent=None, versions=(), expires=now + GONE_KEPT)
+        # What a sweep is to find as long as nobody has done it is not forgotten.
+        versions = tuple(dict.fromkeys((*entry.versions, GONE)))[-VERSIONS:] if isinstance(action, Observed) else ()
+        known = replace(entry, kind=Kind.GONE, agreed=agreed, intent=None, versions=versions, expires=now + GONE_KEPT)
     elif not event.has_extension:
         if _is_young(event) or not not_ours_for:
             return None
@@ -259,9 +275,13 @@ def conclude(
             modified=event.modified or entry.modified,
             expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
         )
+    if isinstance(action, Observed):
+        # Somebody else may do it now, or do otherwise, so nobody knows what both sides will have in common. A person's
+        # word holds until it is done.
+        known = replace(known, booking_id=action.booking_id, agreed=())
     return replace(
         known,
-        released=None,
+        released=entry.released if isinstance(action, Observed) else None,
         discarded=entry.discarded if entry.discarded == look.version else None,
         held=_held(entry, action, look, now),
         history=_with(entry.history, _decision(action, look, change, now)),
@@ -327,7 +347,7 @@ _OUTCOMES: dict[type[Action], str] = {
 
 
 def _decision(action: Action, look: Look, change: Change, now: datetime, about_to: bool = False) -> Decision:
-    outcome = _OUTCOMES[type(action)]
+    outcome = WOULD_BE + _OUTCOMES[type(action.write)] if isinstance(action, Observed) else _OUTCOMES[type(action)]
     return Decision(
         at=now,
         cause=_cause(change),

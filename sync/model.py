@@ -133,6 +133,14 @@ class Ignore:
     reason: str
 
 
+class SyncMode(StrEnum):
+    """What becomes of a write that was decided on."""
+
+    SYNC = "sync"
+    OBSERVE = "observe"
+    """It is noted in the ledger, and not sent."""
+
+
 class ConflictPolicy(StrEnum):
     """Who wins where booking and event were moved apart."""
 
@@ -201,7 +209,24 @@ class MoveBooking:
 
 
 Write = LinkBooking | UnlinkBooking | CancelBooking | MoveBooking
-Action = Ignore | Leave | Postpone | Hold | Write
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A write that was decided on, and not sent, because the app only observes."""
+
+    write: Write
+
+    @property
+    def booking_id(self) -> str:
+        return self.write.booking_id
+
+    @property
+    def reason(self) -> str:
+        return f"not written: {type(self.write).__name__}"
+
+
+Action = Ignore | Leave | Postpone | Hold | Observed | Write
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from sync.errors import Misconfigured
-from sync.model import ConflictPolicy
+from sync.model import ConflictPolicy, SyncMode
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -152,6 +152,7 @@ class Settings(AcknowledgeSettings, EnvironmentSettings):
     extension_property: str = Field("bookingSyncGuid", alias="EXTENSION_PROPERTY")
     notification_url: Annotated[SecretStr, AfterValidator(_notification_url)] = Field(alias="NOTIFICATION_URL")
     canceled_status_id: Guid | None = Field(None, alias="CANCELED_STATUS_ID")
+    sync_mode: SyncMode = Field(SyncMode.SYNC, alias="SYNC_MODE")
     conflict_policy: ConflictPolicy = Field(ConflictPolicy.DATAVERSE, alias="CONFLICT_POLICY")
     not_ours_hours: int = Field(24, alias="NOT_OURS_HOURS", ge=0, le=24 * 30)
     cancellations_per_mailbox: int = Field(30, alias="CANCELLATIONS_PER_MAILBOX", ge=0)

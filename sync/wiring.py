@@ -103,8 +103,13 @@ def queues() -> StorageQueues:
     return _queues()
 
 
+def ledger() -> LedgerTable:
+    """What is known of events."""
+    return _ledger()
+
+
 async def dataverse() -> Transport:
-    """What is customized through: the environment of the bookings, and no other service."""
+    """What a person customizes through, also while the app only observes: the environment, and no other service."""
     return _dataverse_of(asyncio.get_running_loop())
 
 
@@ -168,12 +173,13 @@ async def _parts() -> Parts:
 
 
 @cache
-def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
+def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
     from sync import graph
     from sync.breaker import Breaker
     from sync.dataverse import DataverseBookings
     from sync.handlers import Processor
+    from sync.model import SyncMode
     from sync.roster import Deployment
     from sync.settings import is_loopback
     from sync.subscribing import Keeper
@@ -182,7 +188,8 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     settings, queues = _settings(), _queues()
     to_graph = graph.Transport(settings.graph_url, _credential(is_loopback(settings.graph_url)), _now)
     events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
-    bookings = DataverseBookings(_dataverse_of(loop), settings.event_id_column, settings.canceled_status_id)
+    to_dataverse = _to_dataverse(may_write=settings.sync_mode is not SyncMode.OBSERVE)
+    bookings = DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
     memory = _memory(settings)
 
     async def wanted() -> Sequence[str]:
@@ -208,17 +215,22 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     looked_at = LookedAt(settings, to_graph, events, subscriptions, bookings, memory)
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
     not_ours_for = timedelta(hours=settings.not_ours_hours)
-    processor = Processor(events, bookings, _ledger(), breaker, _now, settings.conflict_policy, not_ours_for)
-    return Parts(processor, keeper, sweeper, queues, looked_at, (to_graph, memory))
+    policy, mode = settings.conflict_policy, settings.sync_mode
+    processor = Processor(events, bookings, _ledger(), breaker, _now, policy, not_ours_for, mode)
+    return Parts(processor, keeper, sweeper, queues, looked_at, (to_graph, to_dataverse, memory))
 
 
 @cache
 def _dataverse_of(_loop: asyncio.AbstractEventLoop) -> Transport:
+    return _to_dataverse(may_write=True)
+
+
+def _to_dataverse(may_write: bool) -> Transport:
     from sync.dataverse import Transport
     from sync.settings import is_loopback
 
     url = _environment_settings().dataverse_url
-    return Transport(url, _credential(is_loopback(url)), _now)
+    return Transport(url, _credential(is_loopback(url)), _now, may_write)
 
 
 def _memory(settings: Settings) -> RosterTable:

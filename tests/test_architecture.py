@@ -16,8 +16,8 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"dataverse", "definitions", "differences", "doctor", "errors", "notifications", "poison", "rows"}
-    | {"setup", "sweep", "terminal", "wiring"},
+    "commands": {"dataverse", "definitions", "differences", "doctor", "errors", "notifications", "poison", "report"}
+    | {"rows", "setup", "sweep", "terminal", "wiring"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
@@ -40,6 +40,7 @@ USES = {
     "pacing": {"errors"},
     "graph": {"errors", "model", "notifications", "retry", "roster"},
     "dataverse": {"errors", "model", "retry"},
+    "report": {"ledger", "model"},
     "rows": {"differences", "model", "poison", "roster"},
     "poison": {"errors", "model", "notifications", "storage"},
     "settings": {"errors", "model"},
@@ -76,7 +77,7 @@ NEEDS = {
     "outside": {"httpx"},
 }
 
-PURE = ["decide", "differences", "errors", "ledger", "model", "notifications", "roster", "rounds"]
+PURE = ["decide", "differences", "errors", "ledger", "model", "notifications", "report", "roster", "rounds"]
 """These touch neither the clock nor the environment nor chance; all of it is given to them."""
 
 
