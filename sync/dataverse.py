@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from requests.adapters import HTTPAdapter
 
+from sync import telemetry
 from sync.errors import Malformed, Misconfigured, NotFound, Refused, Stale, Transient, UnknownColumn, check
 from sync.model import Booking, CancelBooking, LinkBooking, MoveBooking, Span, UnlinkBooking, Write
 from sync.retry import short_waits
@@ -130,7 +132,9 @@ class Transport:
                 timeout=TIMEOUT,
                 allow_redirects=False,
             )
-            response = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+            answer = asyncio.get_running_loop().run_in_executor(self._threads, ask)
+            table = re.split(r"[(?]", url.removeprefix(self._root))[0]
+            response = await telemetry.called("dataverse", f"{method} {table}", answer)
         except requests.RequestException as error:
             raise Transient(f"dataverse: no answer ({type(error).__name__})") from error
         except ClientAuthenticationError as error:

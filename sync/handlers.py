@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from sync import telemetry
 from sync.decide import choose_linked, decide, rival_id
 from sync.errors import (
     InvalidId,
@@ -154,20 +155,27 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues, marks: Marks
     for reason, count in sorted(received.dropped.items()):
         log.warning("notifications dropped count=%d reason=%r", count, reason)
     known = await marks.look(received.changes, LOOK_WITHIN)
-    new = [
-        _Queued(change, settle_seconds(change, about, settle), streak(about))
-        for change, about in zip(received.changes, known, strict=True)
-        if not (is_known(change, about) or (settle and is_queued(change, about)))
-    ]
+    new = []
+    for change, about in zip(received.changes, known, strict=True):
+        if is_known(change, about):
+            telemetry.event("redundant", mailbox=change.mailbox, event=change.event_id, reason="known")
+        elif settle and is_queued(change, about):
+            telemetry.event("redundant", mailbox=change.mailbox, event=change.event_id, reason="waited for")
+        else:
+            new.append(_Queued(change, settle_seconds(change, about, settle), streak(about)))
     waits = {each.hidden for each in new}
+    lifecycle = [build_lifecycle_message(replace(item, origin=telemetry.origin())) for item in received.lifecycle]
     try:
         await asyncio.gather(
             *(_queue(queues, marks, [each for each in new if each.hidden == hidden], hidden) for hidden in waits),
-            queues.send(LIFECYCLE, [build_lifecycle_message(item) for item in received.lifecycle], within=ACK_WITHIN),
+            queues.send(LIFECYCLE, lifecycle, within=ACK_WITHIN),
         )
     except Transient as error:
         log.error("notifications not queued reason=%r", str(error))
         return Reply(503)
+    fates = {"dropped": received.dropped.total(), "redundant": len(received.changes) - len(new), "queued": len(new)}
+    for fate, count in {"received": len(received.changes) + len(lifecycle) + fates["dropped"], **fates}.items():
+        telemetry.measure(telemetry.NOTIFICATIONS, count, fate=fate)
     log.info(
         "notifications queued changes=%d redundant=%d lifecycle=%d",
         *(len(new), len(received.changes) - len(new), len(received.lifecycle)),
@@ -184,7 +192,8 @@ class _Queued:
 
 async def _queue(queues: Queues, marks: Marks, new: Sequence[_Queued], hidden: int) -> None:
     """The messages first: a mark that nobody follows would keep later ones from the queue."""
-    messages = [build_change_message(each.change) for each in new]
+    origin = telemetry.origin()
+    messages = [build_change_message(replace(each.change, origin=origin)) for each in new]
     dues = await queues.send(CHANGES, messages, hidden, within=ACK_WITHIN)
     if hidden:
         marked = zip(new, dues, strict=True)

@@ -346,8 +346,12 @@ _OUTCOMES: dict[type[Action], str] = {
 }
 
 
+def outcome_of(action: Action) -> str:
+    return WOULD_BE + _OUTCOMES[type(action.write)] if isinstance(action, Observed) else _OUTCOMES[type(action)]
+
+
 def _decision(action: Action, look: Look, change: Change, now: datetime, about_to: bool = False) -> Decision:
-    outcome = WOULD_BE + _OUTCOMES[type(action.write)] if isinstance(action, Observed) else _OUTCOMES[type(action)]
+    outcome = outcome_of(action)
     return Decision(
         at=now,
         cause=_cause(change),

@@ -41,6 +41,16 @@ def _whole_seconds(moment: datetime) -> datetime:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Which notification or sweep a message comes from, for those who look at the app's work; decides nothing."""
+
+    traceparent: str
+    """Source: W3C, "Trace Context"."""
+    at: float
+    """When that was, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
 class Change:
     """What the queue carries: where to look. ``deleted`` is a hint that decides nothing by itself."""
 
@@ -55,6 +65,7 @@ class Change:
     """The event's etag when it was notified; a later one may have followed."""
     attempt: int = 0
     """How often the change was put back because a service could not be asked."""
+    origin: Origin | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class LifecycleNotification:
     subscription_id: str | None
     event: str
     attempt: int = 0
+    origin: Origin | None = field(default=None, compare=False)
 
 
 # Exchange ids are base64 of either alphabet. Anything else is refused rather than escaped.

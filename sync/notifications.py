@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sync.errors import Forged, Malformed
-from sync.model import Change, LifecycleNotification, is_event_id
+from sync.model import Change, LifecycleNotification, Origin, is_event_id
 
 CHANGES = "booking-changes"
 LIFECYCLE = "subscription-lifecycle"
@@ -37,6 +37,12 @@ _RESOURCE = re.compile(
 )
 
 _VERSION = re.compile(r'W/"[\x21\x23-\x7e]{1,200}"')
+
+# Source: W3C, "Trace Context", traceparent header.
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+_LATEST = 2.0**40
+"""Seconds; what is more is no time, and neither is NaN."""
 
 _WORD = re.compile(r"[A-Za-z]{1,64}")
 
@@ -175,6 +181,7 @@ def parse_client_state(value: Any, keys: Sequence[str]) -> str:
 def build_change_message(change: Change) -> str:
     message: dict[str, Any] = {"mailbox": change.mailbox, "event": change.event_id, "deleted": change.deleted}
     optional = {"missing": change.missing, "version": change.version, "attempt": change.attempt}
+    optional |= _origin_fields(change.origin)
     return json.dumps(message | {name: value for name, value in optional.items() if value})
 
 
@@ -188,13 +195,14 @@ def parse_change_message(text: str) -> Change:
         raise Malformed("deleted or missing")
     if not (version is None or _is_version(version)):
         raise Malformed("version")
-    return Change(mailbox, event_id, deleted, missing, version, _attempt(message))
+    return Change(mailbox, event_id, deleted, missing, version, _attempt(message), parse_origin(message))
 
 
 def build_lifecycle_message(notification: LifecycleNotification) -> str:
     message: dict[str, Any] = {"mailbox": notification.mailbox, "lifecycle": notification.event}
     if notification.subscription_id is not None:
         message["subscription"] = notification.subscription_id
+    message |= _origin_fields(notification.origin)
     return json.dumps(message | ({"attempt": notification.attempt} if notification.attempt else {}))
 
 
@@ -207,7 +215,24 @@ def parse_lifecycle_message(text: str) -> LifecycleNotification:
         None if subscription_id is None else _match(_GUID, subscription_id, "subscription").lower(),
         _match(_WORD, message.get("lifecycle"), "lifecycle"),
         _attempt(message),
+        parse_origin(message),
     )
+
+
+def _origin_fields(origin: Origin | None) -> dict[str, Any]:
+    return {} if origin is None else {"traceparent": origin.traceparent, "notified": origin.at}
+
+
+def parse_origin(message: dict[str, Any] | str) -> Origin | None:
+    """Where a message, or its text, comes from; None if it does not say so readably, which harms nothing."""
+    try:
+        found = json.loads(message) if isinstance(message, str) else message
+        traceparent, at = found["traceparent"], found["notified"]
+        if _TRACEPARENT.fullmatch(traceparent) and isinstance(at, int | float) and 0 <= at < _LATEST:
+            return Origin(traceparent, float(at))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
 
 
 def _parse_message(text: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from sync import telemetry
 from sync.differences import Difference
 from sync.errors import (
     Duplicate,
@@ -123,6 +124,10 @@ class Keeper:
             report.queued_sweeps = await self.sweep_all()
         # Last of all: a run that did not come to its end has not been.
         await self.memory.ran(LastRun(began, self.steps.lifetime, replaced_for))
+        failed, waiting = len(report.failed), len(plan.wait)
+        kept = report.wanted - failed - waiting - report.left
+        for state, count in {"kept": kept, "failed": failed, "waiting": waiting, "left": report.left}.items():
+            telemetry.measure(telemetry.SUBSCRIPTIONS, count, state=state)
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
             *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),

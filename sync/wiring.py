@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ async def notifications(query: Mapping[str, str], body: bytes) -> PlainText:
     except Misconfigured as error:
         log.error("misconfigured: %s", error)
         return _plain_text(503, "")  # Graph comes again for four hours, time enough to set it
-    reply = await receive(body, settings.keys, queues, ledger, settings.settle_seconds)
+    with _telemetry().span("receive", "server") as told:
+        reply = await receive(body, settings.keys, queues, ledger, settings.settle_seconds)
+        told.answered(reply.status)
     return _plain_text(reply.status, reply.body)
 
 
@@ -75,22 +78,31 @@ def _plain_text(status: int, body: str) -> PlainText:
 
 async def process_change(message: bytes) -> None:
     from sync.handlers import process_change
+    from sync.notifications import CHANGES, parse_origin
 
-    await process_change(_text(message), _process, _queues())
+    text = _text(message)
+    with _telemetry().span(f"process {CHANGES}", "consumer", parse_origin(text)):
+        await process_change(text, _process, _queues())
 
 
 async def process_lifecycle(message: bytes) -> None:
+    from sync.notifications import LIFECYCLE, parse_origin
     from sync.subscribing import process_lifecycle
 
-    await process_lifecycle(_text(message), _follow, _queues())
+    text = _text(message)
+    with _telemetry().span(f"process {LIFECYCLE}", "consumer", parse_origin(text)):
+        await process_lifecycle(text, _follow, _queues())
 
 
 async def renew_subscriptions() -> None:
-    await (await _parts()).keeper.keep()
+    with _telemetry().span("renew_subscriptions"):
+        await (await _parts()).keeper.keep()
+        await _tell_held()
 
 
 async def sweep() -> None:
-    await (await _parts()).sweeper.sweep_nightly()
+    with _telemetry().span("sweep"):
+        await (await _parts()).sweeper.sweep_nightly()
 
 
 async def parts() -> Parts:
@@ -127,8 +139,10 @@ async def close() -> None:
         await _queues().close()
     if _ledger.cache_info().currsize:
         await _ledger().close()
+    if _exporting.cache_info().currsize:
+        await asyncio.to_thread(_exporting())
     of_settings = (_settings, _environment_settings, _acknowledge_settings)
-    for built in (_parts_of, _dataverse_of, _queues, _ledger, _table, *of_settings):
+    for built in (_parts_of, _dataverse_of, _queues, _ledger, _table, _exporting, *of_settings):
         built.cache_clear()
 
 
@@ -161,11 +175,59 @@ class Parts:
 
 
 async def _process(change: Change) -> Action:
-    return await (await _parts()).processor.process(change)
+    from sync.errors import MailboxUnavailable
+    from sync.ledger import outcome_of
+
+    telemetry = _telemetry()
+    telemetry.annotate(mailbox=change.mailbox, event=change.event_id, attempt=change.attempt)
+    try:
+        action = await (await _parts()).processor.process(change)
+    except MailboxUnavailable:
+        telemetry.done("mailbox unavailable", change.origin)
+        raise
+    outcome = outcome_of(action)
+    telemetry.annotate(outcome=outcome, booking=getattr(action, "booking_id", None))
+    telemetry.done(outcome, change.origin)
+    return action
 
 
 async def _follow(notification: LifecycleNotification) -> None:
+    _telemetry().annotate(mailbox=notification.mailbox, lifecycle=notification.event, attempt=notification.attempt)
     await (await _parts()).keeper.follow(notification)
+
+
+async def _tell_held() -> None:
+    """How much is held and waiting, for those who look at the app's work, if there is somebody."""
+    from sync.errors import SyncError
+
+    telemetry = _telemetry()
+    if not telemetry.is_on():
+        return
+    counts = {"held": 0, "waiting": 0}
+    try:
+        async for entry in _ledger().held():
+            counts["waiting" if entry.held is not None and entry.held.is_waiting else "held"] += 1
+    except SyncError as error:
+        log.warning("what is held is not counted reason=%r", str(error))
+        return
+    for state, count in counts.items():
+        telemetry.measure(telemetry.HELD, count, state=state)
+
+
+def _telemetry() -> ModuleType:
+    """Where the app's work is told, which leads nowhere unless there is a connection string."""
+    from sync import telemetry
+
+    if os.environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING", "").strip():
+        _exporting()
+    return telemetry
+
+
+@cache
+def _exporting() -> Callable[[], None]:
+    from sync import exporting
+
+    return exporting.start(os.environ["APPLICATIONINSIGHTS_CONNECTION_STRING"])
 
 
 async def _parts() -> Parts:

@@ -162,7 +162,7 @@ def test_nothing_but_an_http_answer_goes_out_through_a_binding_of(table, name):
 # What is imported when.
 
 HEAVY = ["msgraph", "kiota_abstractions", "azure.identity", "azure.storage", "azure.core", "azure.data", "aiohttp"]
-HEAVY += ["httpx", "requests", "pydantic", "tenacity"]
+HEAVY += ["httpx", "requests", "pydantic", "tenacity", "opentelemetry"]
 
 ANSWER = f"""
 import asyncio
