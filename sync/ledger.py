@@ -139,8 +139,10 @@ class Entry:
 
     @property
     def was_read(self) -> bool:
-        """Whether the event was seen in this mailbox, with a booking that it claims."""
-        return self.kind is not Kind.NOT_OURS and bool(self.versions or self.agreed)
+        """Whether the event was seen in this mailbox, with a booking that it claims; or seen to be gone by an app that
+        only observed, as nothing followed from that yet.
+        """
+        return GONE in self.versions or (self.kind is not Kind.NOT_OURS and bool(self.versions or self.agreed))
 
 
 @dataclass(frozen=True)
@@ -275,15 +277,16 @@ def conclude(
             modified=event.modified or entry.modified,
             expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
         )
+    is_left_out = isinstance(action, Observed)
     if isinstance(action, Observed):
         # Somebody else may do it now, or do otherwise, so nobody knows what both sides will have in common. A person's
         # word holds until it is done.
         known = replace(known, booking_id=action.booking_id, agreed=())
     return replace(
         known,
-        released=entry.released if isinstance(action, Observed) else None,
+        released=entry.released if is_left_out else None,
         discarded=entry.discarded if entry.discarded == look.version else None,
-        held=_held(entry, action, look, now),
+        held=entry.held if is_left_out and entry.released == look.version else _held(entry, action, look, now),
         history=_with(entry.history, _decision(action, look, change, now)),
     )
 

@@ -357,7 +357,9 @@ class TestObserved:
         assert is_known(TOLD, Notified(NOW, gone.kind, frozenset(gone.versions), gone.expires))
 
     def test_a_persons_word_holds_until_it_is_done(self) -> None:
-        assert self.concluded(replace(NEW, released="v2"), MOVE).released == "v2"
+        held = Held("the event lasts all day", NOW, "v2")
+        found = self.concluded(replace(NEW, released="v2", held=held), MOVE)
+        assert (found.released, found.held) == ("v2", held)
 
     def test_it_is_the_last_one_that_is_reported(self) -> None:
         found = self.concluded(self.concluded(NEW, MOVE), CANCEL, None)
