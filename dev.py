@@ -1,4 +1,4 @@
-"""Develop booking-sync: `python3 dev.py run`, `test` or `lint`; standard library only, so it needs no installation.
+"""Develop booking-sync: `python3 dev.py run`, `test`, `bench` or `lint`; standard library only, nothing to install.
 
 It makes sure of the virtual environment `.venv` and of Azurite in `node_modules`, both exactly as locked, and hands
 over to them. What there is to run and test is not known here.
@@ -23,12 +23,15 @@ LOCK = ROOT / "requirements-dev.lock"
 OLDEST_PYTHON = (3, 11)
 OLDEST_NODE = 20
 SPINNER = "-\\|/"
-CHECKED = ["sync", "sandbox", "function_app.py", "dev.py"]
+CHECKED = ["sync", "sandbox", "benchmarks", "function_app.py", "dev.py"]
+HANDED_OVER = {"run": ["sandbox", "run"], "test": ["pytest", "-n", "auto"], "bench": ["benchmarks"]}
+"""Commands that need all that is installed, and the module that each of them is, with its first arguments."""
 
 USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
 
   run [--once]    bring everything up, show the guided tour, stay up; --once ends after the tour
-  test [...]      run the tests; arguments go to pytest
+  test [...]      run the tests, on all cores; arguments go to pytest
+  bench [--quick] measure what the app spends; --quick takes two minutes at most
   lint            ruff check, ruff format --check, mypy --strict
   lock            refresh requirements.lock and requirements-dev.lock
 """
@@ -36,15 +39,16 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
 
 def main(arguments: list[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
-    if command not in ("run", "test", "lint", "lock"):
+    if command not in (*HANDED_OVER, "lint", "lock"):
         print(USAGE, end="")
         return 0 if command in ("help", "-h", "--help") else 2
     check_python()
-    if command in ("run", "test"):
+    if command in HANDED_OVER:
         npm = check_node()
         install_packages()
         install_azurite(npm)
-        return hand_over(*(("sandbox", ["run", *rest]) if command == "run" else ("pytest", rest)))
+        module, *first = HANDED_OVER[command]
+        return hand_over(module, [*first, *rest])
     install_packages()
     return lint() if command == "lint" else lock()
 

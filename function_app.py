@@ -30,3 +30,13 @@ async def renew_subscriptions(timer: func.TimerRequest) -> None:
 @app.timer_trigger("timer", schedule="0 23 2-4 * * *")
 async def sweep(timer: func.TimerRequest) -> None:
     await wiring.sweep()
+
+
+@app.route("status", methods=["GET"])
+async def status(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse(**await wiring.status())
+
+
+@app.route("status/page", methods=["GET"])
+async def status_page(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse(**await wiring.status_page())

@@ -1,1 +1,1 @@
-"""Measured runs of the app against the simulated services."""
+"""What the app spends: calls, time, memory; measured beside the original and the least that is possible."""

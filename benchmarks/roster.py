@@ -27,7 +27,7 @@ from aiohttp import web
 from sandbox.server import Sandbox
 from sync import dataverse, graph
 from sync.loopback import LoopbackCredential
-from sync.roster import Deployment, LastRun, Trouble, next_trouble
+from sync.roster import Deployment, LastRun, Made, Trouble, next_trouble
 from sync.subscribing import Keeper
 
 COLUMN = "contoso_outlookeventid"
@@ -76,8 +76,11 @@ class Queue:
     def __init__(self) -> None:
         self.sent = 0
 
-    async def send(self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0) -> None:
+    async def send(
+        self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
+    ) -> Sequence[datetime]:
         self.sent += len(messages)
+        return [datetime.now(UTC)] * len(messages)
 
 
 class Memory:
@@ -86,6 +89,7 @@ class Memory:
     def __init__(self) -> None:
         self.known: dict[str, Trouble] = {}
         self.last: LastRun | None = None
+        self.made_last: Made | None = None
 
     async def troubles(self) -> Mapping[str, Trouble]:
         return self.known
@@ -101,6 +105,12 @@ class Memory:
 
     async def ran(self, run: LastRun) -> None:
         self.last = run
+
+    async def made(self) -> Made | None:
+        return self.made_last
+
+    async def remember_made(self, made: Made) -> None:
+        self.made_last = made
 
 
 @asynccontextmanager
@@ -202,14 +212,14 @@ def main() -> None:
 
 def run(mailboxes: int) -> None:
     own = [sys.executable, "-m", "benchmarks.roster"]
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(
         [*own, "--serve", str(mailboxes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as services:
-        assert services.stdin is not None  # noqa: S101
-        assert services.stdout is not None  # noqa: S101
+        assert services.stdin is not None
+        assert services.stdout is not None
         try:
             url = services.stdout.readline().strip()
-            subprocess.run([*own, "--measure", url, str(mailboxes)], check=True)  # noqa: S603
+            subprocess.run([*own, "--measure", url, str(mailboxes)], check=True)
         finally:
             with contextlib.suppress(OSError):
                 services.stdin.close()

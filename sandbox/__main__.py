@@ -19,6 +19,7 @@ from typing import Annotated
 
 import typer
 
+from sandbox.reference import PAGE, settings_page
 from sandbox.server import Sandbox
 from sandbox.signals import StopSignal
 from sandbox.tour import SETTINGS, Options
@@ -57,6 +58,13 @@ def serve(
 ) -> None:
     """Serve both services alone, with three technicians, until Ctrl-C."""
     asyncio.run(_serve(port, seed))
+
+
+@cli.command()
+def settings() -> None:
+    """Write docs/settings.md, the reference of the app's settings, from the code that reads them."""
+    PAGE.write_text(settings_page(), "utf-8")
+    print(PAGE)
 
 
 @cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

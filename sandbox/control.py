@@ -108,6 +108,18 @@ ACTS = [
         lambda asked: asked.dispatcher.move(asked.booking, asked.minutes),
     ),
     Act(
+        "dispatcher/reschedule",
+        "booking=B1&minutes=30",
+        "moves a booking; its event stays behind",
+        lambda asked: asked.dispatcher.reschedule(asked.booking, asked.minutes),
+    ),
+    Act(
+        "dispatcher/bring",
+        "booking=B1",
+        "brings the event along",
+        lambda asked: asked.dispatcher.update_event(asked.booking),
+    ),
+    Act(
         "dispatcher/rename",
         "booking=B1",
         "an edit that is none of Outlook's business",

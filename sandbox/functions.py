@@ -77,7 +77,7 @@ class FunctionsApp:
         on_line: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._host = host
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
         self._settings = settings
         self._log_path = log
         self._on_line = on_line
@@ -86,7 +86,7 @@ class FunctionsApp:
         """Raises: ChildFailed."""
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         self._log = self._log_path.open("w", encoding="utf-8")
-        self._session = aiohttp.ClientSession(self._url)
+        self._session = aiohttp.ClientSession(self.url)
         self._child = Child("the app", self._host.command, cwd=ROOT, env=self._environment(), on_line=self._hear)
         try:
             await asyncio.wait_for(watched(self._answer(), self._child), PATIENCE)

@@ -75,11 +75,18 @@ class Dispatcher:
         return self._events.get(booking.id)
 
     def move(self, booking: Row, by: timedelta) -> None:
+        self.reschedule(booking, by)
+        self.update_event(booking)
+
+    def reschedule(self, booking: Row, by: timedelta) -> None:
+        """The booking alone, as the other direction takes its time to ``update_event``."""
         start, end = booking["starttime"] + by, booking["endtime"] + by
         self._write(booking, starttime=start, endtime=end, duration=minutes(start, end))
+
+    def update_event(self, booking: Row) -> None:
         event = self._living_event(booking)
         if event is not None:
-            self._mailboxes.change(event, start=start, end=end)
+            self._mailboxes.change(event, start=booking["starttime"], end=booking["endtime"])
 
     def rename(self, booking: Row, name: str = "Repair, urgent") -> None:
         """An edit that has nothing to do with Outlook, but gives the row a new etag."""

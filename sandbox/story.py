@@ -38,8 +38,9 @@ class Story:
         self._bens = self._book_linked(self._ben, self._nine)
         self._cleos = self._book_linked(self._cleo, self._nine)
         self._meeting = self._cleo.meet(self._nine + 4 * HOUR, self._nine + 5 * HOUR)
+        self.anas_booking: Row
         self.anas_event: Event
-        """Made by the first step."""
+        """Both are made by the first step."""
 
     def subscribed(self) -> Step:
         world = self._world
@@ -59,7 +60,7 @@ class Story:
         dora, ana, ben, cleo = self._world.people.dispatcher, self._ana, self._ben, self._cleo
 
         booking, event = dora.book(ana, self._nine, self._nine + 2 * HOUR)
-        self.anas_event = event
+        self.anas_booking, self.anas_event = booking, event
         yield Step(
             f"Dora, the dispatcher, books Ana for two hours: {self._named(booking, event)}",
             "the booking is linked to its event",
@@ -98,21 +99,38 @@ class Story:
             lambda: self._in_step(booking, event),
         )
 
+        start = booking["starttime"]
+        dora.reschedule(booking, -HOUR)
+        ana.edit(event)
+        yield Step(
+            f"Dora moves booking {self._world.overview.bookings.of(booking.id)} up an hour, and before Outlook is told,"
+            f" Ana renames {self._name(event)}",
+            "the booking stays where Dora put it: its event has not moved since both last agreed",
+            lambda: booking["starttime"] == start - HOUR != event.start and self._linked_to(booking) is not None,
+        )
+
+        dora.update_event(booking)
+        yield Step(
+            f"Outlook is told: {self._name(event)} follows its booking",
+            "both agree again, and nothing is touched",
+            lambda: self._in_step(booking, event),
+        )
+
         cleos_booking, cleos_event = self._cleos
+        self._world.faults.order(THROTTLED_REQUESTS.retry_after("1").fault())
+        cleo.move(cleos_event, HOUR)
+        yield Step(
+            f"Cleo drags {self._name(cleos_event)} down an hour, while Dataverse answers 429 (Retry-After: 1)",
+            "the booking has followed all the same",
+            lambda: self._in_step(cleos_booking, cleos_event),
+            writes=1,
+        )
+
         cleo.file(cleos_event)
         yield Step(
             f"Cleo drags {self._name(cleos_event)} into another calendar, which Graph reports as deleted",
             "nothing is touched, the event still exists",
             lambda: self._in_step(cleos_booking, cleos_event),
-        )
-
-        self._world.faults.order(THROTTLED_REQUESTS.retry_after("1").fault())
-        ana.move(event, -HOUR)
-        yield Step(
-            f"Ana drags {self._name(event)} up an hour, while Dataverse answers 429 (Retry-After: 1)",
-            "the booking has followed all the same",
-            lambda: self._in_step(booking, event),
-            writes=1,
         )
 
     def _book_linked(self, technician: Technician, start: datetime) -> tuple[Row, Event]:

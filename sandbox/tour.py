@@ -120,7 +120,7 @@ class Tour:
         async with QueueServiceClient.from_connection_string(storage, retry_total=0) as queues:
             self.status = await self._tell(Judge(world, queues, self._options.patience), story, app)
         if not self._options.once:
-            self._invite(world, story)
+            self._invite(world, story, app)
             self._playing = True
             world.calls.listeners.append(lambda call: self.timeline.at(f"  {_describe(world, call)}", "dim"))
             await asyncio.Event().wait()
@@ -157,7 +157,7 @@ class Tour:
             await judge.wait_for(step, lambda: update(f"the app: {judge.calls} ..."))
         self.timeline.outcome(True, step.then, f"{judge.calls} in {judge.seconds:.1f} s")
 
-    def _invite(self, world: Sandbox, story: Story) -> None:
+    def _invite(self, world: Sandbox, story: Story, app: FunctionsApp) -> None:
         say = self.timeline.say
         say(f"\n{world.overview.table()}")
         if self.status == 0:
@@ -167,8 +167,11 @@ class Tour:
             for act in (*acts, "dispatcher/book?technician=Ben"):
                 say(f'  curl -X POST "{world.url}/sandbox/{act}"')
         say(f"Everything that can be done: curl {world.url}/sandbox")
+        say(f"How the app does: {app.url}/api/status/page")
         python = os.path.relpath(sys.executable)
         say(f"What operators see: {python} -m sandbox sync doctor, or another command of docs/commands.md")
+        if self.status == 0:
+            say(f"Why a booking is where it is: {python} -m sandbox sync explain {story.anas_booking.id}")
         say("Ctrl-C ends it.\n")
 
     def _overhear(self, world: Sandbox, line: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from sync.marks import mark_of
 from sync.tables import StorageTable
 
 WINDOW = timedelta(hours=1)
@@ -40,7 +41,7 @@ class Breaker:
         rows = self.table.query("PartitionKey eq @p and count gt 0", {"p": "breaker"})
         return [Tripped(str(row["RowKey"]), _plain(row["at"]), int(row["count"])) async for row in rows]
 
-    async def refuses(self, mailbox: str, event_key: str, now: datetime) -> str | None:
+    async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str | None:
         """Why a booking of *mailbox* must not be canceled now, None if it may; the same event counts once."""
         found = {each.scope for each in await self.tripped()}
         if not found.isdisjoint({mailbox, EVERYBODY}):
@@ -48,7 +49,7 @@ class Breaker:
         await self.table.put(
             {
                 "PartitionKey": "cancellation",
-                "RowKey": f"{mailbox}.{event_key}",
+                "RowKey": f"{mailbox}.{mark_of(event_id)}",
                 "mailbox": mailbox,
                 "at": now,
                 "expires": now + _KEPT,

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,12 +23,15 @@ from aiolimiter import AsyncLimiter
 from typer.core import TyperGroup
 
 from sync import wiring
+from sync.breaker import EVERYBODY
 from sync.differences import Difference
 from sync.errors import Misconfigured, OtherKey, SyncError, Unagreed
+from sync.explain import Bookings, Finder, build_document, build_lines
+from sync.holds import Answered, Chosen, Holds, Listed, choose
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.poison import PoisonQueue, Replayed
 from sync.report import claimed, observed_rows
-from sync.rows import CHANGING, SubscriptionRow, difference_rows, parked_rows, subscription_rows
+from sync.rows import PLANNED, SubscriptionRow, difference_rows, held_rows, parked_rows, subscription_rows
 from sync.sweep import MAILBOXES_PER_SECOND, Sweeper
 from sync.terminal import Terminal
 
@@ -114,7 +117,7 @@ def list_subscriptions(context: typer.Context, as_json: AsJson = False, verbose:
 @subscriptions.command("plan")
 def plan_subscriptions(as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show what `subscriptions apply` would do now, and do nothing."""
-    _run(lambda terminal: _show_plan(terminal, lambda row: row.state in CHANGING), as_json, verbose)
+    _run(lambda terminal: _show_plan(terminal, lambda row: row.state in PLANNED), as_json, verbose)
 
 
 @subscriptions.command("apply")
@@ -130,8 +133,8 @@ def apply_subscriptions(
 ) -> None:
     """Create, renew, replace and delete subscriptions now, as the timer does each hour.
 
-    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word (--leavers,
-    --new-key) first.
+    The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word: without --leavers
+    nothing is deleted or replaced then, without --new-key nothing is done at all.
     """
     _run(lambda terminal: _apply(terminal, leavers, new_key), as_json, verbose)
 
@@ -165,11 +168,9 @@ async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
     with terminal.progress("subscriptions") as progress:
         parts.keeper.progress = progress
         try:
-            report = await parts.keeper.keep(leavers_agreed=leavers, new_key_agreed=new_key)
+            report = await parts.keeper.apply(leavers_agreed=leavers, new_key_agreed=new_key)
         except OtherKey as error:
             raise OtherKey(f"{error}; {_WRONG_KEY}") from None
-        except Unagreed as error:
-            raise Unagreed(f"{error}: subscriptions apply --leavers") from None
     done = {name: getattr(report, name) for name in ("created", "adopted", "replaced", "renewed", "deleted")}
     failed = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(report.failed.items())]
     lines = [
@@ -185,9 +186,13 @@ async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
             "failed": failed,
             "left": report.left,
             "queued_sweeps": report.queued_sweeps,
+            "refusal": report.refusal,
         },
         lines,
     )
+    if report.refusal is not None:
+        terminal.complain(f"roster: {report.refusal}: subscriptions apply --leavers")
+        return REFUSED
     return FAILED if report.failed or report.left else DONE
 
 
@@ -227,7 +232,7 @@ async def _compare_all(terminal: Terminal, sweeper: Sweeper) -> int:
     mailboxes = await sweeper.wanted()
     with terminal.progress("mailboxes") as progress:
         differences, failed = await _compare(sweeper, mailboxes, progress)
-    _show_differences(terminal, len(mailboxes), differences, failed, queued=False)
+    _show_differences(terminal, len(mailboxes) - len(failed), differences, failed, queued=False)
     return FAILED if failed else DONE
 
 
@@ -258,18 +263,20 @@ async def _compare(
 
 
 def _show_differences(
-    terminal: Terminal, mailboxes: int, differences: Sequence[Difference], failed: dict[str, str], queued: bool
+    terminal: Terminal, compared: int, differences: Sequence[Difference], failed: dict[str, str], queued: bool
 ) -> None:
     rows = difference_rows(differences)
     reasons = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(failed.items())]
     held = sum(each.is_held for each in differences)
     lines = [
-        f"mailboxes compared: {mailboxes}; differences: {len(rows) - held}, {'queued' if queued else 'not queued'}"
+        f"mailboxes compared: {compared}"
+        + (f", failed: {len(failed)}" if failed else "")
+        + f"; differences: {len(rows) - held}, {'queued' if queued else 'not queued'}"
         + (f"; held: {held}" if held else ""),
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in reasons),
     ]
     terminal.show(
-        {"mailboxes": mailboxes, "differences": rows, "queued": queued, "failed": reasons},
+        {"mailboxes": compared, "differences": rows, "queued": queued, "failed": reasons},
         lines,
         rows,
         ("mailbox", "start", "reason", "event"),
@@ -335,6 +342,193 @@ async def _replay(terminal: Terminal, queue: Queue | None, ids: frozenset[str] |
         {"replayed": parked_rows(result.done), "refused": parked_rows(result.refused), "missing": missing}, lines
     )
     return FAILED if result.refused or missing else DONE
+
+
+# --- the ledger ---
+
+HoldIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="As `holds` lists them, or a part of one.")]
+AllHeld = Annotated[bool, typer.Option("--all", help="All that are held, but not those that wait for Outlook.")]
+OfMailbox = Annotated[UUID | None, typer.Option("--mailbox", help="Of this one only; its Entra object id.")]
+
+
+@cli.command()
+def holds(mailbox: OfMailbox = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """List what is held for a person, what waits for Outlook to follow, and whether the breaker has tripped."""
+    _run(lambda terminal: _list_held(terminal, mailbox), as_json, verbose)
+
+
+@cli.command()
+def release(
+    ids: HoldIds = None,
+    all_: AllHeld = False,
+    mailbox: OfMailbox = None,
+    breaker: Annotated[
+        str | None,
+        typer.Option(metavar="SCOPE", help="Let bookings be canceled again: a mailbox, or `all`. Releases no hold."),
+    ] = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Have done what the held events ask: each is looked at again by the app, and its booking written.
+
+    A word counts for the event as it was when it was held. The exit status is 1 if an ID is not held, or if one was
+    refused.
+    """
+    if breaker is None:
+        _check_chosen(ids, all_, mailbox)
+        _run(lambda terminal: _answer(terminal, "released", Holds.release, ids, mailbox), as_json, verbose)
+    else:
+        if ids or all_ or mailbox:
+            raise typer.BadParameter("--breaker goes with nothing else")
+        scope = _scope(breaker)
+        _run(lambda terminal: _reset(terminal, scope), as_json, verbose)
+
+
+@cli.command()
+def discard(
+    ids: HoldIds = None,
+    all_: AllHeld = False,
+    mailbox: OfMailbox = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Leave the bookings of held events as they are, for good or until the event changes again.
+
+    The exit status is 1 if an ID is not held, or if one was refused.
+    """
+    _check_chosen(ids, all_, mailbox)
+    _run(lambda terminal: _answer(terminal, "discarded", Holds.discard, ids, mailbox), as_json, verbose)
+
+
+def _check_chosen(ids: list[str] | None, all_: bool, mailbox: UUID | None) -> None:
+    if bool(ids) == all_:
+        raise typer.BadParameter("either --all or at least one ID")
+    if mailbox and not all_:
+        raise typer.BadParameter("--mailbox goes with --all")
+
+
+def _scope(text: str) -> str:
+    try:
+        return EVERYBODY if text.lower() == EVERYBODY else str(UUID(text))
+    except ValueError:
+        raise typer.BadParameter(f"--breaker: {EVERYBODY}, or a mailbox's Entra object id") from None
+
+
+async def _list_held(terminal: Terminal, mailbox: UUID | None) -> int:
+    tripped = await wiring.breaker().tripped()
+    listed = _of(mailbox, await wiring.holds().list())
+    rows = held_rows(listed)
+    waiting = sum(each.held.is_waiting for each in listed)
+    terminal.show(
+        {"breaker": tripped, "held": len(rows) - waiting, "waiting": waiting, "holds": rows},
+        [
+            f"held: {len(rows) - waiting}; waiting for Outlook: {waiting}",
+            *(
+                f"breaker: tripped for {each.scope} at {each.at:%Y-%m-%d %H:%M} (UTC), {each.count} within an hour; "
+                f"nothing is canceled there until you say: release --breaker {each.scope}"
+                for each in tripped
+            ),
+        ],
+        rows,
+        ("id", "state", "since", "if_released", "mailbox", "reason"),
+    )
+    return DONE
+
+
+async def _answer(
+    terminal: Terminal,
+    word: str,
+    answer: Callable[[Holds, Sequence[Listed]], Awaitable[Answered]],
+    ids: list[str] | None,
+    mailbox: UUID | None,
+) -> int:
+    desk = wiring.holds()
+    listed = await desk.list()
+    all_ = [each for each in _of(mailbox, listed) if not each.held.is_waiting]
+    chosen = choose(listed, ids) if ids else Chosen(all_)
+    with terminal.progress("holds") as progress:
+        desk.progress = progress
+        answered = await answer(desk, chosen.found)
+    refused = [{"id": each.id, "reason": reason} for each, reason in answered.refused]
+    terminal.show(
+        {
+            word: held_rows(answered.done),
+            "refused": refused,
+            "missing": chosen.missing,
+            "ambiguous": chosen.ambiguous,
+        },
+        [
+            f"{word}: {len(answered.done)}",
+            *(f"refused: {each['id']}: {each['reason']}" for each in refused),
+            *(f"not held: {each}" for each in chosen.missing),
+            *(f"fits several: {each}" for each in chosen.ambiguous),
+        ],
+    )
+    return FAILED if refused or chosen.missing or chosen.ambiguous else DONE
+
+
+def _of(mailbox: UUID | None, listed: Sequence[Listed]) -> list[Listed]:
+    return [each for each in listed if mailbox is None or each.entry.mailbox == str(mailbox)]
+
+
+async def _reset(terminal: Terminal, scope: str) -> int:
+    breaker = wiring.breaker()
+    is_tripped = scope in {each.scope for each in await breaker.tripped()}
+    if is_tripped:
+        await breaker.reset(scope, datetime.now(UTC))
+    said = "bookings are canceled again" if is_tripped else "the breaker has not tripped"
+    terminal.show({"scope": scope, "reset": is_tripped}, [f"{scope}: {said}"])
+    return DONE if is_tripped else FAILED
+
+
+@cli.command()
+def explain(
+    booking_or_event: Annotated[str, typer.Argument(metavar="BOOKING_OR_EVENT", help="The id of either.")],
+    mailbox: OfMailbox = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Tell why a booking is where it is: what was decided when, why, and on which values of both sides.
+
+    The exit status is 1 if nothing is known of it.
+    """
+    _run(lambda terminal: _explain(terminal, booking_or_event, mailbox), as_json, verbose)
+
+
+async def _explain(terminal: Terminal, text: str, mailbox: UUID | None) -> int:
+    async def bookings() -> Bookings:
+        from sync.dataverse import DataverseBookings
+
+        return DataverseBookings(await wiring.dataverse(), wiring.environment().event_id_column)
+
+    with terminal.progress("ledger"):
+        found = await Finder(wiring.ledger(), bookings).find(text, str(mailbox) if mailbox else None)
+    terminal.show(build_document(text, found), build_lines(text, found))
+    return DONE if found.entries else FAILED
+
+
+# --- how it does ---
+
+
+@cli.command()
+def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Show what the status page shows, from storage alone: mailboxes, queues, changes, holds, sweeps, calls.
+
+    The exit status is 1 if something is in trouble; notices do not count.
+    """
+    _run(_show_status, as_json, verbose)
+
+
+async def _show_status(terminal: Terminal) -> int:
+    from sync.status import summary_lines
+    from sync.status_page import build_json
+
+    found = await wiring.read_status()
+    troubled = [row for row in found.mailboxes.rows if row.reason] if found.mailboxes else []
+    terminal.show(
+        json.loads(build_json(found)), summary_lines(found), troubled, ("mailbox", "state", "expires", "reason")
+    )
+    return DONE if found.is_well else FAILED
 
 
 # --- while the app only observes ---

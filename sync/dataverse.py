@@ -64,13 +64,19 @@ T = TypeVar("T")
 class Transport:
     """One session, one pool, for the process's life: authentication, time-outs, short waits, errors by name.
 
-    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``. Unless it *may_write*, nothing but reads is
-    sent, whoever asks for it.
+    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``. *spent* is told of each call. Unless it
+    *may_write*, nothing but reads is sent, whoever asks for it.
     """
 
     def __init__(
-        self, url: str, credential: AsyncTokenCredential, now: Callable[[], datetime], may_write: bool = True
+        self,
+        url: str,
+        credential: AsyncTokenCredential,
+        now: Callable[[], datetime],
+        spent: Callable[[], None] = lambda: None,
+        may_write: bool = True,
     ) -> None:
+        self._spent = spent
         self._may_write = may_write
         self._root = f"{url.rstrip('/')}/api/data/v9.2/"
         self._scope = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/.default"
@@ -132,6 +138,7 @@ class Transport:
                 timeout=TIMEOUT,
                 allow_redirects=False,
             )
+            self._spent()
             answer = asyncio.get_running_loop().run_in_executor(self._threads, ask)
             table = re.split(r"[(?]", url.removeprefix(self._root))[0]
             response = await telemetry.called("dataverse", f"{method} {table}", answer)

@@ -124,12 +124,13 @@ def _decide_present(event: Event, booking: Booking, agreed: Set[Span], policy: C
         return Hold("the event ends before it starts", booking.id)
     if booking.is_open and event.span != booking.span:
         write = MoveBooking(booking.id, booking.etag, event.span, None if linked else event.id)
+    if write is None:
+        return Ignore("the booking is in step" if booking.is_open else "the booking takes no changes of time any more")
+    # In step they are nobody's business, so what a person has released once is not held again.
     if event.type is not EventType.SINGLE:
         return Hold(f"the event is of a series ({event.type.value})", booking.id, write)
     if event.is_all_day:
         return Hold("the event lasts all day", booking.id, write)
-    if write is None:
-        return Ignore("the booking is in step" if booking.is_open else "the booking takes no changes of time any more")
     if isinstance(write, MoveBooking) and agreed:
         return _decide_moved(event, booking, write, agreed, policy)
     return write
@@ -140,7 +141,7 @@ def _decide_moved(
 ) -> Action:
     """Who moved, told by what both last agreed on."""
     if booking.span not in agreed and event.span in agreed:
-        return Leave("the booking was moved in Dynamics, and its event is to follow", booking.id)
+        return Leave("the booking was moved in Dynamics, and its event is to follow", booking.id, write=move)
     if booking.span in agreed and len(agreed) == 1:
         return move
     return _conflict("booking and event were moved apart", move, policy)
@@ -153,4 +154,4 @@ def _conflict(reason: str, write: CancelBooking | MoveBooking, policy: ConflictP
         case ConflictPolicy.HOLD:
             return Hold(reason, write.booking_id, write)
         case _:
-            return Leave(f"{reason}: the booking stays", write.booking_id, is_conflict=True)
+            return Leave(f"{reason}: the booking stays", write.booking_id, is_conflict=True, write=write)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sync.decide import choose_linked, decide
-from sync.ledger import GONE, Entry, Look, agree, agreed_spans, override
+from sync.ledger import GONE, Entry, Kind, Look, agree, agreed_spans, override
 from sync.model import (
     Action,
     Booking,
@@ -52,6 +52,7 @@ class Difference:
     start: datetime
     is_held: bool = False
     """For a person to look at: nothing is queued."""
+    booking: Booking | None = None
 
 
 def unlisted(events: Sequence[Event], bookings: Sequence[Booking], window: Span) -> list[str]:
@@ -91,8 +92,8 @@ def find_differences(
         rival = listed.get(booking.event_id or "")
         action = decide(change, event, booking, rival, now, agreed_spans(entry, booking))
         action = override(action, Look(event, booking), entry)
-        if not (isinstance(action, Ignore) or _is_held(action, entry, event.etag)):
-            found.append(Difference(change, _SUSPICIONS[type(action)], booking.span.start))
+        if not (isinstance(action, Ignore) or _is_held(action, entry, event.etag, booking)):
+            found.append(Difference(change, _SUSPICIONS[type(action)], booking.span.start, booking=booking))
         if not isinstance(action, Ignore | Hold):
             settled.add(booking.id)
 
@@ -103,21 +104,26 @@ def find_differences(
         unsettled = [booking for booking in holders if booking.id not in settled]
         entry = entries.get(event_id) or Entry(mailbox, event_id)
         # An event that is held may claim the booking, too; an id that was never seen may be an older form of its own.
-        if (
-            event_id not in listed
-            and unsettled
-            and (entry.was_read or claimed.isdisjoint(each.id for each in unsettled))
-        ):
+        is_claimed = not claimed.isdisjoint(each.id for each in unsettled)
+        if event_id not in listed and unsettled and (entry.was_read or not is_claimed):
             absent += _absent(Change(mailbox, event_id, missing=True), unsettled, entry, now)
-    if len(absent) >= MANY and len(absent) > len(linked) / 2:
-        reason = f"its event is not in the list, nor are {len(absent) - 1} of {len(linked)} others"
-        absent = [replace(each, reason=reason, is_held=True) for each in absent]
+    count = sum(not each.is_held for each in absent)
+    if count >= MANY and count > len(linked) / 2:
+        reason = f"its event is not in the list, nor are {count - 1} of {len(linked)} others"
+        absent = [each if each.is_held else replace(each, reason=reason, is_held=True) for each in absent]
     return sorted(found + absent, key=lambda difference: abs(difference.start - now))
 
 
-def _is_held(action: Action, entry: Entry, version: str) -> bool:
-    """Whether the ledger holds just this, so that nothing new would come of another look."""
-    return isinstance(action, Hold | Leave) and entry.held is not None and entry.held.version == version
+def _is_held(action: Action, entry: Entry, version: str, booking: Booking | None) -> bool:
+    """Whether the ledger holds just these two states, so that nothing new would come of another look.
+
+    What waits for Outlook is looked at as soon as there is something to do; what a person is to say, not before. What a
+    person has released is looked at until it is done, as the message that was queued for it may be lost.
+    """
+    held, span = entry.held, booking.span if booking is not None else None
+    if held is None or (held.version, held.booking_span) != (version, span) or entry.released == version:
+        return False
+    return not held.is_waiting or isinstance(action, Hold | Leave)
 
 
 def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: datetime) -> list[Difference]:
@@ -125,19 +131,27 @@ def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: date
 
     It may have been deleted; but the 404 that processing would find is also the answer for an id of another mailbox, as
     a reassigned booking holds it for a while, and for an outdated id. So only an event that was read in this mailbox
-    once is queued; and none if most of them are missing at once, as after a mailbox was restored and all its ids are
-    new. Source: Graph, "Obtain immutable identifiers".
+    once is queued, and whose deletion was not judged before, as the booking may have been somebody else's then; and
+    none if most of them are missing at once, as after a mailbox was restored and all its ids are new.
+    Source: Graph, "Obtain immutable identifiers".
     """
     booking, start = choose_linked(change, bookings), bookings[0].span.start
     if isinstance(booking, Hold):
-        return [Difference(change, booking.reason, start, is_held=True)]
+        return [Difference(change, booking.reason, start, True, bookings[0])]
     action = decide(change, None, booking, None, now, agreed_spans(entry, booking))
     action = override(action, Look(None, booking), entry)
-    if isinstance(action, Ignore) or (entry.held is not None and entry.held.version == GONE):
+    is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > now
+    # A booking that was closed meanwhile has nothing left to hold: its event's id is to be cleared.
+    is_held = _is_held(action, entry, GONE, booking) and not isinstance(action, UnlinkBooking)
+    if isinstance(action, Ignore) or is_lost or is_held:
         return []
-    if not entry.was_read:
-        return [Difference(change, "its event is not in the list, and never was seen there", start, is_held=True)]
-    return [Difference(change, "its event is not in the list", start)]
+    if entry.was_read or entry.released == GONE or (entry.held is not None and not entry.held.is_missed):
+        return [Difference(change, "its event is not in the list", start, booking=bookings[0])]
+    if entry.kind is Kind.GONE:
+        reason = "its event was deleted at a time when the booking was not to be canceled for that"
+    else:
+        reason = "its event is not in the list, and never was seen there"
+    return [Difference(change, reason, start, True, bookings[0])]
 
 
 def agreements(

@@ -75,12 +75,19 @@ class Transport:
     """One client for the process's life: authentication, time-outs, short waits, errors by name.
 
     *url* is Graph's with the version, without a trailing slash. The token goes to its host only, also when a nextLink
-    names another one.
+    names another one. *spent* is told of each call.
     """
 
-    def __init__(self, url: str, credential: AsyncTokenCredential, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        url: str,
+        credential: AsyncTokenCredential,
+        now: Callable[[], datetime],
+        spent: Callable[[], None] = lambda: None,
+    ) -> None:
         root = httpx.URL(url)
         self._now = now
+        self._spent = spent
         self._http = GraphClientFactory.create_with_default_middleware(
             # Waits are retry.py's and the queue's; two layers would multiply them.
             options={
@@ -106,6 +113,7 @@ class Transport:
 
     async def send_once(self, service: Service, request: RequestInformation) -> Any:
         request.add_request_options([ResponseHandlerOption(NativeResponseHandler())])
+        self._spent()
         try:
             sending = self._adapter.send_primitive_async(request, "bytes", {})
             response: Any = await telemetry.called(service, _kind_of(request), sending)
@@ -324,11 +332,11 @@ class GraphSubscriptions:
             request = builder.with_url(link).to_get_request_information()
         raise Malformed("graph: a list without an end")
 
-    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
+    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
         """Subscribe to all changes of the default calendar, with immutable ids and lifecycle notifications.
 
-        Both URLs are validated before this returns. Source: Graph, "Create subscription", "Obtain immutable
-        identifiers for Outlook resources".
+        Both URLs are validated before this returns: its id, None if the answer does not tell. Source: Graph, "Create
+        subscription", "Obtain immutable identifiers for Outlook resources".
         """
         body = SubscriptionBody(
             change_type=",".join(sorted(CHANGE_TYPES)),
@@ -339,9 +347,10 @@ class GraphSubscriptions:
             client_state=build_client_state(self._key, mailbox),
         )
         builder = self._transport.client.subscriptions
-        await self._transport.send_once(
+        made = await self._transport.send_once(
             "subscriptions", builder.to_post_request_information(body, _configured(None, _IMMUTABLE))
         )
+        return str(made["id"]) if isinstance(made, dict) and "id" in made else None
 
     async def renew(self, subscription_id: str, expires: datetime) -> None:
         """Source: Graph, "Update subscription"; it also renews the authorization."""

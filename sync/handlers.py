@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sync import telemetry
+from sync import counters, telemetry
 from sync.decide import choose_linked, decide, rival_id
 from sync.errors import (
     InvalidId,
@@ -39,7 +40,9 @@ from sync.ledger import (
     intended_span,
     is_known,
     is_queued,
+    is_released,
     is_stale,
+    outcome_of,
     override,
     settle_seconds,
     streak,
@@ -72,11 +75,9 @@ from sync.parking import Queues, park, put_back
 
 log = logging.getLogger(__name__)
 
-ACK_WITHIN = 2.0
-"""Seconds to store what a POST holds: Graph waits three for its answer."""
-
-LOOK_WITHIN = 0.5
-"""Seconds of these to ask what is known of the events; what is not known by then is queued."""
+LOOK_WITHIN, ACK_WITHIN, MARK_WITHIN = 0.4, 1.7, 0.3
+"""Seconds to ask what is known of the events, to store what a POST holds, and to remember that. Graph waits three for
+its answer, so what is not known by then is queued, and what is not remembered costs a run more."""
 
 PATIENCE = 120.0
 """Seconds for one change, all waits included; the host's own time-out would end all changes of the process."""
@@ -128,16 +129,18 @@ class Marks(Protocol):
 
 
 class Breaker(Protocol):
-    async def refuses(self, mailbox: str, event_key: str, now: datetime) -> str | None:
+    async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str | None:
         """Why no booking of the mailbox must be canceled now, None if it may. Raises: Transient."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer in plain text."""
+    """An HTTP answer in plain text; what was counted on the way, and of which mailboxes it was."""
 
     status: int
     body: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notified: Set[str] = frozenset()
 
 
 async def receive(body: bytes, keys: Sequence[str], queues: Queues, marks: Marks, settle: int = 0) -> Reply:
@@ -154,12 +157,22 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues, marks: Marks
         return Reply(400, "not a collection of change notifications")
     for reason, count in sorted(received.dropped.items()):
         log.warning("notifications dropped count=%d reason=%r", count, reason)
+    counts = Counter(
+        {
+            counters.RECEIVED: len(received.changes) + received.repeated,
+            counters.DROPPED: received.dropped.total(),
+            counters.REPEATED: received.repeated,
+            counters.LIFECYCLE: len(received.lifecycle),
+        }
+    )
     known = await marks.look(received.changes, LOOK_WITHIN)
     new = []
     for change, about in zip(received.changes, known, strict=True):
         if is_known(change, about):
+            counts.update({counters.KNOWN: 1, **counters.avoided(about.kind is not Kind.NOT_OURS)})
             telemetry.event("redundant", mailbox=change.mailbox, event=change.event_id, reason="known")
         elif settle and is_queued(change, about):
+            counts.update({counters.WAITED_FOR: 1, **counters.avoided(about.kind is Kind.PAIR)})
             telemetry.event("redundant", mailbox=change.mailbox, event=change.event_id, reason="waited for")
         else:
             new.append(_Queued(change, settle_seconds(change, about, settle), streak(about)))
@@ -172,15 +185,13 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues, marks: Marks
         )
     except Transient as error:
         log.error("notifications not queued reason=%r", str(error))
-        return Reply(503)
-    fates = {"dropped": received.dropped.total(), "redundant": len(received.changes) - len(new), "queued": len(new)}
-    for fate, count in {"received": len(received.changes) + len(lifecycle) + fates["dropped"], **fates}.items():
-        telemetry.measure(telemetry.NOTIFICATIONS, count, fate=fate)
+        return Reply(503, counts={counters.TURNED_AWAY: 1})
     log.info(
         "notifications queued changes=%d redundant=%d lifecycle=%d",
         *(len(new), len(received.changes) - len(new), len(received.lifecycle)),
     )
-    return Reply(202)
+    counts[counters.QUEUED] = len(new)
+    return Reply(202, counts=counts, notified={change.mailbox for change in received.changes})
 
 
 @dataclass(frozen=True)
@@ -197,11 +208,13 @@ async def _queue(queues: Queues, marks: Marks, new: Sequence[_Queued], hidden: i
     dues = await queues.send(CHANGES, messages, hidden, within=ACK_WITHIN)
     if hidden:
         marked = zip(new, dues, strict=True)
-        await asyncio.gather(*(marks.queued(each.change, due, hidden, each.streak) for each, due in marked))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MARK_WITHIN):
+                await asyncio.gather(*(marks.queued(each.change, due, hidden, each.streak) for each, due in marked))
 
 
-async def process_change(text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues) -> None:
-    """Take one message of the queue to its end: done, put back for later, or parked for a person to see.
+async def process_change(text: str, process: Callable[[Change], Awaitable[Action]], queues: Queues) -> str:
+    """Take one message of the queue to its end: done, put back for later, or parked for a person to see; which it was.
 
     A mailbox that cannot be reached at all parks nothing and cancels nothing.
     Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
@@ -210,17 +223,19 @@ async def process_change(text: str, process: Callable[[Change], Awaitable[Action
         change = parse_change_message(text)
     except Malformed as error:
         await park(queues, CHANGES, text, error)
-        return
+        return "parked"
     try:
         action = await asyncio.wait_for(process(change), PATIENCE)
     except TimeoutError:
         await _put_back(queues, change, Transient("it took too long"))
     except MailboxUnavailable as error:
         log.warning("mailbox unavailable mailbox=%s event=%s reason=%r", change.mailbox, change.event_id, str(error))
+        return "mailbox unavailable"
     except (Transient, Misconfigured) as error:
         await _put_back(queues, change, error)
     except (Refused, Malformed) as error:
         await park(queues, CHANGES, text, error)
+        return "parked"
     else:
         if isinstance(action, Postpone):
             await queues.send(CHANGES, [build_change_message(replace(change, missing=True))], hidden=GRACE)
@@ -233,6 +248,8 @@ async def process_change(text: str, process: Callable[[Change], Awaitable[Action
             change.event_id,
             getattr(action, "reason", ""),
         )
+        return outcome_of(action)
+    return "put back"
 
 
 async def _put_back(queues: Queues, change: Change, error: Transient | Misconfigured) -> None:
@@ -308,7 +325,7 @@ class Processor:
 
     async def _allowed(self, action: Action, look: Look, change: Change, entry: Entry) -> Action:
         """*action*, held if it is one cancellation too many and no person has released it."""
-        if not isinstance(action, CancelBooking) or entry.released == look.version:
+        if not isinstance(action, CancelBooking) or is_released(entry, look):
             return action
         reason = await self.breaker.refuses(change.mailbox, change.event_id, self.now())
         return action if reason is None else Hold(reason, action.booking_id, action)
@@ -347,9 +364,10 @@ class Processor:
                 raise Stale("the event went, or got another booking")
             event = newer
             action = self._decide(change, entry, event, booking, rival, refusal)
-        # An event that can still be read may be in Deleted Items.
-        is_linked = isinstance(action, LinkBooking | MoveBooking) and action.event_id is not None
-        if is_linked and not (is_hinted or await self.events.stands(change.mailbox, event.id, event)):
+        # An event that can still be read may be in Deleted Items. An open booking will then be canceled as its deletion
+        # is processed, or a sweep misses it; a closed one would be written for nothing.
+        is_closed = isinstance(action, LinkBooking) and booking is not None and not booking.is_open
+        if is_closed and not (is_hinted or await self.events.stands(change.mailbox, event.id, event)):
             return Look(None, booking), Ignore("the event is in no calendar")
         return Look(event, booking), action
 

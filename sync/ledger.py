@@ -44,7 +44,7 @@ WOULD_BE = "would be "
 YOUNG = timedelta(minutes=10)
 """An event without our extension may still get it: the extension is a second call after the event's creation."""
 
-KEPT, KEPT_AFTER_END, GONE_KEPT = timedelta(days=90), timedelta(days=30), timedelta(days=30)
+KEPT, KEPT_AFTER_END, GONE_KEPT, MISSED_KEPT = (timedelta(days=days) for days in (90, 30, 30, 7))
 """How long an entry is of use after it was written, or after the end of what was agreed on."""
 
 LONGEST_SETTLE = 60
@@ -102,6 +102,12 @@ class Held:
     version: str
     """Of the event; a person's word holds for this one only."""
     is_waiting: bool = False
+    outcome: str = ""
+    """What the booking will have been if a person releases it; empty where nothing can be done."""
+    is_missed: bool = False
+    """Whether only a sweep has missed the event, which is no evidence that it was deleted."""
+    booking_span: Span | None = None
+    """Where the booking was; a person's word to write over it holds as long as it is there."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +145,11 @@ class Entry:
 
     @property
     def was_read(self) -> bool:
-        """Whether the event was seen in this mailbox, with a booking that it claims; or seen to be gone by an app that
-        only observed, as nothing followed from that yet.
+        """Whether the event was seen in this mailbox, with a booking that it claims, and not seen to be gone.
+
+        Nothing follows from its being gone while the app only observes, so that it is missed still.
         """
-        return GONE in self.versions or (self.kind is not Kind.NOT_OURS and bool(self.versions or self.agreed))
+        return GONE in self.versions or (self.kind is Kind.PAIR and bool(self.versions or self.agreed))
 
 
 @dataclass(frozen=True)
@@ -181,13 +188,35 @@ def agreed_spans(entry: Entry, booking: Booking | None, refusal: Refusal | None 
     return agreed
 
 
+def is_released(entry: Entry, look: Look) -> bool:
+    """Whether a person has said "do it" of what is there now: who moves the booking afterwards has not been asked."""
+    span = look.booking.span if look.booking is not None else None
+    return entry.held is not None and entry.held.booking_span == span and entry.released == look.version
+
+
 def override(action: Action, look: Look, entry: Entry) -> Action:
     """*action*, unless a person has said otherwise of just this version of the event."""
-    if isinstance(action, Hold) and action.write is not None and entry.released == look.version:
+    if isinstance(action, Hold | Leave) and action.write is not None and is_released(entry, look):
         return action.write
-    if isinstance(action, Hold | CancelBooking) and entry.discarded == look.version:
+    if isinstance(action, Hold | Leave | CancelBooking | MoveBooking) and entry.discarded == look.version:
         return Ignore("a person decided to let it be")
     return action
+
+
+def release(entry: Entry, held: Held, now: datetime) -> Entry:
+    """*entry* with a person's word to do what the event asks; it is held until that is done."""
+    history = _with(entry.history, _word("released", held, now))
+    return replace(entry, released=held.version, discarded=None, history=history)
+
+
+def discard(entry: Entry, held: Held, now: datetime) -> Entry:
+    """*entry* with a person's word to let the booking be as it is."""
+    history = _with(entry.history, _word("discarded", held, now))
+    return replace(entry, released=None, discarded=held.version, held=None, history=history)
+
+
+def _word(outcome: str, held: Held, now: datetime) -> Decision:
+    return Decision(now, "said by a person", outcome, held.reason, held.version)
 
 
 def is_stale(change: Change, look: Look, entry: Entry) -> bool:
@@ -222,12 +251,14 @@ def intend(entry: Entry, write: Write, look: Look, change: Change, now: datetime
     before = entry.intent
     if before is not None and before.version == write.etag:
         spans = tuple(dict.fromkeys([*before.spans, *spans]))
+    is_gone_still = entry.kind is Kind.GONE and look.event is None  # or nobody would be sure of it any more
     return replace(
         entry,
-        kind=Kind.PAIR,
+        kind=Kind.GONE if is_gone_still else Kind.PAIR,
         booking_id=write.booking_id,
         agreed=_ordered(agreed_spans(entry, look.booking, refusal)),
         intent=Intent(spans, write.etag),
+        modified=look.event.modified or entry.modified if look.event is not None else entry.modified,
         history=_with(entry.history, _decision(write, look, change, now, about_to=True)),
         expires=now + KEPT,
     )
@@ -256,11 +287,15 @@ def conclude(
         agreed = _ordered(agreed_spans(entry, booking, refusal))
         # What a sweep is to find as long as nobody has done it is not forgotten.
         versions = tuple(dict.fromkeys((*entry.versions, GONE)))[-VERSIONS:] if isinstance(action, Observed) else ()
-        known = replace(entry, kind=Kind.GONE, agreed=agreed, intent=None, versions=versions, expires=now + GONE_KEPT)
+        # A person's word, or what waits for one, is of use as long as the booking.
+        until = now if booking is None else max(now, booking.span.end)
+        known = replace(entry, kind=Kind.GONE, agreed=agreed, versions=versions, expires=until + GONE_KEPT)
     elif not event.has_extension:
-        if _is_young(event) or not not_ours_for:
+        # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
+        until = now + (max(not_ours_for, MISSED_KEPT) if change.missing else not_ours_for)
+        if until == now or (_is_young(event) and not change.missing):
             return None
-        return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=now + not_ours_for)
+        return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=until)
     else:
         versions = entry.versions if entry.kind is Kind.PAIR else ()
         if booking is not None:
@@ -272,7 +307,6 @@ def conclude(
             kind=Kind.PAIR,
             booking_id=booking.id if booking is not None else entry.booking_id,
             agreed=(common,) if common is not None else _ordered(agreed_spans(entry, booking, refusal)),
-            intent=None,
             versions=versions,
             modified=event.modified or entry.modified,
             expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
@@ -284,11 +318,18 @@ def conclude(
         known = replace(known, booking_id=action.booking_id, agreed=())
     return replace(
         known,
+        intent=None if isinstance(action, Write) else _under_way(entry, booking),
         released=entry.released if is_left_out else None,
         discarded=entry.discarded if entry.discarded == look.version else None,
         held=entry.held if is_left_out and entry.released == look.version else _held(entry, action, look, now),
         history=_with(entry.history, _decision(action, look, change, now)),
     )
+
+
+def _under_way(entry: Entry, booking: Booking | None) -> Intent | None:
+    """The intent of a write that may still come: its worker need not have died, it may only be slow."""
+    intent = entry.intent
+    return intent if intent is not None and booking is not None and booking.etag == intent.version else None
 
 
 def agreed_after(action: Action, event: Event, booking: Booking | None) -> Span | None:
@@ -305,18 +346,33 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
     """*entry* with a pair that a sweep has found in step; None if that is known already, or none of its business."""
     if event.booking_id != booking.id or booking.event_id != event.id or event.span != booking.span:
         return None
-    if entry.kind is Kind.PAIR and (entry.booking_id, entry.agreed, entry.intent) == (booking.id, (event.span,), None):
+    intent = _under_way(entry, booking)
+    known = (entry.kind, entry.booking_id, entry.agreed, entry.intent, entry.held)
+    if known == (Kind.PAIR, booking.id, (event.span,), intent, None):
         return None
     return replace(
         entry,
         kind=Kind.PAIR,
         booking_id=booking.id,
         agreed=(event.span,),
-        intent=None,
+        intent=intent,
         versions=(*(v for v in entry.versions if v != event.etag), event.etag)[-VERSIONS:],
         held=None,
         expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
     )
+
+
+def hold_missing(entry: Entry, booking: Booking | None, reason: str, now: datetime) -> Entry | None:
+    """*entry* with an event that a sweep misses, but that is not to be taken for deleted without a person's word.
+
+    None if it is held already.
+    """
+    span = booking.span if booking is not None else None
+    before = entry.held
+    if before is not None and (before.reason, before.version, before.booking_span) == (reason, GONE, span):
+        return None
+    held = Held(reason, now, GONE, outcome=_OUTCOMES[CancelBooking], is_missed=True, booking_span=span)
+    return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=now + KEPT)
 
 
 def _is_young(event: Event) -> bool:
@@ -325,16 +381,13 @@ def _is_young(event: Event) -> bool:
 
 
 def _held(entry: Entry, action: Action, look: Look, now: datetime) -> Held | None:
-    match action:
-        case Hold(reason=reason):
-            waiting = False
-        case Leave(reason=reason):
-            waiting = True
-        case _:
-            return None
+    if not isinstance(action, Hold | Leave):
+        return None
     before = entry.held
     since = before.since if before is not None and before.version == look.version else now
-    return Held(reason, since, look.version, waiting)
+    outcome = _OUTCOMES[type(action.write)] if action.write is not None else ""
+    span = look.booking.span if look.booking is not None else None
+    return Held(action.reason, since, look.version, isinstance(action, Leave), outcome, booking_span=span)
 
 
 _OUTCOMES: dict[type[Action], str] = {
@@ -407,7 +460,8 @@ def is_known(change: Change, known: Notified) -> bool:
         case Kind.NOT_OURS:
             return True
         case Kind.GONE:
-            return change.deleted
+            # Without a version it may stand for several, of which one tells that the event is back.
+            return change.deleted and change.version is not None
         case _:
             return not change.deleted and change.version in known.versions
 

@@ -21,13 +21,16 @@ from pydantic import TypeAdapter, ValidationError
 from sync.errors import SyncError
 from sync.ledger import Entry, Kind, Notified
 from sync.model import Change
-from sync.tables import Row, StorageTable
+from sync.tables import Row, StorageTable, etag_of, written_at
 
 TABLE = "ledger"
 
 AT_ONCE = 32
 
 _MARK_KEPT = timedelta(days=1)
+
+_SETTLED = timedelta(hours=1)
+"""Whoever was about to write an entry has done so, or died, and no two clocks differ by more."""
 
 _LOOKED_AT = ["RowKey", "kind", "versions", "expires", "due", "deleted", "settle", "streak"]
 
@@ -55,23 +58,39 @@ class LedgerTable:
         etag = await (self._table.insert(row) if entry.is_new else self._table.replace(row, entry.etag))
         return replace(entry, etag=etag)
 
-    async def held(self) -> AsyncIterator[Entry]:
+    async def held(self, now: datetime) -> AsyncIterator[Entry]:
         """All entries that are held or waiting. What is not held any more is forgotten on the way."""
-        async for row in self._table.query("PartitionKey eq @p", {"p": "held"}):
-            entry = await self.read(str(row["mailbox"]), str(row["event"]))
-            if entry.held is not None:
-                yield entry
-            else:
-                await self._table.delete("held", str(row["RowKey"]))
+        async for page in _pages(self._table.query("PartitionKey eq @p", {"p": "held"})):
+            entries = await asyncio.gather(*(self.read(str(row["mailbox"]), str(row["event"])) for row in page))
+            for row, entry in zip(page, entries, strict=True):
+                if entry.held is not None:
+                    yield entry
+                elif now - written_at(row) > _SETTLED:  # else its entry may be about to be written
+                    await self._table.delete_if_unchanged(row)
+
+    async def some_held(self, at_most: int) -> tuple[Sequence[Entry], int]:
+        """So many of the entries that are held or waiting, side by side, and how many more there may be."""
+        rows = [row async for row in self._table.query("PartitionKey eq @p", {"p": "held"})]
+        turns = asyncio.Semaphore(AT_ONCE // 2)  # not those that acknowledgements wait for
+
+        async def read(row: Row) -> Entry:
+            async with turns:
+                return await self.read(str(row["mailbox"]), str(row["event"]))
+
+        entries = await asyncio.gather(*map(read, rows[:at_most]))
+        return [entry for entry in entries if entry.held is not None], max(0, len(rows) - at_most)
 
     async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
-        """The pairs and what became of them."""
-        return [entry async for entry in self._entries("PartitionKey eq @p and kind ne @n", p=mailbox, n=Kind.NOT_OURS)]
+        return [entry async for entry in self._entries("PartitionKey eq @p", p=mailbox)]
 
-    async def find(self, booking_or_event: str) -> Sequence[Entry]:
-        """All entries of a booking or an event, of whatever mailbox; reads the whole table."""
-        where = "booking eq @b or RowKey eq @k"
-        return [e async for e in self._entries(where, b=booking_or_event.lower(), k=key_of(booking_or_event))]
+    async def find(self, booking_or_event: str, mailbox: str | None = None) -> Sequence[Entry]:
+        """All entries of a booking or an event; has the whole table read where no *mailbox* is named."""
+        named = {"b": booking_or_event.lower(), "k": key_of(booking_or_event)}
+        if mailbox is None:
+            return [entry async for entry in self._entries("booking eq @b or RowKey eq @k", **named)]
+        # The library knows names between blanks only, so there are no parentheses.
+        where = "PartitionKey eq @p and booking eq @b or PartitionKey eq @p and RowKey eq @k"
+        return [entry async for entry in self._entries(where, p=mailbox, **named)]
 
     async def observed(self, since: datetime) -> Sequence[Entry]:
         """All entries with a write that was not sent *since* then, as the app only observed; reads the whole table."""
@@ -87,13 +106,12 @@ class LedgerTable:
                     yield entry
 
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
-        """Forget what has expired, as long as *until* does not say stop; how many rows."""
+        """Forget what has expired, as long as *until* does not say stop; how many rows. What is new stays."""
         count = 0
-        async for row in self._table.query("expires lt @now", {"now": now}, ["PartitionKey", "RowKey"]):
+        async for page in _pages(self._table.query("expires lt @now", {"now": now}, ["PartitionKey", "RowKey"])):
             if until():
                 break
-            await self._table.delete(str(row["PartitionKey"]), str(row["RowKey"]))
-            count += 1
+            count += sum(await asyncio.gather(*map(self._table.delete_if_unchanged, page)))
         return count
 
     async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
@@ -174,12 +192,24 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _entry(row: Row, blank: Entry) -> Entry:
     """What *row* holds; *blank*, to be written over it, if another version of this app wrote it."""
-    etag = str(row.metadata["etag"])  # type: ignore[attr-defined]  # of the library's own kind of mapping
+    etag = etag_of(row)
     try:
         entry = _adapter().validate_json(str(row["entry"]))
     except (ValidationError, KeyError):
         return replace(blank, etag=etag)
     return replace(entry if entry.event_id == blank.event_id else blank, etag=etag)
+
+
+async def _pages(rows: AsyncIterator[Row]) -> AsyncIterator[Sequence[Row]]:
+    """As many at a time as are worked on at once."""
+    page: list[Row] = []
+    async for row in rows:
+        page.append(row)
+        if len(page) == AT_ONCE:
+            yield page
+            page = []
+    if page:
+        yield page
 
 
 @cache

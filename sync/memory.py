@@ -1,6 +1,7 @@
 """What runs of the roster remember, in a table of the app's storage account.
 
-A table that cannot be reached is as good as an empty one: losing it costs tries, and what operators are shown.
+A table that cannot be reached is as good as an empty one: losing it costs tries, and what operators are shown. Only of
+the last run it has to be known whether there was one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
 from sync.errors import Transient
-from sync.roster import LastRun, Trouble, next_trouble
+from sync.roster import LastRun, Made, Trouble, next_trouble
 from sync.rounds import Round
 
 log = logging.getLogger(__name__)
@@ -77,18 +78,36 @@ class RosterTable:
             await self._table.delete_entity("trouble", mailbox)
 
     async def last_run(self) -> LastRun | None:
-        with _forgiven("read"), suppress(ResourceNotFoundError):
+        """Raises: Transient, as "there was none" would be noted, and the traces of an outage lost with it."""
+        try:
             entity = await self._table.get_entity("run", "last")
-            with suppress(*_UNREADABLE):
-                lifetime = timedelta(minutes=entity["lifetime"])
-                return LastRun(_moment(entity["at"]), lifetime, str(entity.get("replaced_for", "")))
+        except ResourceNotFoundError:
+            return None
+        except AzureError as error:
+            raise _unreachable(error) from None
+        with suppress(*_UNREADABLE):
+            lifetime = timedelta(minutes=entity["lifetime"])
+            return LastRun(_moment(entity["at"]), lifetime, entity.get("leavers_stay") is True)
         return None
 
     async def ran(self, run: LastRun) -> None:
         lifetime = int(run.lifetime / timedelta(minutes=1))
         with _forgiven("written"):
-            last = {"at": run.at, "lifetime": lifetime, "replaced_for": run.replaced_for}
+            last = {"at": run.at, "lifetime": lifetime, "leavers_stay": run.leavers_stay}
             await self._put({"PartitionKey": "run", "RowKey": "last", **last})
+
+    async def made(self) -> Made | None:
+        with _forgiven("read"), suppress(ResourceNotFoundError):
+            entity = await self._table.get_entity("run", "made")
+            with suppress(*_UNREADABLE):
+                return Made(str(entity["deployment"]), frozenset(_marks(entity)))
+        return None
+
+    async def remember_made(self, made: Made) -> None:
+        """Some 40,000 fit in the entity's mebibyte; of more, nothing is remembered."""
+        with _forgiven("written"):
+            row = {"PartitionKey": "run", "RowKey": "made", "deployment": made.deployment}
+            await self._put({**row, **_columns(made.ids)})
 
     async def last_round(self) -> Round | None:
         with _forgiven("read"), suppress(ResourceNotFoundError):
@@ -113,8 +132,7 @@ class RosterTable:
             await self._table.get_entity("probe", "probe")
             await self._table.delete_entity("probe", "probe")
         except AzureError as error:
-            status = getattr(error, "status_code", None) or ""
-            raise Transient(f"table: {type(error).__name__} {status}".rstrip()) from None
+            raise _unreachable(error) from None
 
     async def _put(self, entity: dict[str, Any]) -> None:
         try:
@@ -136,6 +154,11 @@ def _forgiven(what: str) -> Iterator[None]:
         pass  # no table yet
     except AzureError as error:
         log.warning("the roster's table could not be %s error=%s", what, type(error).__name__)
+
+
+def _unreachable(error: AzureError) -> Transient:
+    status = getattr(error, "status_code", None) or ""
+    return Transient(f"table: {type(error).__name__} {status}".rstrip())
 
 
 def _columns(marks: frozenset[str]) -> dict[str, str]:

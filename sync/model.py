@@ -169,6 +169,8 @@ class Leave:
     booking_id: str
     is_conflict: bool = False
     """Whether the event was changed as well, which is given up."""
+    write: Write | None = None
+    """What is done if a person says that the event is right."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ LIFECYCLE = "subscription-lifecycle"
 MAX_BODY = 4 * 1024 * 1024
 """Bytes; a notification takes about one thousand, and a POST holds a handful to some hundred."""
 
-_GUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+_GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
 
 # `Users/{user}/Events/{event}` in basic notifications, `Users('{user}')/events('{event}')` in rich ones, either with
@@ -46,6 +46,8 @@ _LATEST = 2.0**40
 
 _WORD = re.compile(r"[A-Za-z]{1,64}")
 
+_CLIENT_STATE = re.compile(rf"({_GUID.pattern})\.[A-Za-z0-9_-]{{43}}")
+
 
 @dataclass
 class Received:
@@ -54,6 +56,7 @@ class Received:
     changes: list[Change] = field(default_factory=list)
     lifecycle: list[LifecycleNotification] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
 
 
 def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
@@ -71,12 +74,12 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
         raise Malformed("not a changeNotificationCollection") from None
     if not isinstance(value, list):
         raise Malformed("the collection's value is no list")
-    received = Received()
+    received, client_states = Received(), _ClientStates(keys)
     changes: dict[tuple[str, str], Change] = {}
     lifecycle: dict[LifecycleNotification, None] = {}
     for item in value:
         try:
-            notification = _parse_item(item, keys)
+            notification = _parse_item(item, client_states)
         except (Forged, Malformed) as error:
             received.dropped[str(error)] += 1
             continue
@@ -84,7 +87,9 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
             lifecycle[notification] = None
         else:
             where = (notification.mailbox, notification.event_id)
-            changes[where] = _join(changes.get(where, notification), notification)
+            before = changes.get(where)
+            received.repeated += before is not None
+            changes[where] = notification if before is None else _join(before, notification)
     received.changes.extend(changes.values())
     received.lifecycle.extend(lifecycle)
     return received
@@ -92,14 +97,14 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
 
 def _join(one: Change, other: Change) -> Change:
     """Two notifications of one event as one; of several versions none may stand for the others."""
-    version = one.version if one.version == other.version else None
+    version = one.version if (one.version, one.deleted) == (other.version, other.deleted) else None
     return replace(one, deleted=one.deleted or other.deleted, version=version)
 
 
-def _parse_item(item: Any, keys: Sequence[str]) -> Change | LifecycleNotification:
+def _parse_item(item: Any, client_states: _ClientStates) -> Change | LifecycleNotification:
     if not isinstance(item, dict):
         raise Malformed("an item that is no object")
-    mailbox = parse_client_state(item.get("clientState"), keys)
+    mailbox = client_states.mailbox_of(item.get("clientState"))
     if item.get("lifecycleEvent") is not None:
         return LifecycleNotification(
             mailbox,
@@ -107,10 +112,11 @@ def _parse_item(item: Any, keys: Sequence[str]) -> Change | LifecycleNotificatio
             _match(_WORD, item["lifecycleEvent"], "lifecycleEvent"),
         )
     change_type = item.get("changeType")
-    if not isinstance(change_type, str) or change_type.lower() not in _CHANGE_TYPES:
+    change_type = change_type.lower() if isinstance(change_type, str) else None
+    if change_type not in _CHANGE_TYPES:
         raise Malformed("changeType")
     user, event_id = _parse_resource(item.get("resource"))
-    if re.fullmatch(_GUID, user) and user.lower() != mailbox:
+    if user.lower() != mailbox and _GUID.fullmatch(user):
         raise Forged("clientState of another mailbox")
     data = item.get("resourceData")
     version = None
@@ -120,7 +126,7 @@ def _parse_item(item: Any, keys: Sequence[str]) -> Change | LifecycleNotificatio
     return Change(
         mailbox,
         _event_id(event_id),
-        change_type.lower() == "deleted",
+        change_type == "deleted",
         version=version if _is_version(version) else None,
     )
 
@@ -130,12 +136,14 @@ def _parse_resource(resource: Any) -> tuple[str, str]:
     path = _RESOURCE.fullmatch(resource) if isinstance(resource, str) else None
     if path is None:
         raise Malformed("resource")
-    user = unquote(path[1] or path[2])
-    return user.partition("@")[0], unquote(path[3] or path[4])
+    user, event_id = filter(None, path.groups())
+    if "%" in resource:
+        user, event_id = unquote(user), unquote(event_id)
+    return user.partition("@")[0], event_id
 
 
-def _match(pattern: str | re.Pattern[str], value: Any, name: str) -> str:
-    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+def _match(pattern: re.Pattern[str], value: Any, name: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
         raise Malformed(name)
     return value
 
@@ -157,23 +165,44 @@ def build_client_state(key: str, mailbox: str) -> str:
     A lifecycle notification names no resource, so the mailbox has to be in what Graph sends back. 80 characters; Graph
     allows 128.
     """
-    mac = hmac.new(key.encode(), b"booking-sync clientState " + mailbox.encode(), hashlib.sha256).digest()
-    return f"{mailbox}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+    return _finish_client_state(_begin_client_state(key), mailbox)
+
+
+def _begin_client_state(key: str) -> hmac.HMAC:
+    return hmac.new(key.encode(), b"booking-sync clientState ", hashlib.sha256)
+
+
+def _finish_client_state(begun: hmac.HMAC, mailbox: str) -> str:
+    mac = begun.copy()
+    mac.update(mailbox.encode())
+    return f"{mailbox}.{base64.urlsafe_b64encode(mac.digest()).decode().rstrip('=')}"
 
 
 def parse_client_state(value: Any, keys: Sequence[str]) -> str:
-    """The mailbox for which *value* was built with one of *keys*, compared in constant time.
+    """The mailbox for which *value* was built with one of *keys*. Raises: Forged if there is none."""
+    return _ClientStates(keys).mailbox_of(value)
 
-    Raises: Forged if there is none.
-    """
-    mailbox = value.partition(".")[0] if isinstance(value, str) else ""
-    if not re.fullmatch(_GUID, mailbox):
-        raise Forged("clientState missing or not ours")
-    given = value.encode(errors="replace")
-    # Each key is tried, so that the time taken does not tell which one fits.
-    if not any([hmac.compare_digest(given, build_client_state(key, mailbox).encode()) for key in keys]):  # noqa: C419
-        raise Forged("clientState missing or not ours")
-    return str(mailbox)
+
+class _ClientStates:
+    """What is valid for the mailboxes of one POST: a key is prepared once, a mailbox's hash taken once."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._begun = [_begin_client_state(key) for key in keys]
+        self._valid: dict[str, list[str]] = {}
+
+    def mailbox_of(self, value: Any) -> str:
+        """The mailbox for which *value* was built, compared in constant time. Raises: Forged if there is none."""
+        form = _CLIENT_STATE.fullmatch(value) if isinstance(value, str) else None
+        if form is None:
+            raise Forged("clientState missing or not ours")
+        mailbox = form[1]
+        valid = self._valid.get(mailbox)
+        if valid is None:
+            valid = self._valid[mailbox] = [_finish_client_state(begun, mailbox) for begun in self._begun]
+        # Each key is tried, so that the time taken does not tell which one fits.
+        if not any([hmac.compare_digest(value, each) for each in valid]):  # noqa: C419
+            raise Forged("clientState missing or not ours")
+        return mailbox
 
 
 # A top-level "id" or "dequeueCount" of a JSON message would overwrite the trigger's metadata in the host, so the

@@ -11,11 +11,12 @@ import hashlib
 import hmac
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
+from sync.marks import mark_of
 from sync.model import Subscription
 
 LIFETIME = timedelta(minutes=10_000)
@@ -111,8 +112,22 @@ class LastRun:
 
     at: datetime
     lifetime: timedelta
-    replaced_for: str = ""
-    """The mark of the deployment for which many subscriptions were replaced the last time."""
+    leavers_stay: bool = False
+    """Too many mailboxes were to be left then, so all stay subscribed until a person agrees."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Subscriptions that we made, and that Graph's list has not shown since as they were made.
+
+    If that list should never show them so, they would seem wrong for ever, and each replacement of one costs two
+    handshakes and perhaps a gap. So these are not replaced again, as long as they would be made the same today.
+    """
+
+    deployment: str
+    """The mark of the one that they were made for."""
+    ids: frozenset[str] = frozenset()
+    """As ``mark_of`` makes them."""
 
 
 @dataclass(frozen=True)
@@ -133,24 +148,21 @@ class Plan:
     leave: tuple[tuple[str, Subscription], ...] = ()
     """Of mailboxes that are not wanted any more."""
     refusal: str | None = None
-    """Why the plan must not be carried out without a person's word."""
+    """Why nothing is deleted without a person's word: ``leave``, ``spare`` and ``replace`` have to wait for it."""
+    prolong: tuple[tuple[str, Subscription], ...] = ()
+    """Those of ``leave`` and ``replace`` that are renewed meanwhile, or they would end before there is that word."""
     other_key: str | None = None
     """That most of what is there was made with another clientState key than ours."""
     elsewhere: frozenset[str] = frozenset()
     """Wanted mailboxes that another deployment is subscribed to; Graph may not allow a second subscription."""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     """What went wrong the last time with wanted mailboxes, whatever is planned for them now."""
+    mislisted: frozenset[str] = frozenset()
+    """The ids of those of ``renew`` and ``keep`` that are listed otherwise than we made them."""
 
     @property
     def wanted(self) -> int:
         return sum(map(len, (self.create, self.replace, self.renew, self.keep, self.wait)))
-
-
-def without_replacements(plan: Plan, now: datetime, lifetime: timedelta = LIFETIME) -> Plan:
-    """*plan*, with the subscriptions that seem wrong renewed where that is due, and kept otherwise."""
-    due = tuple(each for each in plan.replace if each[1].expires - now < lifetime / 2)
-    fine = tuple(each for each in plan.replace if each not in due)
-    return replace(plan, replace=(), renew=(*plan.renew, *due), keep=(*plan.keep, *fine))
 
 
 def plan_roster(
@@ -161,11 +173,18 @@ def plan_roster(
     troubles: Mapping[str, Trouble] | None = None,
     lifetime: timedelta = LIFETIME,
     leavers_share: float = LEAVERS_SHARE,
+    leavers_agreed: bool = False,
+    made: Collection[str] = (),
 ) -> Plan:
     """Say what gives each of the *wanted* mailboxes one right subscription with about half of its life ahead.
 
-    An expired subscription may still be listed for a while, it counts as absent.
+    An expired subscription may still be listed for a while, it counts as absent. Those whose ids have a mark in *made*
+    are right, whatever the list says. Too many leavers have to be *agreed* to by a person.
     """
+
+    def is_due(held: Subscription) -> bool:
+        return held.expires - now < _renewed_below(held, lifetime)
+
     mailboxes, known = sorted(set(wanted)), troubles or {}
     ours: dict[str, list[Subscription]] = {}
     elsewhere: set[str] = set()
@@ -180,6 +199,7 @@ def plan_roster(
 
     create, wait, spare = [], [], []
     replace, renew, keep = [], [], []
+    mislisted: set[str] = set()
     for mailbox in mailboxes:
         if mailbox not in ours:
             trouble = known.get(mailbox)
@@ -188,15 +208,20 @@ def plan_roster(
             else:
                 create.append(mailbox)
             continue
-        best, *others = sorted(ours[mailbox], key=lambda held: _worth(held, deployment), reverse=True)
+        best, *others = sorted(ours[mailbox], key=lambda held: _worth(held, deployment, made), reverse=True)
         spare += others
         if not deployment.is_right(best):
-            replace.append((mailbox, best))
-        elif best.expires - now < _renewed_below(best, lifetime):
+            if mark_of(best.id) not in made:
+                replace.append((mailbox, best))
+                continue
+            mislisted.add(best.id)
+        if is_due(best):
             renew.append((mailbox, best))
         else:
             keep.append((mailbox, best))
     leave = [(mailbox, held) for mailbox in sorted(ours.keys() - set(mailboxes)) for held in ours[mailbox]]
+    leavers = len({mailbox for mailbox, _ in leave})
+    refusal = None if leavers_agreed else _refusal(leavers, len(ours), leavers_share)
     gaps = frozenset(mailbox for mailbox in create if mailbox in known and known[mailbox].in_gap)
     return Plan(
         create=tuple(sorted(create, key=lambda mailbox: mailbox not in gaps)),
@@ -207,16 +232,19 @@ def plan_roster(
         wait=tuple(wait),
         spare=tuple(spare),
         leave=tuple(leave),
-        refusal=_refusal(len({mailbox for mailbox, _ in leave}), len(ours), leavers_share),
+        refusal=refusal,
+        prolong=tuple(each for each in (*replace, *leave) if is_due(each[1])) if refusal else (),
         other_key=_other_key([each for held in ours.values() for each in held], deployment),
         elsewhere=frozenset(elsewhere).intersection(mailboxes),
         troubles={mailbox: known[mailbox] for mailbox in mailboxes if mailbox in known},
+        mislisted=frozenset(mislisted),
     )
 
 
-def _worth(held: Subscription, deployment: Deployment) -> tuple[bool, bool, datetime, str]:
+def _worth(held: Subscription, deployment: Deployment, made: Collection[str]) -> tuple[bool, bool, bool, datetime, str]:
     """Which of several is kept; the id decides in the end, so that two runs do not delete each other's choice."""
-    return deployment.is_right(held), held.change_types >= CHANGE_TYPES, held.expires, held.id
+    is_right, is_made = deployment.is_right(held), mark_of(held.id) in made
+    return is_right, is_made, held.change_types >= CHANGE_TYPES, held.expires, held.id
 
 
 def _renewed_below(subscription: Subscription, lifetime: timedelta) -> timedelta:
@@ -238,7 +266,10 @@ def _refusal(leavers: int, subscribed: int, share: float) -> str | None:
     is_one_of_several = leavers == 1 < subscribed and share > 0
     if not leavers or is_one_of_several or leavers / subscribed <= share:
         return None
-    return f"{leavers} of {subscribed} mailboxes are not wanted any more; if that is so, say it by command"
+    return (
+        f"{leavers} of {subscribed} mailboxes are not wanted any more;"
+        " nothing is deleted or replaced until a person says that it is so"
+    )
 
 
 def _other_key(ours: Iterable[Subscription], deployment: Deployment) -> str | None:

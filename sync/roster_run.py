@@ -49,10 +49,20 @@ class Report:
     deleted: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     left: int = 0
+    done: set[str] = field(default_factory=set)
+    """The mailboxes with a step that came to its end."""
+    gaps: set[str] = field(default_factory=set)
+    """Those of ``failed`` that have lost their subscription."""
     was_away: bool = False
     queued_sweeps: int = 0
     """Of all mailboxes, because the app was away."""
+    refusal: str | None = None
+    """Why nothing was deleted, although it was planned."""
 
+
+GAPS_AT_ONCE = 4
+"""Subscriptions deleted before the ones that replace them are made: if that turns out not to work, so many mailboxes
+may be without one until the next run."""
 
 REPLACE_WITHIN = 60.0
 """Seconds that must be left of a run to delete a subscription before the one that replaces it is made."""
@@ -76,6 +86,7 @@ class Run:
         self._report = report
         self._deadline = deadline
         self._progress = progress
+        self._leavers = {mailbox for mailbox, _ in plan.leave}
         self._unvalidated = 0
         self._validated_at = -math.inf
         self._adopted: set[str] = set()
@@ -86,6 +97,7 @@ class Run:
         self._has_gap_closed = self._has_gap_stayed = False
         """Where the old one had to go first: whether a new one could be made then, and whether one could not."""
         self._finding_out = asyncio.Lock()
+        self._gaps = asyncio.Semaphore(GAPS_AT_ONCE)
 
     async def carry_out(self) -> None:
         planned = self._planned()
@@ -127,6 +139,8 @@ class Run:
             report.failed[mailbox] = str(error)
             log.error("subscription not kept mailbox=%s reason=%r", mailbox, str(error))
             self._unvalidated += isinstance(error, Unvalidated)
+        else:
+            report.done.add(mailbox)
 
     def _cannot_be_reached(self) -> bool:
         return self._unvalidated >= UNVALIDATED_IN_A_ROW and clock() - self._validated_at > VALIDATED_LATELY
@@ -137,17 +151,14 @@ class Run:
 
     def _planned(self) -> list[Step]:
         plan, soon = self._plan, self._steps.now() + URGENT
-        spare: dict[str, list[Subscription]] = {}
-        for held in plan.spare:
-            spare.setdefault(mailbox_of(held) or "", []).append(held)
-        # Theirs go first, or the new one might be taken for a duplicate of what is about to go.
-        replaced = [(mailbox, (held, spare.pop(mailbox, []))) for mailbox, held in plan.replace]
+        replaced, deleted = self._deletions() if plan.refusal is None else ([], [])
         urgent = [(mailbox, held) for mailbox, held in plan.renew if held.expires <= soon]
         validated: list[Step] = [
             *((mailbox, partial(self._renew, mailbox, held)) for mailbox, held in urgent),
             *((mailbox, partial(self._create, mailbox)) for mailbox in plan.create),
             *((mailbox, partial(self._renew, mailbox, held)) for mailbox, held in plan.renew[len(urgent) :]),
-            *((mailbox, partial(self._replace, mailbox, *which)) for mailbox, which in replaced),
+            *((mailbox, partial(self._renew, mailbox, held)) for mailbox, held in plan.prolong),
+            *replaced,
         ]
         # What failed the last time comes last, and the longest ago first, or it could keep the others from theirs.
         known = plan.troubles
@@ -156,9 +167,21 @@ class Run:
             *(step for step in validated if step[0] in plan.gaps),
             *(step for step in validated if step[0] not in known),
             *sorted(again, key=lambda step: known[step[0]].next_try),
-            *((mailbox, partial(self._delete, held)) for mailbox, others in spare.items() for held in others),
-            *((mailbox, partial(self._delete, held)) for mailbox, held in plan.leave),
+            *deleted,
         ]
+
+    def _deletions(self) -> tuple[list[Step], list[Step]]:
+        """The steps that replace, and those that only delete."""
+        spare: dict[str, list[Subscription]] = {}
+        for held in self._plan.spare:
+            spare.setdefault(mailbox_of(held) or "", []).append(held)
+        # Theirs go first, or the new one might be taken for a duplicate of what is about to go.
+        replaced: list[Step] = [
+            (mailbox, partial(self._replace, mailbox, held, spare.pop(mailbox, [])))
+            for mailbox, held in self._plan.replace
+        ]
+        unwanted = [*((mailbox, held) for mailbox, others in spare.items() for held in others), *self._plan.leave]
+        return replaced, [(mailbox, partial(self._delete, held)) for mailbox, held in unwanted]
 
     async def _create(self, mailbox: str) -> None:
         """What another run has subscribed meanwhile is adopted: if it should not be right, the next run sees that."""
@@ -176,7 +199,8 @@ class Run:
         try:
             await self._steps.renew(held.id, self._deadline)
         except NotFound:
-            await self._create(mailbox)
+            if mailbox not in self._leavers:
+                await self._create(mailbox)
         else:
             self._validated()
             self._report.renewed += 1
@@ -215,13 +239,14 @@ class Run:
                 await self._steps.delete(old, self._deadline)
                 self._report.replaced += 1
                 return
-        await self._replace_with_gap(mailbox, old)
+        async with self._gaps:
+            await self._replace_with_gap(mailbox, old)
 
     async def _replace_with_gap(self, mailbox: str, old: Subscription) -> None:
         """The old one goes first, and what happens until there is the new one is swept for.
 
-        A gap that stays ends this, as the next ones might stay as well. Raises: Paused, with nothing changed, then, or
-        where there is too little time for both; and what else ``Steps.create`` does.
+        The first gap that stays ends this for the whole run, as the next ones might stay as well. Raises: Paused, with
+        nothing changed, then, or where there is too little time for both; and what else ``Steps.create`` does.
         """
         if self._has_gap_stayed or self._deadline - clock() < REPLACE_WITHIN:
             raise Paused("subscriptions: not now, as the old one has to go first")
@@ -233,6 +258,7 @@ class Run:
             self._adopt(mailbox)
         except SyncError as error:
             self._report.deleted += 1
+            self._report.gaps.add(mailbox)
             self._has_gap_stayed = True
             log.error("subscription deleted and not replaced mailbox=%s reason=%r", mailbox, str(error))
             raise
@@ -271,7 +297,7 @@ class Run:
     async def _forget_troubles(self) -> None:
         """Those of mailboxes that are well, by whomever, or not wanted any more."""
         plan = self._plan
-        changing = {mailbox for mailbox, _ in (*plan.renew, *plan.replace)}
+        changing = {mailbox for mailbox, _ in (*plan.renew, *plan.replace, *plan.prolong)}
         for mailbox in self._steps.troubled - changing.union(plan.create, (trouble.mailbox for trouble in plan.wait)):
             await self._steps.memory.forget(mailbox)
 

@@ -1,4 +1,4 @@
-"""What the operators' commands show, as rows: subscriptions, differences, parked messages. Without IO or secrets.
+"""What the operators' commands show, as rows: subscriptions, differences, parked messages, holds. No IO, no secrets.
 
 A row's fields are the columns of a table and the names in a JSON document.
 """
@@ -12,6 +12,7 @@ from enum import StrEnum
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from sync.differences import Difference
+from sync.holds import Listed
 from sync.model import Change, Subscription
 from sync.poison import Parked
 from sync.roster import CHANGE_TYPES, Deployment, Plan, mailbox_of
@@ -25,11 +26,13 @@ class State(StrEnum):
     REPLACE = "to be replaced"
     RENEW = "due for renewal"
     DELETE = "to be deleted"
+    HELD_BACK = "held back"
+    """Would be deleted or replaced, if a person agreed to the leavers."""
     ELSEWHERE = "elsewhere"
     KEEP = "kept"
 
 
-CHANGING = frozenset({State.CREATE, State.REPLACE, State.RENEW, State.DELETE})
+PLANNED = frozenset({State.CREATE, State.REPLACE, State.RENEW, State.DELETE, State.HELD_BACK})
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,20 @@ class ParkedRow:
     can_be_replayed: bool
 
 
+@dataclass(frozen=True)
+class HeldRow:
+    id: str
+    """The booking's, or the event's where that would not name one only."""
+    state: str
+    since: datetime
+    if_released: str | None
+    """What the booking will have been; None if nothing can be done."""
+    mailbox: str
+    reason: str
+    booking: str | None
+    event: str
+
+
 def subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> list[SubscriptionRow]:
     """What is to be done first, what is well last; a mailbox has several rows if it has several subscriptions."""
     return list(_subscription_rows(plan, deployment, now))
@@ -75,25 +92,37 @@ def _subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> Ite
         url = masked(held.notification_url)
         return SubscriptionRow(mailbox, state, held.expires, held.expires - now, reason, None, held.id, url)
 
+    def mislisted(held: Subscription) -> str | None:
+        return (
+            f"listed otherwise than it was made: {_why_wrong(held, deployment)}" if held.id in plan.mislisted else None
+        )
+
+    def agreed(state: State, held: Subscription) -> State:
+        if plan.refusal is None:
+            return state
+        return State.RENEW if held.id in prolonged else State.HELD_BACK
+
     def known(mailbox: str) -> str | None:
         return plan.troubles[mailbox].reason if mailbox in plan.troubles else None
 
+    prolonged = {held.id for _, held in plan.prolong}
     for mailbox in plan.create:
         yield SubscriptionRow(mailbox, State.CREATE, reason=known(mailbox) or "no subscription")
     for waiting in plan.wait:
         yield SubscriptionRow(waiting.mailbox, State.WAIT, reason=waiting.reason, next_try=waiting.next_try)
     for mailbox, held in plan.replace:
-        yield row(mailbox, State.REPLACE, held, "; ".join(filter(None, (_why_wrong(held, deployment), known(mailbox)))))
+        reasons = filter(None, (_why_wrong(held, deployment), known(mailbox)))
+        yield row(mailbox, agreed(State.REPLACE, held), held, "; ".join(reasons))
     for mailbox, held in plan.renew:
-        yield row(mailbox, State.RENEW, held, known(mailbox))
+        yield row(mailbox, State.RENEW, held, known(mailbox) or mislisted(held))
     for mailbox, held in plan.leave:
-        yield row(mailbox, State.DELETE, held, "the mailbox is not wanted any more")
+        yield row(mailbox, agreed(State.DELETE, held), held, "the mailbox is not wanted any more")
     for held in plan.spare:
-        yield row(mailbox_of(held) or held.resource, State.DELETE, held, "beside a better one")
+        yield row(mailbox_of(held) or held.resource, agreed(State.DELETE, held), held, "beside a better one")
     for mailbox in sorted(plan.elsewhere):
         yield SubscriptionRow(mailbox, State.ELSEWHERE, reason="another app or deployment is subscribed, too")
     for mailbox, held in plan.keep:
-        yield row(mailbox, State.KEEP, held)
+        yield row(mailbox, State.KEEP, held, mislisted(held))
 
 
 def _why_wrong(held: Subscription, deployment: Deployment) -> str:
@@ -160,3 +189,16 @@ def _parked_row(parked: Parked) -> ParkedRow:
     content = parked.content
     event = content.event_id if isinstance(content, Change) else content.event
     return ParkedRow(parked.id, parked.queue, parked.at, parked.reason, content.mailbox, event, True)
+
+
+def held_rows(listed: Iterable[Listed]) -> list[HeldRow]:
+    return [_held_row(each) for each in listed]
+
+
+def _held_row(each: Listed) -> HeldRow:
+    entry, held = each.entry, each.held
+    state = "released" if each.is_released else "waiting" if held.is_waiting else "held"
+    return HeldRow(
+        *(each.id, state, held.since, held.outcome or None, entry.mailbox, held.reason),
+        *(entry.booking_id, entry.event_id),
+    )

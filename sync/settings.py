@@ -1,6 +1,6 @@
 """A mapping (the environment) → settings; every missing or unreadable one is named at once, with its cure.
 
-Two parts, because a notification has to be acknowledged with the least of them.
+Several parts, because a notification has to be acknowledged with the least of them.
 """
 
 from __future__ import annotations
@@ -109,14 +109,44 @@ Key = Annotated[SecretStr, AfterValidator(_key)]
 class AcknowledgeSettings(BaseModel):
     """What is needed to acknowledge a notification: storage, and the keys that clientStates are checked with."""
 
-    storage_account: str | None = Field(None, alias="AzureWebJobsStorage__accountName")
-    storage_queue_url: str | None = Field(None, alias="AzureWebJobsStorage__queueServiceUri")
-    storage_table_url: str | None = Field(None, alias="AzureWebJobsStorage__tableServiceUri")
-    storage_client_id: str | None = Field(None, alias="AzureWebJobsStorage__clientId")
-    storage: str | None = Field(None, alias="AzureWebJobsStorage", validate_default=True)
-    client_state_key: Key = Field(alias="CLIENT_STATE_KEY")
-    previous_client_state_key: Key | None = Field(None, alias="CLIENT_STATE_KEY_PREVIOUS")
-    settle_seconds: int = Field(5, alias="SETTLE_SECONDS", ge=0, le=60)
+    storage_account: str | None = Field(
+        None,
+        alias="AzureWebJobsStorage__accountName",
+        description="name of the storage account, for an identity in the place of a connection string",
+    )
+    storage_queue_url: str | None = Field(
+        None,
+        alias="AzureWebJobsStorage__queueServiceUri",
+        description="its queues, where they are not at the public cloud's address",
+    )
+    storage_table_url: str | None = Field(
+        None, alias="AzureWebJobsStorage__tableServiceUri", description="its tables, likewise"
+    )
+    storage_client_id: str | None = Field(
+        None, alias="AzureWebJobsStorage__clientId", description="client id of a user-assigned identity"
+    )
+    storage: str | None = Field(
+        None,
+        alias="AzureWebJobsStorage",
+        description="connection string of the storage account; or the following, for an identity",
+        validate_default=True,
+    )
+    client_state_key: Key = Field(
+        alias="CLIENT_STATE_KEY",
+        description="32 or more random characters, from which each `clientState` is derived",
+    )
+    previous_client_state_key: Key | None = Field(
+        None,
+        alias="CLIENT_STATE_KEY_PREVIOUS",
+        description="the former key, valid until the subscriptions have moved to the new one (an hour or two)",
+    )
+    settle_seconds: int = Field(
+        5,
+        alias="SETTLE_SECONDS",
+        description="so long a change waits for more of the same, so that one run sees all of a burst; 0 turns it off",
+        ge=0,
+        le=60,
+    )
 
     # A validator of the whole would keep silent as long as another setting is missing.
     @field_validator("storage")
@@ -136,29 +166,80 @@ class AcknowledgeSettings(BaseModel):
 class EnvironmentSettings(BaseModel):
     """Where the bookings are; all that is known before the app is deployed."""
 
-    dataverse_url: Annotated[str, AfterValidator(_environment_url)] = Field(alias="DATAVERSE_URL")
-    event_id_column: Annotated[str, AfterValidator(_column)] = Field(alias="EVENT_ID_COLUMN")
+    dataverse_url: Annotated[str, AfterValidator(_environment_url)] = Field(
+        alias="DATAVERSE_URL", description="the environment, like `https://contoso.crm4.dynamics.com`"
+    )
+    event_id_column: Annotated[str, AfterValidator(_column)] = Field(
+        alias="EVENT_ID_COLUMN",
+        description="logical name of the booking's text column for the event id, like `contoso_outlookeventid`",
+    )
 
 
-class Settings(AcknowledgeSettings, EnvironmentSettings):
+class ModeSettings(BaseModel):
+    """Whether bookings are written: all that people are shown of the settings."""
+
+    sync_mode: SyncMode = Field(
+        SyncMode.SYNC,
+        alias="SYNC_MODE",
+        description="`observe` writes nothing to Dataverse; `python -m sync report` shows what would have been written",
+    )
+
+
+class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings):
     """All that the app is told."""
 
     graph_url: Annotated[str, AfterValidator(_service_url)] = Field(
-        "https://graph.microsoft.com/v1.0", alias="GRAPH_URL"
+        "https://graph.microsoft.com/v1.0", alias="GRAPH_URL", description="Microsoft Graph with its version"
     )
     extension_name: Annotated[str, AfterValidator(_extension_name)] = Field(
-        "Com.Anttipajunen.BookingSyncOpenExtension", alias="EXTENSION_NAME"
+        "Com.Anttipajunen.BookingSyncOpenExtension",
+        alias="EXTENSION_NAME",
+        description="name of the open extension in which an event holds its booking's id",
     )
-    extension_property: str = Field("bookingSyncGuid", alias="EXTENSION_PROPERTY")
-    notification_url: Annotated[SecretStr, AfterValidator(_notification_url)] = Field(alias="NOTIFICATION_URL")
-    canceled_status_id: Guid | None = Field(None, alias="CANCELED_STATUS_ID")
-    sync_mode: SyncMode = Field(SyncMode.SYNC, alias="SYNC_MODE")
-    conflict_policy: ConflictPolicy = Field(ConflictPolicy.DATAVERSE, alias="CONFLICT_POLICY")
-    not_ours_hours: int = Field(24, alias="NOT_OURS_HOURS", ge=0, le=24 * 30)
-    cancellations_per_mailbox: int = Field(30, alias="CANCELLATIONS_PER_MAILBOX", ge=0)
-    cancellations_in_all: int = Field(200, alias="CANCELLATIONS_IN_ALL", ge=0)
-    mailboxes: Annotated[frozenset[str], BeforeValidator(_guids)] = Field(frozenset(), alias="MAILBOXES")
-    leavers_share: float = Field(0.2, ge=0, le=1, alias="LEAVERS_SHARE")
+    extension_property: str = Field(
+        "bookingSyncGuid", alias="EXTENSION_PROPERTY", description="property of that extension"
+    )
+    notification_url: Annotated[SecretStr, AfterValidator(_notification_url)] = Field(
+        alias="NOTIFICATION_URL", description="public URL of the function `notifications`, with its `?code=`"
+    )
+    canceled_status_id: Guid | None = Field(
+        None,
+        alias="CANCELED_STATUS_ID",
+        description="id of the booking status to cancel with, where several could be meant; found otherwise",
+    )
+    conflict_policy: ConflictPolicy = Field(
+        ConflictPolicy.DATAVERSE,
+        alias="CONFLICT_POLICY",
+        description="where both were changed: `dataverse` (the booking stays), `outlook` (it follows) or `hold`",
+    )
+    not_ours_hours: int = Field(
+        24,
+        alias="NOT_OURS_HOURS",
+        description="so long an event without our extension is not read again; 0 turns it off",
+        ge=0,
+        le=24 * 30,
+    )
+    cancellations_per_mailbox: int = Field(
+        30,
+        alias="CANCELLATIONS_PER_MAILBOX",
+        description="so many bookings of one mailbox may be canceled within an hour; beyond that a person is asked",
+        ge=0,
+    )
+    cancellations_in_all: int = Field(
+        200, alias="CANCELLATIONS_IN_ALL", description="so many bookings of all mailboxes together, likewise", ge=0
+    )
+    mailboxes: Annotated[frozenset[str], BeforeValidator(_guids)] = Field(
+        frozenset(),
+        alias="MAILBOXES",
+        description="comma-separated Entra object ids of users, to begin with a pilot; everybody otherwise",
+    )
+    leavers_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        alias="LEAVERS_SHARE",
+        description="share of the subscribed mailboxes that one run may give up without a person's word",
+    )
 
 
 S = TypeVar("S", bound=BaseModel)

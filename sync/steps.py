@@ -13,11 +13,12 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync.errors import LifetimeRefused, Misconfigured, Paused, SyncError, Transient, Unvalidated
+from sync.marks import mark_of
 from sync.model import LifecycleNotification, Subscription
 from sync.notifications import LIFECYCLE, build_lifecycle_message
 from sync.pacing import Pace
 from sync.parking import Queues
-from sync.roster import LIFETIME, LastRun, Trouble
+from sync.roster import LIFETIME, LastRun, Made, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,11 @@ class Subscriptions(Protocol):
     async def list(self) -> Sequence[Subscription]:
         """Raises: Transient, Refused."""
 
-    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
-        """Raises: Duplicate, LifetimeRefused, Unvalidated, MailboxUnavailable, Transient, Refused."""
+    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
+        """Returns its id, if the answer tells.
+
+        Raises: Duplicate, LifetimeRefused, Unvalidated, MailboxUnavailable, Transient, Refused.
+        """
 
     async def renew(self, subscription_id: str, expires: datetime) -> None:
         """Raises: NotFound, LifetimeRefused, Unvalidated, MailboxUnavailable, Transient, Refused."""
@@ -61,9 +65,14 @@ class Memory(Protocol):
 
     async def forget(self, mailbox: str) -> None: ...
 
-    async def last_run(self) -> LastRun | None: ...
+    async def last_run(self) -> LastRun | None:
+        """None if there was none. Raises: Transient if nobody can tell."""
 
     async def ran(self, run: LastRun) -> None: ...
+
+    async def made(self) -> Made | None: ...
+
+    async def remember_made(self, made: Made) -> None: ...
 
 
 @dataclass
@@ -83,6 +92,8 @@ class Steps:
     def __post_init__(self) -> None:
         self.pace = Pace(self.sleep)
         self.renewed: dict[str, datetime] = {}
+        self.made: set[str] = set()
+        """The marks of the subscriptions' ids that were made here, until they are remembered."""
         self.troubled: set[str] = set()
         """Mailboxes of which something is remembered that success is to make forgotten."""
 
@@ -100,15 +111,13 @@ class Steps:
                 swept = LifecycleNotification(mailbox, None, "missed")
                 await self.queues.send(LIFECYCLE, [build_lifecycle_message(swept)], hidden=sweep_after)
                 queued = clock()
-            await self.subscriptions.create(mailbox, expires)
+            await self._create(mailbox, expires)
 
         await self._live_as_long_as_allowed(create, until)
 
     async def create_beside(self, mailbox: str, old: Subscription, until: float) -> None:
         """Subscribe a second time, so that *old* may go without a gap. Raises: as ``create`` does."""
-        await self._live_as_long_as_allowed(
-            lambda expires: self.subscriptions.create(mailbox, expires, beside=old), until
-        )
+        await self._live_as_long_as_allowed(lambda expires: self._create(mailbox, expires, beside=old), until)
 
     async def make_room(self, mailbox: str, old: Subscription, until: float) -> None:
         """Delete *old* before there is a new one; remembered before, so that nobody is silent unseen.
@@ -162,6 +171,11 @@ class Steps:
             raise
         if mailbox in self.troubled:
             await self.memory.forget(mailbox)
+
+    async def _create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
+        made = await self.subscriptions.create(mailbox, expires, beside)
+        if made is not None:
+            self.made.add(mark_of(made))
 
     async def _live_as_long_as_allowed(self, write: Callable[[datetime], Awaitable[None]], until: float) -> None:
         """*write* with the expiration asked for; if that is refused, with what is allowed, from then on."""

@@ -22,6 +22,9 @@ from sync.errors import Transient
 
 CONCURRENCY = 32
 
+PEEKED = 32
+"""Messages at the front of a queue, as many as can be looked at at once. Source: Azure Storage, "Peek Messages"."""
+
 
 class StorageQueues:
     """The queues of one storage account; a missing queue is created on first use."""
@@ -100,6 +103,21 @@ class StorageQueues:
         except AzureError as error:
             status = getattr(error, "status_code", None) or ""  # its text may hold secrets
             raise Transient(f"queue: {type(error).__name__} {status}".rstrip()) from None
+
+    async def backlog(self, queue: str) -> tuple[int, datetime | None]:
+        """How many messages are on *queue*, and since when the oldest is of those that can be seen now.
+
+        The number is approximate, and includes hidden ones. Raises: Transient.
+        """
+        client = self.as_stored(queue)
+        try:
+            count = (await client.get_queue_properties()).approximate_message_count
+            seen = await client.peek_messages(PEEKED) if count else []
+        except ResourceNotFoundError:
+            return 0, None
+        except AzureError as error:
+            raise Transient(f"queue {queue}: {type(error).__name__}") from None
+        return count or 0, min((each.inserted_on for each in seen if each.inserted_on), default=None)
 
     def _client(self, queue: str) -> QueueClient:
         if queue not in self._clients:

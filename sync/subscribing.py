@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from sync import telemetry
 from sync.differences import Difference
 from sync.errors import (
     Duplicate,
@@ -22,14 +21,16 @@ from sync.errors import (
     NotFound,
     OtherKey,
     Refused,
+    SyncError,
     Transient,
     Unagreed,
     Unvalidated,
 )
+from sync.marks import mark_of
 from sync.model import LifecycleNotification
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
 from sync.parking import PARKS, Queues, park, put_back
-from sync.roster import LEAVERS_SHARE, Deployment, LastRun, Plan, plan_roster, without_replacements
+from sync.roster import LEAVERS_SHARE, Deployment, LastRun, Made, Plan, plan_roster
 from sync.roster_run import Report, Run
 from sync.steps import SHORTEST, Memory, Steps, Subscriptions, clock
 
@@ -41,12 +42,16 @@ BUDGET = 480.0
 PATIENCE = 20.0
 """Seconds that a lifecycle notification may wait for its turn; after that its message is put back on the queue."""
 
-A_FEW = 3
-"""More replacements than this are made once for one URL and key: if Graph's list should not show them as they were
-made, they would seem wrong for ever, and each replacement costs two handshakes and perhaps a gap."""
-
 WANTED_LATELY, UNWANTED_LATELY = timedelta(minutes=10), timedelta(seconds=30)
 """How long it is believed that a mailbox is wanted, or is not: one that just came is subscribed and swept at once."""
+
+Note = Callable[[Plan, Report, datetime], Awaitable[None]]
+"""Remembers for people how a run left the mailboxes; what it made or renewed lives until the time given."""
+
+
+async def _note_nothing(plan: Plan, report: Report, lives_until: datetime) -> None:
+    return None
+
 
 OUTAGE = timedelta(hours=3)
 """A timer that runs each hour and has not for so long was away; so were the answers to Graph."""
@@ -57,6 +62,21 @@ it was, and the app counts as away."""
 
 FOLLOW_WITHIN = 240.0
 """Seconds for one lifecycle notification, sweep included; the host ends a function after ten minutes (host.json)."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a run is to do, and what it has to know of the ones before it."""
+
+    at: datetime
+    deadline: float
+    """Of the whole run, by ``clock``."""
+    plan: Plan
+    last: LastRun | None
+    is_last_known: bool
+    """Whether there was none, if it is None."""
+    made: frozenset[str]
+    """The marks of what they made, and what was not listed since as it was made."""
 
 
 @dataclass
@@ -74,6 +94,7 @@ class Keeper:
     leavers_share: float = LEAVERS_SHARE
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     progress: Callable[[int, int], None] = lambda done, of: None
+    note: Note = _note_nothing
 
     def __post_init__(self) -> None:
         self.steps = Steps(self.subscriptions, self.memory, self.queues, self.now, sleep=self.sleep)
@@ -81,53 +102,79 @@ class Keeper:
 
     async def plan(self) -> Plan:
         """What a run would do now. Raises: Transient, Refused if mailboxes or subscriptions cannot be listed."""
-        plan, _ = await self._plan()
-        return plan
+        return (await self._look()).plan
 
-    async def _plan(self) -> tuple[Plan, LastRun | None]:
-        wanted, present, troubles, last = await asyncio.gather(
-            self._read_wanted(), self.subscriptions.list(), self.memory.troubles(), self.memory.last_run()
+    async def _look(self, leavers_agreed: bool = False) -> _Look:
+        at, deadline = self.now(), clock() + BUDGET
+        wanted, present, troubles, (last, is_last_known), made = await asyncio.gather(
+            self._read_wanted(),
+            self.subscriptions.list(),
+            self.memory.troubles(),
+            self._read_last(),
+            self.memory.made(),
         )
         self.steps.troubled = set(troubles)
         if last is not None:
             self.steps.lifetime = max(min(self.steps.lifetime, last.lifetime), SHORTEST)
-        lifetime = self.steps.lifetime
+        known = made.ids if made is not None and made.deployment == self.deployment.mark else frozenset()
         plan = plan_roster(
-            wanted, present, self.deployment, self.now(), troubles, lifetime, leavers_share=self.leavers_share
+            *(wanted, present, self.deployment, self.now(), troubles, self.steps.lifetime),
+            leavers_share=self.leavers_share,
+            leavers_agreed=leavers_agreed,
+            made=known.union(self.steps.made),
         )
-        return plan, last
+        return _Look(at, deadline, plan, last, is_last_known, known)
 
-    async def keep(self, leavers_agreed: bool = False, new_key_agreed: bool = True) -> Report:
-        """Carry out the plan, each mailbox's trouble its own; after an outage, have all mailboxes swept.
+    async def _read_last(self) -> tuple[LastRun | None, bool]:
+        try:
+            return await self.memory.last_run(), True
+        except Transient as error:
+            log.warning("the last run is not known reason=%r", str(error))
+            return None, False
 
-        The app itself knows its own key; a person at another machine may have another one.
-        Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed, with nothing changed, if
-        too many mailboxes are to be left, or most subscriptions have another key, and nobody *agreed* to it.
+    async def keep(self) -> Report:
+        """Carry out the plan, as the app does each hour, each mailbox's trouble its own; sweep all after an outage.
+
+        Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed if too many mailboxes are to
+        be left: all else is done then, and nothing is deleted.
         """
-        deadline = clock() + BUDGET
-        began = self.now()
-        plan, last = await self._plan()
-        if plan.refusal is not None and not leavers_agreed:
-            raise Unagreed(f"roster: {plan.refusal}")
-        if plan.other_key is not None and not new_key_agreed:
-            raise OtherKey(f"roster: {plan.other_key}")
-        replaced_for = last.replaced_for if last is not None else ""
-        if len(plan.replace) > A_FEW and replaced_for == self.deployment.mark:
-            log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.replace))
-            plan = without_replacements(plan, self.now(), self.steps.lifetime)
-        report = Report(wanted=plan.wanted, was_away=last is not None and not -SKEW <= began - last.at <= OUTAGE)
-        await Run(self.steps, self.deployment, plan, report, deadline, self.progress).carry_out()
-        if report.replaced > A_FEW and not report.left:
-            replaced_for = self.deployment.mark
+        report = await self._keep(await self._look(), is_app=True)
+        if report.refusal is not None:
+            raise Unagreed(f"roster: {report.refusal}")
+        return report
+
+    async def apply(self, leavers_agreed: bool = False, new_key_agreed: bool = False) -> Report:
+        """The same by a person, who may *agree* to more, and be at another machine with another key.
+
+        The report says if too many mailboxes are to be left.
+        Raises: Transient, Refused as ``keep`` does; OtherKey, with nothing changed, if most subscriptions have another
+        key, and nobody agreed to it.
+        """
+        look = await self._look(leavers_agreed)
+        if look.plan.other_key is not None and not new_key_agreed:
+            raise OtherKey(f"roster: {look.plan.other_key}")
+        return await self._keep(look, is_app=False)
+
+    async def _keep(self, look: _Look, is_app: bool) -> Report:
+        plan, last, began = look.plan, look.last, look.at
+        if plan.refusal is not None:
+            log.error("roster: %s", plan.refusal)
+        if plan.mislisted:
+            log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.mislisted))
+        was_away = last is not None and not -SKEW <= began - last.at <= OUTAGE
+        report = Report(wanted=plan.wanted, was_away=was_away, refusal=plan.refusal)
+        try:
+            await Run(self.steps, self.deployment, plan, report, look.deadline, self.progress).carry_out()
+        finally:
+            await self._remember_made(look)
         if report.was_away:
             log.warning("the app was away: all mailboxes are swept")
             report.queued_sweeps = await self.sweep_all()
-        # Last of all: a run that did not come to its end has not been.
-        await self.memory.ran(LastRun(began, self.steps.lifetime, replaced_for))
-        failed, waiting = len(report.failed), len(plan.wait)
-        kept = report.wanted - failed - waiting - report.left
-        for state, count in {"kept": kept, "failed": failed, "waiting": waiting, "left": report.left}.items():
-            telemetry.measure(telemetry.SUBSCRIPTIONS, count, state=state)
+        # Last of all: a run that did not come to its end has not been. Nor does a person's tell that the app was there.
+        if look.is_last_known:
+            at = began if is_app or report.was_away or last is None else last.at
+            await self.memory.ran(LastRun(at, self.steps.lifetime, leavers_stay=plan.refusal is not None))
+        await self.note(plan, report, began + self.steps.lifetime)
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
             *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),
@@ -135,39 +182,60 @@ class Keeper:
         )
         return report
 
+    async def _remember_made(self, look: _Look) -> None:
+        """Also if the run did not come to its end; what is made and not remembered may be replaced once."""
+        made = frozenset(self.steps.made.union(map(mark_of, look.plan.mislisted)))
+        self.steps.made.clear()
+        if made != look.made:
+            await self.memory.remember_made(Made(self.deployment.mark, made))
+
     async def follow(self, notification: LifecycleNotification) -> None:
         """Do what a lifecycle notification asks for; repeats are harmless, and leavers are left alone.
 
         Source: Graph, "Reduce missing subscriptions and change notifications": a renewal reauthorizes as well.
         """
-        mailbox, until = notification.mailbox, clock() + PATIENCE
+        mailbox = notification.mailbox
         match notification:
             case LifecycleNotification(event="reauthorizationRequired", subscription_id=str(subscription_id)):
-                await self.steps.remembering(mailbox, partial(self._reauthorize, mailbox, subscription_id, until))
+                await self.steps.remembering(mailbox, partial(self._reauthorize, mailbox, subscription_id))
             case LifecycleNotification(event="subscriptionRemoved"):
-                await self.steps.remembering(mailbox, partial(self._create_if_wanted, mailbox, until))
+                await self.steps.remembering(mailbox, partial(self._create_if_wanted, mailbox))
             case LifecycleNotification(event="missed"):
                 if await self._is_wanted(mailbox):
                     await self.sweep(mailbox)
             case _:
                 log.warning("lifecycle event=%s mailbox=%s", notification.event, mailbox)
 
-    async def _reauthorize(self, mailbox: str, subscription_id: str, until: float) -> None:
+    async def _reauthorize(self, mailbox: str, subscription_id: str) -> None:
+        if await self._is_to_end(mailbox):
+            log.info("subscription not wanted any more mailbox=%s", mailbox)
+            return
         if self.steps.is_renewed_lately(subscription_id):
             return
         try:
-            await self.steps.renew(subscription_id, until)
+            await self.steps.renew(subscription_id, clock() + PATIENCE)
         except NotFound:
-            await self._create_if_wanted(mailbox, until)
+            await self._create_if_wanted(mailbox)
 
-    async def _create_if_wanted(self, mailbox: str, until: float) -> None:
+    async def _create_if_wanted(self, mailbox: str) -> None:
         if not await self._is_wanted(mailbox):
             log.info("subscription not wanted any more mailbox=%s", mailbox)
             return
         try:
-            await self.steps.create(mailbox, until)
+            await self.steps.create(mailbox, clock() + PATIENCE)
         except Duplicate:
             log.info("subscription exists already mailbox=%s", mailbox)
+
+    async def _is_to_end(self, mailbox: str) -> bool:
+        """Whether the next run deletes what *mailbox* has; if nobody can tell, a renewal too many does less harm."""
+        try:
+            if await self._is_wanted(mailbox):
+                return False
+            last = await self.memory.last_run()
+        except SyncError as error:
+            log.warning("wanted or not is not known mailbox=%s reason=%r", mailbox, str(error))
+            return False
+        return last is None or not last.leavers_stay
 
     async def _is_wanted(self, mailbox: str) -> bool:
         if self._wanted_lately is not None:

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from sync import telemetry
 from sync.differences import Difference, agreements, find_differences, missing, unlisted
-from sync.errors import Malformed, Refused, Stale, Transient
-from sync.ledger import Entry
+from sync.errors import Malformed, Refused, Stale, SyncError, Transient
+from sync.ledger import Entry, hold_missing
 from sync.marks import mark_of
 from sync.model import Booking, Change, Event, LifecycleNotification, Span
 from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
@@ -54,6 +54,9 @@ BUDGET = 60.0
 Against Azurite, 10,000 took 22 seconds.
 """
 
+PURGE_FOR = 120.0
+"""Seconds at night to forget what is of no use any more; what is left then is forgotten an hour or a day later."""
+
 REMEMBERED_EACH = 1_000
 """Mailboxes after which it is remembered how far it got, as the process may die; what is repeated does no harm."""
 
@@ -68,10 +71,13 @@ class EventLists(Protocol):
 
 class Ledger(Protocol):
     async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
-        """What is known of its events that carry our extension, or did. Raises: Transient."""
+        """What is known of its events. Raises: Transient."""
 
     async def write(self, entry: Entry) -> Entry:
         """Raises: Stale if somebody else wrote it since it was read, Transient."""
+
+    async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
+        """Forget what has expired, as long as *until* does not say stop; how much. Raises: Transient."""
 
 
 class Rounds(Protocol):
@@ -96,6 +102,13 @@ class BookingLists(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class _Compared:
+    differences: list[Difference]
+    learned: list[Entry]
+    """What the ledger is to know."""
+
+
 @dataclass
 class Sweeper:
     """Sweeps one mailbox at once, or all of them by way of the queue."""
@@ -109,10 +122,10 @@ class Sweeper:
     now: Callable[[], datetime]
 
     async def compare(self, mailbox: str) -> list[Difference]:
-        """The differences of one mailbox, which is looked at for the next time, too.
+        """The differences of one mailbox; nothing is written. Raises: MailboxUnavailable, Transient, Refused."""
+        return (await self._compare(mailbox)).differences
 
-        Raises: MailboxUnavailable, Transient, Refused.
-        """
+    async def _compare(self, mailbox: str) -> _Compared:
         now = self.now()
         window = Span.of(now - BEHIND, now + AHEAD)
         entries = {entry.event_id: entry for entry in await self.ledger.of_mailbox(mailbox)}
@@ -124,13 +137,16 @@ class Sweeper:
         if absent := missing(mailbox, events, bookings):
             others = await self.events.in_other_calendars(mailbox)
             events += [event for event in others if event.id in absent]
-        for learned in agreements(events, bookings, entries, mailbox, now):
-            with suppress(Stale):  # who wrote since it was read knows better
-                await self.ledger.write(learned)
-        return find_differences(mailbox, events, bookings, now, entries)
+        differences = find_differences(mailbox, events, bookings, now, entries)
+        learned = agreements(events, bookings, entries, mailbox, now)
+        for each in (each for each in differences if each.is_held):
+            entry = entries.get(each.change.event_id) or Entry(mailbox, each.change.event_id)
+            held = hold_missing(entry, each.booking, each.reason, now)
+            learned += [] if held is None else [held]
+        return _Compared(differences, learned)
 
     async def sweep(self, mailbox: str) -> list[Difference]:
-        """Queue a change for each difference of one mailbox.
+        """Queue a change for each difference of one mailbox, and let the ledger learn what is in step.
 
         Raises: MailboxUnavailable, Transient (also if it takes too long), Refused.
         """
@@ -141,13 +157,17 @@ class Sweeper:
             raise Transient("the sweep took too long") from None
 
     async def _sweep(self, mailbox: str) -> list[Difference]:
-        differences = await self.compare(mailbox)
+        compared = await self._compare(mailbox)
+        differences = compared.differences
+        for entry in compared.learned:
+            with suppress(Stale):  # who wrote since it was read knows better
+                await self.ledger.write(entry)
         for held in (each for each in differences if each.is_held):
             log.warning("held mailbox=%s event=%s reason=%r", mailbox, held.change.event_id, held.reason)
         origin = telemetry.origin()
         changes = [replace(each.change, origin=origin) for each in differences if not each.is_held]
-        for fate, count in {"queued": len(changes), "held": len(differences) - len(changes)}.items():
-            telemetry.measure(telemetry.DRIFT, count, fate=fate)
+        fates = {"queued": len(changes), "held": len(differences) - len(changes)}
+        telemetry.measure_each(telemetry.DRIFT, "fate", fates)
         await self._queue([change for change in changes if not change.missing])
         await self._queue([change for change in changes if change.missing], hidden=GRACE)
         log.info("swept mailbox=%s differences=%d", mailbox, len(differences))
@@ -159,10 +179,24 @@ class Sweeper:
             await self.queues.send(CHANGES, messages[place : place + MESSAGES_AT_ONCE], hidden)
 
     async def sweep_nightly(self) -> int:
-        """``sweep_all``, unless that was done in these hours: the timer comes again in case that it was not."""
-        if does_for_now(await self.rounds.last_round(), self.now()):
-            return 0
-        return await self.sweep_all()
+        """``sweep_all``, unless that was done in these hours: the timer comes again in case that it was not.
+
+        What the ledger has no use for any more is forgotten afterwards.
+        """
+        is_done = does_for_now(await self.rounds.last_round(), self.now())
+        count = 0 if is_done else await self.sweep_all()
+        await self._purge()
+        return count
+
+    async def _purge(self) -> None:
+        clock = asyncio.get_running_loop().time
+        ends = clock() + PURGE_FOR
+        try:
+            count = await self.ledger.purge(self.now(), lambda: clock() > ends)
+        except SyncError as error:
+            log.warning("the ledger was not purged error=%s reason=%r", type(error).__name__, str(error))
+        else:
+            log.info("purged the ledger rows=%d", count)
 
     async def sweep_all(self) -> int:
         """Queue a sweep for each wanted mailbox, the most imminent bookings first, spread over time; how many.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 from azure.core import MatchConditions
@@ -79,6 +80,20 @@ class StorageTable:
         async with self._named_errors():
             await self._client.delete_entity(partition, key)
 
+    async def delete_if_unchanged(self, row: Row) -> bool:
+        """Delete *row* as it was read; False if somebody else wrote it since. One that is gone already is fine."""
+        try:
+            async with self._named_errors():
+                await self._client.delete_entity(
+                    row["PartitionKey"],
+                    row["RowKey"],
+                    etag=etag_of(row),
+                    match_condition=MatchConditions.IfNotModified,
+                )
+        except Stale:
+            return False
+        return True
+
     async def query(
         self, where: str, values: Mapping[str, Any], columns: list[str] | None = None, **options: Any
     ) -> AsyncIterator[Row]:
@@ -115,3 +130,14 @@ class StorageTable:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def etag_of(row: Row) -> str:
+    """Of a row as it was read."""
+    return str(row.metadata["etag"])  # type: ignore[attr-defined]  # of the library's own kind of mapping
+
+
+def written_at(row: Row) -> datetime:
+    """By the storage account's clock."""
+    moment: datetime = row.metadata["timestamp"]  # type: ignore[attr-defined]
+    return moment

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span as OtelSpan
     from opentelemetry.trace import SpanKind, Tracer
 
+from sync import counters
 from sync.model import Origin
 
 T = TypeVar("T")
@@ -44,9 +45,9 @@ class Metric:
 
 
 METRICS: Mapping[str, Metric] = {
-    NOTIFICATIONS: Metric("counter", "1", "received; and dropped, redundant or queued of these", ("fate",)),
-    CHANGES: Metric("counter", "1", "changes done, by what was done", ("outcome",)),
-    AGE: Metric("histogram", "s", "from the notification of a change, or its sweep, until it is done", ("outcome",)),
+    NOTIFICATIONS: Metric("counter", "1", "received, and what became of them", ("fate",)),
+    CHANGES: Metric("counter", "1", "changes processed, by what was done", ("outcome",)),
+    AGE: Metric("histogram", "s", "since a change was notified, or found by a sweep, until processed", ("outcome",)),
     CALLS: Metric("counter", "1", "calls of graph, subscriptions, dataverse, table and queue", ("service", "status")),
     PUT_BACK: Metric("counter", "1", "messages put back on their queue for later", ("queue",)),
     PARKED: Metric("counter", "1", "messages moved to a poison queue", ("queue", "error")),
@@ -55,6 +56,9 @@ METRICS: Mapping[str, Metric] = {
     DRIFT: Metric("histogram", "1", "differences that the sweep of one mailbox found", ("fate",)),
     HELD: Metric("gauge", "1", "events that are held or waiting, counted hourly", ("state",)),
 }
+
+_COUNTED = {counters.NOTIFICATION: (NOTIFICATIONS, "fate"), counters.OUTCOME: (CHANGES, "outcome")}
+"""Those that counters.py counts for the status: how their names begin there, and what follows here."""
 
 
 class Span:
@@ -135,12 +139,27 @@ def measure(name: str, value: float = 1, **attributes: Value) -> None:
         _on.measure(name, value, attributes)
 
 
-def done(outcome: str, origin: Origin | None) -> None:
-    """A change has come to its end."""
-    if _on is not None:
-        _on.measure(CHANGES, 1, {"outcome": outcome})
-        if origin is not None:
-            _on.measure(AGE, max(0.0, time.time() - origin.at), {"outcome": outcome})
+def measure_each(name: str, by: str, values: Mapping[str, int]) -> None:
+    """The same for each value of its attribute *by*."""
+    for each, value in values.items():
+        measure(name, value, **{by: each})
+
+
+def counted(counts: Mapping[str, int], is_notified: bool) -> None:
+    """What was counted for the status, as far as it is a metric as well."""
+    if _on is None:
+        return
+    if is_notified:
+        _on.notified = time.time()
+    for prefix, (metric, by) in _COUNTED.items():
+        found = {name.removeprefix(prefix): count for name, count in counts.items() if name.startswith(prefix)}
+        measure_each(metric, by, found)
+
+
+def aged(outcome: str, origin: Origin | None) -> None:
+    """A change of this age was processed."""
+    if origin is not None:
+        measure(AGE, max(0.0, time.time() - origin.at), outcome=outcome)
 
 
 class _Telemetry:
@@ -153,7 +172,8 @@ class _Telemetry:
         self._trace = trace
         self._propagator = TraceContextTextMapPropagator()
         self._tracer = tracer
-        self._notified: float | None = None
+        self.notified: float | None = None
+        """When the last notification came."""
         make: dict[str, Any] = {
             "counter": meter.create_counter,
             "histogram": meter.create_histogram,
@@ -169,8 +189,8 @@ class _Telemetry:
     def _silence(self, _: CallbackOptions) -> Iterator[Observation]:
         from opentelemetry.metrics import Observation
 
-        if self._notified is not None:
-            yield Observation(time.time() - self._notified)
+        if self.notified is not None:
+            yield Observation(time.time() - self.notified)
 
     @contextmanager
     def span(
@@ -226,8 +246,6 @@ class _Telemetry:
         self._trace.get_current_span().add_event(name, _named(attributes))
 
     def measure(self, name: str, value: float, attributes: Mapping[str, Value]) -> None:
-        if name == NOTIFICATIONS and attributes.get("fate") == "received":
-            self._notified = time.time()
         instrument = self._instruments[name]
         match METRICS[name].kind:
             case "counter":

@@ -79,7 +79,11 @@ class Terminal:
         line = " ".join(text.split())
         if self._as_json:
             print(json.dumps({"error": line}, indent=2))
-        print(f"error: {_printable(line)}", file=sys.stderr)
+        self.complain(line)
+
+    def complain(self, text: str) -> None:
+        """Say in one line on stderr what is wrong, where a document is shown all the same."""
+        print(f"error: {_printable(' '.join(text.split()))}", file=sys.stderr)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:

@@ -12,21 +12,29 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
+    from sync.breaker import Breaker
+    from sync.counter_table import CounterTable
+    from sync.counting import Counting
     from sync.dataverse import DataverseBookings, Transport
+    from sync.differences import Difference
     from sync.graph import GraphEvents, GraphSubscriptions
     from sync.graph import Transport as GraphTransport
     from sync.handlers import Processor
+    from sync.holds import Holds
     from sync.ledger_table import LedgerTable
     from sync.memory import RosterTable
     from sync.model import Action, Change, LifecycleNotification
+    from sync.roster import Plan
+    from sync.roster_run import Report
     from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings
+    from sync.status import Status
     from sync.storage import StorageQueues
     from sync.subscribing import Keeper
     from sync.sweep import Sweeper
@@ -39,16 +47,16 @@ for _noisy in ("azure", "httpx", "httpcore", "urllib3"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
 
 
-class PlainText(TypedDict):
-    """The arguments of an HTTP response that echoes what a caller sent, and therefore is never taken for HTML."""
+class Answer(TypedDict):
+    """The arguments of an HTTP response. What echoes a caller is plain text, and never taken for HTML."""
 
-    body: str
+    body: str | bytes
     status_code: int
     mimetype: str
     headers: dict[str, str]
 
 
-async def notifications(query: Mapping[str, str], body: bytes) -> PlainText:
+async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
     """Answer a POST of Graph's: the validation handshake, told by its query parameter, or notifications.
 
     Source: Graph, "Receive change notifications through webhooks": the token comes back decoded, within ten seconds.
@@ -67,22 +75,26 @@ async def notifications(query: Mapping[str, str], body: bytes) -> PlainText:
     with _telemetry().span("receive", "server") as told:
         reply = await receive(body, settings.keys, queues, ledger, settings.settle_seconds)
         told.answered(reply.status)
+    _counting().count(reply.counts, reply.notified)
     return _plain_text(reply.status, reply.body)
 
 
-def _plain_text(status: int, body: str) -> PlainText:
-    return PlainText(
-        body=body, status_code=status, mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"}
-    )
+def _plain_text(status: int, body: str) -> Answer:
+    return Answer(body=body, status_code=status, mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"})
 
 
 async def process_change(message: bytes) -> None:
+    from sync.counters import OUTCOME
     from sync.handlers import process_change
     from sync.notifications import CHANGES, parse_origin
 
-    text = _text(message)
-    with _telemetry().span(f"process {CHANGES}", "consumer", parse_origin(text)):
-        await process_change(text, _process, _queues())
+    text, telemetry = _text(message), _telemetry()
+    origin = parse_origin(text)
+    with telemetry.span(f"process {CHANGES}", "consumer", origin) as told:
+        outcome = await process_change(text, _process, _queues())
+        told.set(outcome=outcome)
+    telemetry.aged(outcome, origin)
+    _counting().count({OUTCOME + outcome: 1})
 
 
 async def process_lifecycle(message: bytes) -> None:
@@ -95,14 +107,65 @@ async def process_lifecycle(message: bytes) -> None:
 
 
 async def renew_subscriptions() -> None:
+    from sync.errors import SyncError
+
     with _telemetry().span("renew_subscriptions"):
-        await (await _parts()).keeper.keep()
+        try:
+            await (await _parts()).keeper.keep()
+        except SyncError as error:
+            await _counting().roster_failed(str(error))
+            raise
         await _tell_held()
 
 
 async def sweep() -> None:
     with _telemetry().span("sweep"):
+        await _counting().purge()
         await (await _parts()).sweeper.sweep_nightly()
+
+
+async def status() -> Answer:
+    """All that people are shown, as JSON."""
+    from sync.status_page import PRIVATE, build_json
+
+    return await _shown(
+        lambda status: Answer(body=build_json(status), status_code=200, mimetype="application/json", headers=PRIVATE)
+    )
+
+
+async def status_page() -> Answer:
+    from sync.status_page import build_page
+
+    def answer(status: Status) -> Answer:
+        body, headers = build_page(status)
+        return Answer(body=body, status_code=200, mimetype="text/html", headers=headers)
+
+    return await _shown(answer)
+
+
+async def _shown(build: Callable[[Status], Answer]) -> Answer:
+    """What is built in a thread, as thousands of mailboxes take long enough for an acknowledgement to notice."""
+    from sync.errors import Misconfigured
+
+    try:
+        status = await read_status()
+    except Misconfigured as error:
+        log.error("misconfigured: %s", error)
+        return _plain_text(503, "settings are missing or unreadable; the log names them")
+    return await asyncio.to_thread(build, status)
+
+
+async def read_status() -> Status:
+    """From storage alone, with what this process has counted so far."""
+    from sync.breaker import Breaker
+    from sync.overview import Overview
+    from sync.settings import ModeSettings, parse_settings
+
+    mode = parse_settings(ModeSettings, os.environ).sync_mode
+    await _counting().flush()
+    ceiling = 0  # nothing is asked to be canceled here
+    breaker = Breaker(_table("ledger"), ceiling, ceiling)
+    return await Overview(_counters(), _ledger(), breaker, _queues(), _now, mode).read()
 
 
 async def parts() -> Parts:
@@ -116,8 +179,21 @@ def queues() -> StorageQueues:
 
 
 def ledger() -> LedgerTable:
-    """What is known of events."""
+    """What is known of events: storage, and none of the services, as for the next two."""
     return _ledger()
+
+
+def holds() -> Holds:
+    from sync.holds import Holds
+
+    return Holds(_ledger(), _queues(), _now)
+
+
+def breaker() -> Breaker:
+    """To be looked at and reset; whoever asked this one for a cancellation would not get it."""
+    from sync.breaker import Breaker
+
+    return Breaker(_table("ledger"), per_mailbox=0, in_all=0)
 
 
 async def dataverse() -> Transport:
@@ -137,12 +213,16 @@ async def close() -> None:
         (await dataverse()).close()
     if _queues.cache_info().currsize:
         await _queues().close()
-    if _ledger.cache_info().currsize:
-        await _ledger().close()
+    if _table.cache_info().currsize:
+        await _table("ledger").close()
+    if _counting.cache_info().currsize:
+        _counting().close()
+    if _counters.cache_info().currsize:
+        await _counters().close()
     if _exporting.cache_info().currsize:
         await asyncio.to_thread(_exporting())
     of_settings = (_settings, _environment_settings, _acknowledge_settings)
-    for built in (_parts_of, _dataverse_of, _queues, _ledger, _table, _exporting, *of_settings):
+    for built in (_parts_of, _dataverse_of, _queues, _ledger, _counting, _counters, _table, _exporting, *of_settings):
         built.cache_clear()
 
 
@@ -175,19 +255,10 @@ class Parts:
 
 
 async def _process(change: Change) -> Action:
-    from sync.errors import MailboxUnavailable
-    from sync.ledger import outcome_of
-
     telemetry = _telemetry()
     telemetry.annotate(mailbox=change.mailbox, event=change.event_id, attempt=change.attempt)
-    try:
-        action = await (await _parts()).processor.process(change)
-    except MailboxUnavailable:
-        telemetry.done("mailbox unavailable", change.origin)
-        raise
-    outcome = outcome_of(action)
-    telemetry.annotate(outcome=outcome, booking=getattr(action, "booking_id", None))
-    telemetry.done(outcome, change.origin)
+    action = await (await _parts()).processor.process(change)
+    telemetry.annotate(booking=getattr(action, "booking_id", None))
     return action
 
 
@@ -205,13 +276,12 @@ async def _tell_held() -> None:
         return
     counts = {"held": 0, "waiting": 0}
     try:
-        async for entry in _ledger().held():
+        async for entry in _ledger().held(_now()):
             counts["waiting" if entry.held is not None and entry.held.is_waiting else "held"] += 1
     except SyncError as error:
         log.warning("what is held is not counted reason=%r", str(error))
         return
-    for state, count in counts.items():
-        telemetry.measure(telemetry.HELD, count, state=state)
+    telemetry.measure_each(telemetry.HELD, "state", counts)
 
 
 def _telemetry() -> ModuleType:
@@ -237,18 +307,22 @@ async def _parts() -> Parts:
 @cache
 def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
-    from sync import graph
+    from sync import graph, telemetry
     from sync.breaker import Breaker
+    from sync.counters import GRAPH
     from sync.dataverse import DataverseBookings
     from sync.handlers import Processor
     from sync.model import SyncMode
     from sync.roster import Deployment
     from sync.settings import is_loopback
+    from sync.standing import counts_after, standings_after
     from sync.subscribing import Keeper
     from sync.sweep import Sweeper
 
     settings, queues = _settings(), _queues()
-    to_graph = graph.Transport(settings.graph_url, _credential(is_loopback(settings.graph_url)), _now)
+    counting = _counting()
+    identity, spent = _credential(is_loopback(settings.graph_url)), partial(counting.spent, GRAPH)
+    to_graph = graph.Transport(settings.graph_url, identity, _now, spent)
     events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
     to_dataverse = _to_dataverse(may_write=settings.sync_mode is not SyncMode.OBSERVE)
     bookings = DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
@@ -263,6 +337,16 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     )
     subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
     sweeper = Sweeper(wanted, events, bookings, queues, _ledger(), memory, _now)
+
+    async def sweep(mailbox: str) -> Sequence[Difference]:
+        differences = await sweeper.sweep(mailbox)
+        counting.swept(mailbox, len(differences))
+        return differences
+
+    async def note(plan: Plan, report: Report, lives_until: datetime) -> None:
+        telemetry.measure_each(telemetry.SUBSCRIPTIONS, "state", counts_after(plan, report))
+        await counting.roster_kept([*standings_after(plan, report, lives_until)])
+
     keeper = Keeper(
         wanted,
         subscriptions,
@@ -270,9 +354,10 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
         memory,
         queues,
         _now,
-        sweeper.sweep,
+        sweep,
         sweeper.sweep_all,
         leavers_share=settings.leavers_share,
+        note=note,
     )
     looked_at = LookedAt(settings, to_graph, events, subscriptions, bookings, memory)
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
@@ -288,11 +373,12 @@ def _dataverse_of(_loop: asyncio.AbstractEventLoop) -> Transport:
 
 
 def _to_dataverse(may_write: bool) -> Transport:
+    from sync.counters import DATAVERSE
     from sync.dataverse import Transport
     from sync.settings import is_loopback
 
     url = _environment_settings().dataverse_url
-    return Transport(url, _credential(is_loopback(url)), _now, may_write)
+    return Transport(url, _credential(is_loopback(url)), _now, partial(_counting().spent, DATAVERSE), may_write)
 
 
 def _memory(settings: Settings) -> RosterTable:
@@ -315,6 +401,20 @@ def _ledger() -> LedgerTable:
     from sync.ledger_table import LedgerTable
 
     return LedgerTable(_table("ledger"))
+
+
+@cache
+def _counting() -> Counting:
+    from sync.counting import Counting
+
+    return Counting(_counters, _now)
+
+
+@cache
+def _counters() -> CounterTable:
+    from sync.counter_table import TABLE, CounterTable
+
+    return CounterTable(_table(TABLE))
 
 
 @cache

@@ -82,6 +82,8 @@ class App:
     def __init__(self, sandbox: Sandbox, webhook: str) -> None:
         self.sandbox = sandbox
         self.webhook = webhook
+        self.settle = 0
+        """Seconds for which a change waits for more of the same; tests have no time, unless they are about that."""
         self.is_up = True
         """Down, it answers nothing with success."""
         self.mode = SyncMode.SYNC
@@ -127,7 +129,7 @@ class App:
             return web.Response(status=503)
         if "validationToken" in request.query:
             return web.Response(text=request.query["validationToken"])
-        reply = await receive(await request.read(), self.keys, self.inbox, self.ledger)
+        reply = await receive(await request.read(), self.keys, self.inbox, self.ledger, self.settle)
         return web.Response(status=reply.status)
 
     async def work(self, delivered: bool = True) -> None:

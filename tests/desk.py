@@ -64,7 +64,7 @@ class GraphInMemory:
         await self._call("list", "")
         return list(self.held.values())
 
-    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
+    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
         await self._call("create", mailbox)
         resource = resource_of(mailbox, beside)
         if expires > NOW + self.longest:
@@ -73,8 +73,9 @@ class GraphInMemory:
             alike = other.resource == resource if self.by_spelling else mailbox_of(other) == mailbox
             if alike and other.change_types == CHANGE_TYPES:
                 raise Duplicate("409", other.id)
-        self.put(mailbox, expires - NOW, resource=resource)
+        made = self.put(mailbox, expires - NOW, resource=resource)
         await self.step()
+        return made.id
 
     async def renew(self, subscription_id: str, expires: datetime) -> None:
         await self._call("renew", subscription_id)

@@ -5,12 +5,15 @@ Both sides let others act between any two of their steps: each awaits ``pause`` 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import operator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 from sync.errors import Stale, SyncError, Transient
-from sync.ledger import Entry, Kind, Notified
+from sync.ledger import Entry, Notified
 from sync.model import (
     Booking,
     CancelBooking,
@@ -22,7 +25,7 @@ from sync.model import (
     UnlinkBooking,
     Write,
 )
-from sync.roster import LastRun, Trouble, next_trouble
+from sync.roster import LastRun, Made, Trouble, next_trouble
 from sync.rounds import Round
 
 ANNA = "11111111-1111-4111-8111-111111111111"
@@ -92,6 +95,16 @@ class Calendars:
             raise self.trouble.pop(0)
         return self.owner.get(event_id) == mailbox and event_id not in self.deleted
 
+    async def with_extension(self, mailbox: str) -> Sequence[Event]:
+        return [
+            event
+            for event in self.events.values()
+            if event.has_extension and self.owner[event.id] == mailbox and self.has(event.id)
+        ]
+
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event]:
+        return []
+
 
 @dataclass
 class Table:
@@ -122,6 +135,16 @@ class Table:
         await self.pause()
         self.reads.append(event_id)
         return [booking for booking in self.rows.values() if booking.event_id == event_id]
+
+    async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
+        return [booking for booking in self.rows.values() if booking.mailbox == mailbox and booking.is_active]
+
+    async def with_ids(self, booking_ids: Sequence[str]) -> Sequence[Booking]:
+        return [self.rows[booking_id] for booking_id in booking_ids if booking_id in self.rows]
+
+    async def by_start(self, wanted: Sequence[str], window: Span) -> Sequence[str]:
+        starts = {booking.mailbox: booking.span.start for booking in self.rows.values()}
+        return sorted((mailbox for mailbox in wanted if mailbox in starts), key=lambda mailbox: starts[mailbox])
 
     async def write(self, action: Write) -> None:
         await self.pause()
@@ -173,9 +196,7 @@ class LedgerInMemory:
 
     async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
         self._check()
-        return [
-            entry for entry in self.entries.values() if entry.mailbox == mailbox and entry.kind is not Kind.NOT_OURS
-        ]
+        return [entry for entry in self.entries.values() if entry.mailbox == mailbox]
 
     async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
         return [self._look(change) for change in changes]
@@ -195,6 +216,13 @@ class LedgerInMemory:
             mark = Notified(NOW, due=due, due_is_deletion=change.deleted, settle=settle, streak=streak)
             self.marks[change.mailbox, change.event_id] = mark
 
+    async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
+        self._check()
+        expired = [place for place, entry in self.entries.items() if entry.expires is not None and entry.expires < now]
+        for place in expired:
+            del self.entries[place]
+        return len(expired)
+
     def wipe(self) -> None:
         self.entries.clear()
         self.marks.clear()
@@ -204,6 +232,88 @@ class LedgerInMemory:
             raise Transient("table ledger: no answer")
 
 
+class RowInMemory(dict[str, Any]):
+    """A row that tells its etag where the library's own kind of mapping does."""
+
+    def __init__(self, row: Mapping[str, Any], version: int, now: datetime) -> None:
+        super().__init__({name: value for name, value in row.items() if value is not None})
+        self.metadata = {"etag": str(version), "timestamp": now}
+
+
+_COMPARED = {name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+
+
+@dataclass
+class RowsInMemory:
+    """A table of the storage account, for what is built on a ``StorageTable``."""
+
+    now: Callable[[], datetime] = lambda: NOW
+    """The storage account's own clock, which an answer's ``Date`` tells."""
+    rows: dict[tuple[str, str], RowInMemory] = field(default_factory=dict)
+    version: int = 0
+
+    async def get(self, partition: str, key: str) -> RowInMemory | None:
+        return self.rows.get((partition, key))
+
+    async def insert(self, row: Mapping[str, Any]) -> str:
+        if _place(row) in self.rows:
+            raise Stale("there is one already")
+        return self._store(row)
+
+    async def replace(self, row: Mapping[str, Any], etag: str) -> str:
+        before = self.rows.get(_place(row))
+        if before is None or before.metadata["etag"] != etag:
+            raise Stale("somebody else wrote it")
+        return self._store(row)
+
+    async def put(self, row: Mapping[str, Any]) -> None:
+        self._store(row)
+
+    async def delete(self, partition: str, key: str) -> None:
+        self.rows.pop((partition, key), None)
+
+    async def delete_if_unchanged(self, row: RowInMemory) -> bool:
+        now = self.rows.get(_place(row))
+        if now is not None and now.metadata["etag"] != row.metadata["etag"]:
+            return False
+        self.rows.pop(_place(row), None)
+        return True
+
+    async def query(
+        self,
+        where: str,
+        values: Mapping[str, Any],
+        columns: list[str] | None = None,
+        raw_response_hook: Callable[[Any], None] = lambda answer: None,
+    ) -> AsyncIterator[RowInMemory]:
+        date = self.now().strftime("%a, %d %b %Y %H:%M:%S GMT")
+        raw_response_hook(SimpleNamespace(http_response=SimpleNamespace(headers={"Date": date})))
+        for row in [row for _, row in sorted(self.rows.items()) if _fits(row, where, values)]:
+            yield row
+
+    def _store(self, row: Mapping[str, Any]) -> str:
+        self.version += 1
+        self.rows[_place(row)] = RowInMemory(row, self.version, self.now())
+        return str(self.version)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["PartitionKey"], row["RowKey"]
+
+
+def _fits(row: Mapping[str, Any], where: str, values: Mapping[str, Any]) -> bool:
+    """As much of the filters' language as is used: comparisons, joined by ``and``, and these by ``or``."""
+    return any(
+        all(_holds(row, comparison, values) for comparison in both.split(" and ")) for both in where.split(" or ")
+    )
+
+
+def _holds(row: Mapping[str, Any], comparison: str, values: Mapping[str, Any]) -> bool:
+    column, compared, operand = comparison.split()
+    value = values[operand[1:]] if operand.startswith("@") else int(operand)
+    return column in row and bool(_COMPARED[compared](row[column], value))
+
+
 @dataclass
 class BreakerInMemory:
     """Refuses once more than so many cancellations were asked for."""
@@ -211,8 +321,8 @@ class BreakerInMemory:
     ceiling: int = 1_000_000
     asked: set[tuple[str, str]] = field(default_factory=set)
 
-    async def refuses(self, mailbox: str, event_key: str, now: datetime) -> str | None:
-        self.asked.add((mailbox, event_key))
+    async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str | None:
+        self.asked.add((mailbox, event_id))
         return "too many" if len(self.asked) > self.ceiling else None
 
 
@@ -241,6 +351,9 @@ class MemoryInMemory:
 
     known: dict[str, Trouble] = field(default_factory=dict)
     last: LastRun | None = None
+    made_last: Made | None = None
+    is_unreadable: bool = False
+    """The last run is; it can be written all the same."""
     round: Round | None = None
 
     async def last_round(self) -> Round | None:
@@ -259,7 +372,15 @@ class MemoryInMemory:
         self.known.pop(mailbox, None)
 
     async def last_run(self) -> LastRun | None:
+        if self.is_unreadable:
+            raise Transient("table: no answer")
         return self.last
 
     async def ran(self, run: LastRun) -> None:
         self.last = run
+
+    async def made(self) -> Made | None:
+        return self.made_last
+
+    async def remember_made(self, made: Made) -> None:
+        self.made_last = made

@@ -6,6 +6,7 @@ A step ends where a coroutine awaits ``Steps.pause``; which one goes on then is 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -35,7 +36,12 @@ class Schedule:
     def run(self, actors: list[Coroutine[Any, Any, Any]]) -> list[BaseException | None]:
         """Drive all *actors* to their ends; the error that each ended with, if any."""
         errors: list[BaseException | None] = [None] * len(actors)
-        alive = list(range(len(actors)))
+        alive = []
+        for actor, coroutine in enumerate(actors):
+            # To its first step, before which nothing has happened: when that is does not matter to anybody.
+            with suppress(StopIteration):
+                coroutine.send(None)
+                alive.append(actor)
         while alive:
             place = len(self.taken)
             choice = self.choices[place] if place < len(self.choices) else self._next(len(alive))

@@ -16,37 +16,37 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"dataverse", "definitions", "differences", "doctor", "errors", "notifications", "poison", "report"}
-    | {"rows", "setup", "sweep", "terminal", "wiring"},
+    "commands": {"breaker", "dataverse", "definitions", "differences", "doctor", "errors", "explain", "holds"}
+    | {"notifications", "poison", "report", "rows", "setup", "status", "status_page", "sweep", "terminal", "wiring"},
+    "explain": {"errors", "ledger", "model"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
     "outside": {"errors"},
-    "wiring": {
-        "breaker",
-        "dataverse",
-        "errors",
-        "exporting",
-        "graph",
-        "handlers",
-        "ledger",
-        "ledger_table",
-        "loopback",
-        "memory",
-        "model",
-    }
-    | {"notifications", "roster", "settings", "storage", "subscribing", "sweep", "tables", "telemetry"},
-    "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking", "telemetry"},
+    "wiring": {"breaker", "counter_table", "counters", "counting", "dataverse", "differences", "errors", "exporting"}
+    | {"graph", "handlers", "holds", "ledger_table", "loopback", "memory", "model", "notifications", "overview"}
+    | {"roster", "roster_run", "settings", "standing", "status", "status_page", "storage", "subscribing", "sweep"}
+    | {"tables", "telemetry"},
+    "holds": {"errors", "ledger", "model", "notifications", "parking"},
+    "handlers": {"counters", "decide", "errors", "ledger", "model", "notifications", "parking", "telemetry"},
+    "overview": {"breaker", "counter_table", "counters", "errors", "ledger_table", "model", "notifications"}
+    | {"standing", "status", "storage"},
+    "status_page": {"status"},
+    "status": {"breaker", "counters", "ledger", "model", "standing"},
+    "counting": {"counter_table", "counters", "errors", "standing", "telemetry"},
+    "counter_table": {"counters", "standing", "tables"},
+    "standing": {"counters", "roster", "roster_run"},
     "exporting": {"telemetry"},
-    "telemetry": {"model"},
+    "telemetry": {"counters", "model"},
+    "counters": set(),
     "ledger_table": {"errors", "ledger", "model", "tables"},
-    "breaker": {"tables"},
+    "breaker": {"marks", "tables"},
     "tables": {"errors", "telemetry"},
     "ledger": {"model"},
-    "subscribing": {"differences", "errors", "model", "notifications", "parking", "roster", "roster_run", "steps"}
-    | {"telemetry"},
+    "subscribing": {"differences", "errors", "marks", "model", "notifications", "parking", "roster", "roster_run"}
+    | {"steps"},
     "roster_run": {"errors", "model", "roster", "steps", "sweep"},
-    "steps": {"errors", "model", "notifications", "pacing", "parking", "roster"},
+    "steps": {"errors", "marks", "model", "notifications", "pacing", "parking", "roster"},
     "sweep": {"differences", "errors", "ledger", "marks", "model", "notifications", "parking", "rounds"}
     | {"telemetry"},
     "differences": {"decide", "ledger", "model"},
@@ -57,7 +57,7 @@ USES = {
     "graph": {"errors", "model", "notifications", "retry", "roster", "telemetry"},
     "dataverse": {"errors", "model", "retry", "telemetry"},
     "report": {"ledger", "model"},
-    "rows": {"differences", "model", "poison", "roster"},
+    "rows": {"differences", "holds", "model", "poison", "roster"},
     "poison": {"errors", "model", "notifications", "storage"},
     "settings": {"errors", "model"},
     "storage": {"errors", "telemetry"},
@@ -65,7 +65,7 @@ USES = {
     "parking": {"errors", "telemetry"},
     "retry": {"errors"},
     "decide": {"model"},
-    "roster": {"model"},
+    "roster": {"marks", "model"},
     "terminal": set(),
     "loopback": set(),
     "model": set(),
@@ -86,6 +86,7 @@ NEEDS = {
     "memory": {"azure.core", "azure.data"},
     "tables": {"azure.core", "azure.data"},
     "ledger_table": {"pydantic"},
+    "status_page": {"jinja2", "pydantic"},
     "pacing": {"aiolimiter"},
     "loopback": {"azure.core"},
     "poison": {"azure.core", "azure.storage"},
@@ -95,7 +96,20 @@ NEEDS = {
     "exporting": {"azure.monitor", "opentelemetry"},
 }
 
-PURE = ["decide", "differences", "errors", "ledger", "model", "notifications", "report", "roster", "rounds"]
+PURE = [
+    "counters",
+    "decide",
+    "differences",
+    "errors",
+    "ledger",
+    "model",
+    "notifications",
+    "report",
+    "roster",
+    "rounds",
+    "standing",
+]
+PURE += ["status"]
 """These touch neither the clock nor the environment nor chance; all of it is given to them."""
 
 

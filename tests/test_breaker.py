@@ -39,6 +39,11 @@ async def test_a_cancellation_that_is_tried_again_counts_once(breaker: Breaker) 
     assert await canceled(breaker, ANNA, "1", "1", "1", "1", "1") == [True] * 5
 
 
+@pytest.mark.parametrize("event_id", ["AAMk/abc+d=", "x" * 1024])
+async def test_an_event_of_any_id_can_be_counted(breaker: Breaker, event_id: str) -> None:
+    assert await canceled(breaker, ANNA, event_id, event_id, "2", "3", "4") == [True, True, True, True, False]
+
+
 async def test_all_mailboxes_together_have_a_ceiling_as_well(breaker: Breaker) -> None:
     carl = "33333333-3333-4333-8333-333333333333"
     assert await canceled(breaker, ANNA, "1", "2", "3") == [True] * 3

@@ -18,8 +18,14 @@ async def test_a_deleted_ordinary_meeting_costs_one_read_each(world: World) -> N
     assert await world.counted(meeting, deleted=True) == (1, 1, 0)
 
 
-async def test_a_new_booking_costs_one_write_and_a_look_at_the_calendar(world: World) -> None:
+async def test_a_new_booking_costs_one_read_each_and_one_write(world: World) -> None:
+    assert await world.counted(world.event) == (1, 1, 1)
+    assert world.booking["contoso_outlookeventid"] == world.event.immutable_id
+
+
+async def test_a_new_booking_that_is_closed_already_costs_a_look_at_the_calendar(world: World) -> None:
     """The event has to stand there: one that can be read may be in Deleted Items."""
+    world.sandbox.people.dispatcher.start(world.booking)
     assert await world.counted(world.event) == (2, 1, 1)
     assert world.booking["contoso_outlookeventid"] == world.event.immutable_id
 

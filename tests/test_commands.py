@@ -160,7 +160,7 @@ async def test_a_plan_changes_nothing(desk: Desk, ana: Technician) -> None:
 
 async def test_applying_reports_what_was_done(desk: Desk, ana: Technician) -> None:
     nothing = {"adopted": 0, "replaced": 0, "renewed": 0, "deleted": 0, "failed": [], "left": 0, "queued_sweeps": 0}
-    done = {"wanted": 1, **nothing}
+    done = {"wanted": 1, **nothing, "refusal": None}
     assert await desk.reads("subscriptions apply") == {**done, "created": 1}
     assert await desk.reads("subscriptions apply") == {**done, "created": 0}
     assert (await desk.reads("subscriptions plan"))["subscriptions"] == []
@@ -188,10 +188,14 @@ async def test_many_leavers_take_a_word(desk: Desk, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MAILBOXES", technicians[0].mailbox.id)
     plan = await desk.reads("subscriptions plan")
     assert "2 of 3 mailboxes" in plan["refusal"]
-    assert {row["state"] for row in plan["subscriptions"]} == {"to be deleted"}
+    assert {row["state"] for row in plan["subscriptions"]} == {"held back"}
     refused = await desk.types("subscriptions apply")
-    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert refused.exit_code == 2
+    assert refused.stdout.startswith("mailboxes wanted: 1; created: 0")
     assert "2 of 3 mailboxes" in refused.stderr
+    as_json = await desk.types("subscriptions apply --json")
+    assert as_json.exit_code == 2
+    assert "2 of 3 mailboxes" in json.loads(as_json.stdout)["refusal"]
     assert "--leavers" in refused.stderr
     assert len(list(desk.sandbox.subscriptions)) == 3
     assert (await desk.reads("subscriptions apply --leavers"))["deleted"] == 2
@@ -290,6 +294,9 @@ async def test_a_mailbox_that_cannot_be_compared_does_not_hold_up_the_others(des
     assert result.exit_code == 1
     assert [each["mailbox"] for each in document["differences"]] == [ana.mailbox.id]
     assert [each["mailbox"] for each in document["failed"]] == [ben.mailbox.id]
+    assert document["mailboxes"] == 1, "what failed was not compared"
+    line = (await desk.types("sweep --dry-run")).stdout.splitlines()[-2]
+    assert line == "mailboxes compared: 1, failed: 1; differences: 1, not queued"
 
 
 async def test_without_a_mailbox_the_sweeps_of_all_are_queued(desk: Desk, ana: Technician) -> None:
@@ -424,6 +431,22 @@ async def test_storage_that_cannot_be_reached_is_one_line(desk: Desk, monkeypatc
     assert result.exit_code == 1
     assert result.stderr.startswith("error: queue booking-changes-poison: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+async def test_the_status_is_that_of_the_page(desk: Desk, ana: Technician) -> None:
+    assert (await desk.types("status")).exit_code == 0, "before the first run there is nothing wrong"
+    ben = desk.sandbox.people.hire("Ben")
+    desk.sandbox.faults.order(graph_errors.ACCESS_DENIED.fault(method="POST", path="subscriptions"))
+    await desk.types("subscriptions apply")
+    writes = desk.writes()
+    result = await desk.types("status")
+    assert result.exit_code == 1
+    assert "mailboxes wanted: 2; subscribed: 1" in result.stdout
+    assert "trouble: Mailboxes that are not subscribed: 1" in result.stdout
+    assert "ErrorAccessDenied" in result.stdout
+    document = json.loads((await desk.types("status --json")).stdout)
+    assert {row["mailbox"] for row in document["mailboxes"]["rows"]} == {ana.mailbox.id, ben.mailbox.id}
+    assert desk.writes() == writes
 
 
 def test_an_option_of_subscriptions_holds_for_its_subcommands(monkeypatch: pytest.MonkeyPatch) -> None:

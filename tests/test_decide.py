@@ -113,6 +113,9 @@ PRESENT = [
     pytest.param(EVENT, UNLINKED, LINK, id="a new booking learns its event's id and nothing else"),
     pytest.param(EVENT, LINKED_TO_E2, LINK, id="a booking whose event is gone is linked to its successor"),
     pytest.param(EVENT, BOOKING, Ignore, id="a booking in step is not written"),
+    pytest.param(replace(EVENT, is_all_day=True), BOOKING, Ignore, id="in step with an all-day event, nothing is held"),
+    pytest.param(replace(EVENT, type=EventType.OCCURRENCE), BOOKING, Ignore, id="nor with an event of a series"),
+    pytest.param(replace(MOVED, is_all_day=True), BEGUN, Ignore, id="nor if the booking does not follow any more"),
     pytest.param(MOVED, BOOKING, MOVE, id="a booking follows its event"),
     pytest.param(MOVED, OVER, MOVE, id="a booking of yesterday follows its event, too"),
     pytest.param(MOVED, UNLINKED, replace(MOVE, event_id="E1"), id="one write moves and links"),
@@ -190,6 +193,7 @@ class TestWhoMoved:
         action = self.decide(EVENT, self.BY_DISPATCHER, policy)
         assert isinstance(action, Leave)
         assert not action.is_conflict
+        assert action.write == replace(MOVE, span=span(9)), "as a person may say that the event is right"
 
     @pytest.mark.parametrize("policy", ConflictPolicy)
     def test_both_to_the_same_so_they_are_in_step(self, policy: ConflictPolicy) -> None:
@@ -199,6 +203,7 @@ class TestWhoMoved:
         action = self.decide(MOVED, self.BY_DISPATCHER)
         assert isinstance(action, Leave)
         assert action.is_conflict
+        assert action.write == MOVE
 
     def test_both_apart_and_outlook_wins_where_that_is_set(self) -> None:
         assert self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.OUTLOOK) == MOVE
@@ -243,7 +248,6 @@ class TestWhoMoved:
     ("event", "write"),
     [
         (replace(MOVED, is_all_day=True), MOVE),
-        (replace(EVENT, is_all_day=True), None),
         (replace(MOVED, type=EventType.SERIES_MASTER), MOVE),
         (replace(EVENT, span=span(9, -1)), None),
     ],

@@ -86,23 +86,54 @@ class TestWhatTheLedgerKnows:
 
     def test_a_booking_that_was_moved_in_dynamics_is_looked_at_until_it_is_known_to_wait(self) -> None:
         assert self.looked_at([EVENT], self.LEFT, self.ENTRY) == [Change(ANNA, LINKED)]
-        waiting = replace(self.ENTRY, held=Held("", NOW, EVENT.etag, is_waiting=True))
+        waiting = replace(self.ENTRY, held=Held("", NOW, EVENT.etag, is_waiting=True, booking_span=span(16)))
         assert self.looked_at([EVENT], self.LEFT, waiting) == []
 
     def test_what_is_held_is_not_looked_at_again_until_it_changes(self) -> None:
-        all_day = replace(EVENT, is_all_day=True)
-        held = replace(self.ENTRY, held=Held("", NOW, EVENT.etag))
+        all_day = replace(MOVED, is_all_day=True)
+        held = replace(self.ENTRY, held=Held("", NOW, EVENT.etag, booking_span=span(9)))
         assert self.looked_at([all_day], BOOKING, held) == []
         assert self.looked_at([replace(all_day, etag='W/"2"')], BOOKING, held) == [Change(ANNA, LINKED)]
 
+    def test_a_deletion_that_was_judged_before_is_for_a_person(self) -> None:
+        gone = replace(self.ENTRY, kind=Kind.GONE)
+        [difference] = find_differences(ANNA, [], [BOOKING], NOW, {LINKED: gone})
+        assert difference.is_held
+
     def test_a_cancellation_that_is_held_is_not_asked_for_each_night(self) -> None:
         gone = replace(self.ENTRY, kind=Kind.GONE)
-        assert self.looked_at([], BOOKING, gone) == [Change(ANNA, LINKED, missing=True)]
-        assert self.looked_at([], BOOKING, replace(gone, held=Held("", NOW, GONE))) == []
+        assert self.looked_at([], BOOKING, replace(gone, held=Held("", NOW, GONE, booking_span=span(9)))) == []
         assert self.looked_at([], BOOKING, replace(gone, discarded=GONE)) == []
 
+    def test_a_cancellation_that_waits_is_asked_for_as_soon_as_it_may_be(self) -> None:
+        waiting = replace(self.ENTRY, kind=Kind.GONE, held=Held("", NOW, GONE, is_waiting=True, booking_span=span(16)))
+        assert self.looked_at([], self.LEFT, waiting) == []
+        assert self.looked_at([], BOOKING, waiting) == [Change(ANNA, LINKED, missing=True)]
+
+    def test_what_a_person_released_is_looked_at_until_it_is_done(self) -> None:
+        """The message that the release queued may have been lost."""
+        released = replace(self.ENTRY, released=EVENT.etag, held=Held("", NOW, EVENT.etag, is_waiting=True))
+        assert self.looked_at([EVENT], self.LEFT, released) == [Change(ANNA, LINKED)]
+        gone = replace(self.ENTRY, kind=Kind.GONE, released=GONE, held=Held("", NOW, GONE))
+        assert self.looked_at([], BOOKING, gone) == [Change(ANNA, LINKED, missing=True)]
+
+    @pytest.mark.parametrize("version", [EVENT.etag, GONE])
+    def test_what_is_held_is_looked_at_again_once_its_booking_is_moved(self, version: str) -> None:
+        """It may be settled by that; Dataverse tells nobody."""
+        held = replace(self.ENTRY, held=Held("", NOW, version, booking_span=span(15)))
+        events = [] if version == GONE else [MOVED]
+        [change] = self.looked_at(events, self.LEFT, held)
+        assert change.event_id == LINKED
+        held = replace(self.ENTRY, held=Held("", NOW, version, booking_span=span(16)))
+        assert self.looked_at(events, self.LEFT, held) == []
+
+    def test_a_cancellation_that_is_held_is_over_once_a_dispatcher_has_canceled(self) -> None:
+        held = replace(self.ENTRY, kind=Kind.GONE, held=Held("", NOW, GONE, booking_span=span(9)))
+        canceled = replace(BOOKING, is_canceled=True)
+        assert self.looked_at([], canceled, held) == [Change(ANNA, LINKED, missing=True)]
+
     def test_what_a_person_discarded_is_left_alone(self) -> None:
-        all_day = replace(EVENT, is_all_day=True)
+        all_day = replace(MOVED, is_all_day=True)
         assert self.looked_at([all_day], BOOKING, replace(self.ENTRY, discarded=EVENT.etag)) == []
 
     def test_an_event_that_was_none_of_ours_was_never_read_as_the_mailboxs_own(self) -> None:

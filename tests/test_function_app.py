@@ -88,10 +88,19 @@ def trigger(table: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key != "direction"}
 
 
-NAMES = ["notifications", "process_change", "process_lifecycle", "renew_subscriptions", "sweep"]
+NAMES = [
+    "notifications",
+    "process_change",
+    "process_lifecycle",
+    "renew_subscriptions",
+    "status",
+    "status_page",
+    "sweep",
+]
+HTTP = ["notifications", "status", "status_page"]
 
 
-def test_there_are_five_functions(table):
+def test_there_are_seven_functions(table):
     assert sorted(table) == NAMES
 
 
@@ -101,6 +110,17 @@ def test_graph_posts_to_one_route_with_a_function_key(table):
         "name": "req",
         "route": "notifications",
         "methods": ["POST"],
+        "authLevel": "FUNCTION",
+    }
+
+
+@pytest.mark.parametrize(("name", "route"), [("status", "status"), ("status_page", "status/page")])
+def test_people_look_at_a_route_with_a_function_key(table, name, route):
+    assert trigger(table, name) == {
+        "type": "httpTrigger",
+        "name": "req",
+        "route": route,
+        "methods": ["GET"],
         "authLevel": "FUNCTION",
     }
 
@@ -156,13 +176,13 @@ def test_the_worker_accepts_the_signature_of(table, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_but_an_http_answer_goes_out_through_a_binding_of(table, name):
     out = [binding for binding in table[name]["bindings"] if binding["direction"] != "IN"]
-    assert [binding["type"] for binding in out] == (["http"] if name == "notifications" else [])
+    assert [binding["type"] for binding in out] == (["http"] if name in HTTP else [])
 
 
 # What is imported when.
 
 HEAVY = ["msgraph", "kiota_abstractions", "azure.identity", "azure.storage", "azure.core", "azure.data", "aiohttp"]
-HEAVY += ["httpx", "requests", "pydantic", "tenacity", "opentelemetry"]
+HEAVY += ["httpx", "requests", "pydantic", "tenacity", "jinja2", "opentelemetry"]
 
 ANSWER = f"""
 import asyncio
@@ -254,7 +274,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> App:
         if name.upper().startswith("AZUREWEBJOBSSTORAGE") or name.startswith("CLIENT_STATE_KEY"):
             monkeypatch.delenv(name)
     caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_queues", "_ledger", "_table")
-    caches += ("_dataverse_of", "_parts_of")
+    caches += ("_dataverse_of", "_parts_of", "_counting", "_counters")
     for built in caches:
         monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
     return App(monkeypatch)
@@ -440,3 +460,79 @@ async def test_the_timers_call_their_handlers(app):
     await function_app.renew_subscriptions(TimerRequest())
     await function_app.sweep(TimerRequest())
     assert called == ["keep", "sweep_nightly"]
+
+
+# The status.
+
+
+def asked(path: str) -> func.HttpRequest:
+    return func.HttpRequest("GET", f"https://contoso.example/api/{path}", params={}, body=b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "begins"), [("status", "application/json", b'{"at":'), ("status_page", "text/html", b"<!doctype")]
+)
+async def test_the_status_is_shown_and_nobody_keeps_it(app, storage, name, kind, begins):
+    app.configure(AzureWebJobsStorage=storage, CLIENT_STATE_KEY=KEY)
+    response = await getattr(function_app, name)(asked(name))
+    await wiring.close()
+    assert (response.status_code, response.mimetype) == (200, kind)
+    assert response.get_body().lstrip().startswith(begins)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_the_status_has_what_was_counted_a_moment_ago(app, storage):
+    app.configure(AzureWebJobsStorage=storage, CLIENT_STATE_KEY=KEY)
+    assert (await app.post(json.dumps({"value": [change(), None]}))).status_code == 202
+    await function_app.process_change(func.QueueMessage(body=b"no JSON"))
+    document = json.loads((await function_app.status(asked("status"))).get_body())
+    await wiring.close()
+    assert document["notifications"] == {"dropped": 1, "queued": 1, "received": 1}
+    assert document["outcomes"] == {"parked": 1}
+    assert [each["parked"] for each in document["queues"]] == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["status", "status_page"])
+async def test_without_settings_the_status_says_where_to_look(app, name, caplog):
+    response = await getattr(function_app, name)(asked(name))
+    assert response.status_code == 503
+    assert "AzureWebJobsStorage" in caplog.text
+
+
+async def test_an_acknowledgement_does_not_wait_for_the_counts(app, storage):
+    app.configure(AzureWebJobsStorage=storage, CLIENT_STATE_KEY=KEY)
+    stored = []
+
+    class Counters:
+        async def put(self, *_: object) -> None:
+            stored.append(1)
+
+        async def close(self) -> None:
+            """Nothing is open."""
+
+    app.monkeypatch.setattr(wiring, "_counters", cache(Counters))
+    assert (await app.post(json.dumps({"value": [change()]}))).status_code == 202
+    assert stored == []
+    await wiring._counting().flush()
+    await wiring.close()
+    assert stored == [1]
+
+
+async def test_a_run_of_the_roster_that_fails_is_shown_and_fails(app, storage):
+    app.configure(AzureWebJobsStorage=storage, CLIENT_STATE_KEY=KEY)
+
+    class Keeper:
+        async def keep(self) -> None:
+            raise Transient("graph 503")
+
+    async def parts() -> wiring.Parts:
+        part: Any = Keeper()
+        return wiring.Parts(part, part, part, part, part, closing=())
+
+    app.monkeypatch.setattr(wiring, "_parts", parts)
+    with pytest.raises(Transient):
+        await function_app.renew_subscriptions(TimerRequest())
+    document = json.loads((await function_app.status(asked("status"))).get_body())
+    await wiring.close()
+    assert document["roster_failure"][1] == "graph 503"

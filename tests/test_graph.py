@@ -281,7 +281,8 @@ class TestSubscriptions:
 
     @pytest.mark.usefixtures("handshake")
     async def test_a_subscription_asks_for_all_changes_by_immutable_ids(self, world: World) -> None:
-        await world.subscriptions.create(world.mailbox, MORNING + timedelta(minutes=10_000))
+        made = await world.subscriptions.create(world.mailbox, MORNING + timedelta(minutes=10_000))
+        assert made in {each.id for each in world.sandbox.subscriptions}
         [call] = world.sandbox.calls
         body = json.loads(call.body)
         assert body.pop("clientState").startswith(f"{world.mailbox}.")

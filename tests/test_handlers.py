@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -21,7 +23,8 @@ from sync.errors import (
     Transient,
     Withdrawn,
 )
-from sync.handlers import GRACE, LOOKS, Processor, process_change, receive
+from sync.handlers import ACK_WITHIN, GRACE, LOOKS, Processor, process_change, receive
+from sync.ledger import Notified
 from sync.model import (
     Action,
     Booking,
@@ -489,3 +492,25 @@ class TestReceive:
         assert "dropped count=1" in caplog.text
         assert "stolen" not in caplog.text
         assert build_client_state(KEY, ANNA) not in caplog.text
+
+    @pytest.mark.parametrize("what_hangs", ["look", "queued"])
+    async def test_a_ledger_that_hangs_neither_loses_a_change_nor_keeps_graph_waiting(
+        self, what_hangs: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Graph gives up after three seconds, and slows down whoever needs them often."""
+        given = {"look": 0.0, "queued": 0.0}
+
+        class Hanging(LedgerInMemory):
+            async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
+                given["look"] = within
+                return [Notified(NOW) for _ in changes] if what_hangs == "look" else await super().look(changes, within)
+
+            async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
+                if what_hangs == "queued":
+                    await asyncio.sleep(3_600)
+
+        monkeypatch.setattr("sync.handlers.MARK_WITHIN", 0.01)
+        queues = QueuesInMemory()
+        assert (await receive(self.BODY, [KEY], queues, Hanging(), settle=5)).status == 202
+        assert len(queues.of("booking-changes")) == 1
+        assert given["look"] + ACK_WITHIN <= 2.5 or what_hangs == "queued"

@@ -41,7 +41,6 @@ ROLES = {
     "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
     "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
     "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
-    "76199698-9eea-4c19-bc75-cec21354c6b6": "Storage Table Data Reader",
     "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
     "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
 }
@@ -213,13 +212,12 @@ def test_the_roles_are_these_and_no_others():
             "Storage Blob Data Owner",
             "Storage Queue Data Contributor",
             "Storage Table Data Contributor",
-            "Storage Table Data Reader",
         },
         "modules/vault.bicep": {"Key Vault Secrets User"},
         "modules/monitoring.bicep": {"Monitoring Metrics Publisher"},
     }
     assert STORAGE.variables["appRoles"] == ["blobDataOwner", "queueDataContributor", "tableDataContributor"]
-    assert STORAGE.variables["operatorsRoles"] == ["queueDataContributor", "tableDataReader"]
+    assert STORAGE.variables["operatorsRoles"] == ["queueDataContributor", "tableDataContributor"]
 
 
 def test_a_role_is_granted_on_one_resource_never_on_the_group():
@@ -290,8 +288,8 @@ def test_a_metric_that_an_alert_looks_at_is_told_by_the_app():
 @pytest.mark.parametrize(
     ("metric", "attribute", "source"),
     [
-        (SUBSCRIPTIONS, '"failed"', "subscribing"),
-        (NOTIFICATIONS, '"received"', "handlers"),
+        (SUBSCRIPTIONS, '"failed"', "standing"),
+        (NOTIFICATIONS, '"received"', "counters"),
         (DRIFT, '"queued"', "sweep"),
     ],
 )

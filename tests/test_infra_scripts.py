@@ -322,6 +322,7 @@ def test_an_app_is_copied_without_what_this_machine_compiled(package, tmp_path):
     package.copy_app(ROOT, tmp_path)
     assert not list(tmp_path.rglob("__pycache__"))
     assert {path.name for path in tmp_path.iterdir()} == {*package.APP, ".funcignore"}
+    assert {"status_page.html", "status_page.css"} <= {path.name for path in (tmp_path / "sync").iterdir()}
 
 
 def test_its_own_funcignore_lets_compiled_modules_through(package, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from sync.ledger import (
     DECISIONS,
     GONE,
+    GONE_KEPT,
     LONGEST_SETTLE,
     VERSIONS,
     Entry,
@@ -22,11 +23,13 @@ from sync.ledger import (
     agree,
     agreed_spans,
     conclude,
+    discard,
     intend,
     is_known,
     is_queued,
     is_stale,
     override,
+    release,
     settle_seconds,
     streak,
 )
@@ -96,6 +99,12 @@ class TestWhatIsAgreedOn:
         assert (entry.agreed, entry.booking_id, entry.versions) == ((span(9),), GUID, ("v2",))
         assert agree(entry, EVENT, BOOKING, NOW) is None, "once is enough"
 
+    def test_a_pair_that_came_in_step_without_a_notification_is_not_held_any_more(self) -> None:
+        known = concluded(IN_STEP, EVENT, BOOKING)
+        entry = agree(replace(known, held=Held("moved in Dynamics", NOW, "v2", True)), EVENT, BOOKING, NOW)
+        assert entry is not None
+        assert entry.held is None
+
     @pytest.mark.parametrize(
         ("event", "booking"),
         [
@@ -147,6 +156,23 @@ class TestAWriteInDoubt:
         entry = intend(self.ENTRY, replace(MOVE, etag="b8", span=span(15)), Look(EVENT, newer), CHANGE, NOW, None)
         assert (entry.agreed, entry.intent) == ((span(12),), Intent((span(15),), "b8"))
 
+    def test_what_is_gone_stays_so_while_a_write_is_in_doubt(self) -> None:
+        """Who comes after a crash would else not be sure of it, and conclude nothing."""
+        gone = replace(self.ENTRY, kind=Kind.GONE)
+        assert intend(gone, CANCEL, Look(None, BOOKING), CHANGE, NOW, None).kind is Kind.GONE
+        assert intend(gone, MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None).kind is Kind.PAIR
+
+    def test_who_was_about_to_write_may_only_be_slow(self) -> None:
+        """Somebody else finds the pair in step, and then the write of an older state of the event comes after all."""
+        for entry in (concluded(IN_STEP, EVENT, BOOKING, self.ENTRY), agree(self.ENTRY, EVENT, BOOKING, NOW)):
+            assert entry is not None
+            assert agreed_spans(entry, BOOKING) == {span(9)}
+            assert agreed_spans(entry, replace(BOOKING, etag="b8", span=span(12))) == {span(12)}
+
+    def test_once_the_booking_has_changed_nobody_can_write_any_more(self) -> None:
+        changed = replace(BOOKING, etag="b8")
+        assert concluded(IN_STEP, EVENT, changed, self.ENTRY).intent is None
+
     def test_done_it_is_in_doubt_no_more(self) -> None:
         assert concluded(MOVE, replace(EVENT, span=span(12)), BOOKING, self.ENTRY).intent is None
 
@@ -194,7 +220,8 @@ class TestWhatNeedsNoSecondLook:
             pytest.param({"kind": Kind.PAIR, "versions": {"v1"}}, CHANGE, False, id="an unknown version does"),
             pytest.param({"kind": Kind.PAIR, "versions": {"v1"}}, Change(ANNA, "E1"), False, id="no version does"),
             pytest.param({"kind": Kind.PAIR, "versions": {"v2"}}, replace(TOLD, version="v2"), False, id="a deletion"),
-            pytest.param({"kind": Kind.GONE}, TOLD, True, id="a deletion of what is gone does not"),
+            pytest.param({"kind": Kind.GONE}, replace(TOLD, version="v2"), True, id="a deletion of what is gone"),
+            pytest.param({"kind": Kind.GONE}, TOLD, False, id="a deletion that may stand for more than itself does"),
             pytest.param({"kind": Kind.GONE}, CHANGE, False, id="a change of what was gone does"),
             pytest.param({"kind": Kind.NOT_OURS}, CHANGE, True, id="somebody's own meeting does not"),
             pytest.param({"kind": Kind.NOT_OURS}, TOLD, True, id="nor does its deletion"),
@@ -213,6 +240,11 @@ class TestAStateThatLagsBehind:
         assert is_stale(CHANGE, older, self.KNOWN)
         assert not is_stale(replace(CHANGE, attempt=3), older, self.KNOWN), "servers' clocks may differ for ever"
 
+    def test_modified_before_what_somebody_is_about_to_write(self) -> None:
+        about_to = intend(NEW, MOVE, Look(replace(EVENT, modified=NOW), BOOKING), CHANGE, NOW, None)
+        older = Look(replace(EVENT, etag="v0", modified=NOW - timedelta(seconds=1)), BOOKING)
+        assert is_stale(CHANGE, older, about_to)
+
     def test_a_new_version_was_told_of_and_a_known_one_read(self) -> None:
         look = Look(replace(EVENT, modified=NOW), BOOKING)
         assert is_stale(replace(CHANGE, version="v9"), look, self.KNOWN)
@@ -230,8 +262,8 @@ class TestAStateThatLagsBehind:
 class TestHeld:
     def test_with_its_reason_and_since_when(self) -> None:
         entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING)
-        assert entry.held == Held("it lasts all day", NOW, "v2")
-        again = conclude(entry, Hold("it lasts all day", GUID), Look(EVENT, BOOKING), CHANGE, NOW + DAY, DAY)
+        assert entry.held == Held("it lasts all day", NOW, "v2", outcome="moved", booking_span=span(9))
+        again = conclude(entry, Hold("it lasts all day", GUID, MOVE), Look(EVENT, BOOKING), CHANGE, NOW + DAY, DAY)
         assert again is not None
         assert again.held == entry.held, "since the first time"
 
@@ -239,6 +271,7 @@ class TestHeld:
         held = concluded(Leave("moved in Dynamics", GUID), EVENT, BOOKING).held
         assert held is not None
         assert held.is_waiting
+        assert held.outcome == "", "nothing to be done was named"
 
     def test_in_step_again_it_is_not_held(self) -> None:
         assert concluded(IN_STEP, EVENT, BOOKING, replace(NEW, held=Held("", NOW, "v1"))).held is None
@@ -246,11 +279,20 @@ class TestHeld:
     @pytest.mark.parametrize(("event", "version"), [(EVENT, "v2"), (None, GONE)])
     def test_a_release_holds_for_this_version_of_the_event_only(self, event: Event | None, version: str) -> None:
         hold, look = Hold("", GUID, MOVE), Look(event, BOOKING)
-        assert override(hold, look, replace(NEW, released=version)) == MOVE
-        assert override(hold, look, replace(NEW, released="another")) == hold
-        assert override(replace(hold, write=None), look, replace(NEW, released=version)) == replace(hold, write=None)
+        held = concluded(hold, event, BOOKING)
+        assert override(hold, look, replace(held, released=version)) == MOVE
+        assert override(Leave("", GUID, write=MOVE), look, replace(held, released=version)) == MOVE
+        assert override(hold, look, replace(held, released="another")) == hold
+        assert override(replace(hold, write=None), look, replace(held, released=version)) == replace(hold, write=None)
 
-    @pytest.mark.parametrize("action", [Hold("", GUID, MOVE), CANCEL])
+    def test_a_release_holds_as_long_as_the_booking_is_where_it_was(self) -> None:
+        """A dispatcher who moves it afterwards knows of it, or has another reason; a note changes its version only."""
+        hold = Hold("", GUID, MOVE)
+        held = replace(concluded(hold, EVENT, BOOKING), released="v2")
+        assert override(hold, Look(EVENT, replace(BOOKING, etag="b8")), held) == MOVE
+        assert override(hold, Look(EVENT, replace(BOOKING, etag="b8", span=span(20))), held) == hold
+
+    @pytest.mark.parametrize("action", [Hold("", GUID, MOVE), Leave("", GUID, write=MOVE), CANCEL, MOVE])
     def test_what_a_person_discards_stays_as_it_is(self, action: Action) -> None:
         look = Look(EVENT, BOOKING)
         assert isinstance(override(action, look, replace(NEW, discarded="v2")), Ignore)
@@ -260,6 +302,27 @@ class TestHeld:
         entry = concluded(MOVE, EVENT, BOOKING, replace(NEW, released="v2", discarded="v1"))
         assert (entry.released, entry.discarded) == (None, None)
         assert concluded(IN_STEP, EVENT, BOOKING, replace(NEW, discarded="v2")).discarded == "v2"
+
+    def test_released_it_is_held_until_it_is_done(self) -> None:
+        entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING, replace(NEW, discarded="v2"))
+        assert entry.held is not None
+        released = release(entry, entry.held, NOW + DAY)
+        assert (released.released, released.discarded, released.held) == ("v2", None, entry.held)
+        said = released.history[-1]
+        assert (said.at, said.outcome, said.reason) == (NOW + DAY, "released", "it lasts all day")
+        assert concluded(MOVE, EVENT, BOOKING, released).held is None
+
+    def test_discarded_it_is_held_no_more(self) -> None:
+        entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING)
+        assert entry.held is not None
+        discarded = discard(replace(entry, released="v2"), entry.held, NOW + DAY)
+        assert (discarded.released, discarded.discarded, discarded.held) == (None, "v2", None)
+        assert discarded.history[-1].outcome == "discarded"
+
+    def test_of_a_deletion_it_is_known_until_some_time_after_the_end_of_the_booking(self) -> None:
+        later = replace(BOOKING, span=span(9, day=200))
+        assert concluded(Hold("too many", GUID, CANCEL), None, later).expires == later.span.end + GONE_KEPT
+        assert concluded(IN_STEP, None, None).expires == NOW + GONE_KEPT
 
 
 class TestHistory:
@@ -354,7 +417,7 @@ class TestObserved:
         assert gone.was_read
         assert gone.booking_id == GUID
         assert self.concluded(gone, CANCEL, None).versions == (GONE,)
-        assert is_known(TOLD, Notified(NOW, gone.kind, frozenset(gone.versions), gone.expires))
+        assert is_known(replace(TOLD, version="v1"), Notified(NOW, gone.kind, frozenset(gone.versions), gone.expires))
 
     def test_a_persons_word_holds_until_it_is_done(self) -> None:
         held = Held("the event lasts all day", NOW, "v2")

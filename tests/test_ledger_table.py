@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sync.breaker import Breaker
 from sync.errors import Stale, Transient
 from sync.ledger import Decision, Entry, Held, Intent, Kind, Notified, is_known, is_queued
-from sync.ledger_table import TABLE, UNKNOWN, LedgerTable, key_of
+from sync.ledger_table import AT_ONCE, TABLE, UNKNOWN, LedgerTable, key_of
 from sync.model import Change
 from sync.storage import StorageQueues
 from sync.tables import StorageTable
 from tests.fakes import ANNA, BEN, NOW, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
+HOUR = timedelta(hours=1)
 ODD_ID = "AAMkA-/_+=" + "x" * 1000
 NOWHERE = "DefaultEndpointsProtocol=http;AccountName=nobody;AccountKey=bm9ib2R5;TableEndpoint=http://127.0.0.1:9/nobody"
 
@@ -97,33 +99,73 @@ async def test_an_entry_of_another_version_of_the_app_is_begun_anew(ledger: Ledg
     assert (await ledger.read(ANNA, "E1")).booking_id == GUID
 
 
-async def test_what_is_held_is_found_until_it_is_not_held_any_more(ledger: LedgerTable) -> None:
+async def test_what_is_held_is_found_until_it_is_not_held_any_more(ledger: LedgerTable, rows: StorageTable) -> None:
     held = await ledger.write(FULL)
     await ledger.write(replace(FULL, mailbox=BEN, held=None))
-    assert [entry async for entry in ledger.held()] == [held]
+    now = datetime.now(UTC)
+    assert [entry async for entry in ledger.held(now)] == [held]
     await ledger.write(replace(held, held=None))
-    assert [entry async for entry in ledger.held()] == []
+    assert [entry async for entry in ledger.held(now)] == []
+    assert await listed(rows) == 1, "as it may be about to be held again"
+    assert [entry async for entry in ledger.held(now + 2 * HOUR)] == []
+    assert await listed(rows) == 0
+
+
+async def test_of_what_is_being_held_just_now_nothing_is_forgotten(ledger: LedgerTable, rows: StorageTable) -> None:
+    """Somebody reads the list between the two rows that are written."""
+    await ledger.write(FULL)
+    await ledger.write(replace(await ledger.read(ANNA, "E1"), held=None))
+    async for row in rows.query("PartitionKey eq @p", {"p": "held"}):
+        await rows.put({name: row[name] for name in row})  # by whoever is about to hold it again
+        assert not await rows.delete_if_unchanged(row)
+    assert await listed(rows) == 1
+
+
+async def test_all_that_is_held_is_found(ledger: LedgerTable) -> None:
+    many = [replace(FULL, event_id=f"E{number}") for number in range(AT_ONCE * 2 + 1)]
+    await asyncio.gather(*map(ledger.write, many))
+    assert {entry.event_id async for entry in ledger.held(NOW)} == {entry.event_id for entry in many}
 
 
 async def test_a_booking_or_an_event_is_found_in_whatever_mailbox(ledger: LedgerTable) -> None:
     first, second = await ledger.write(FULL), await ledger.write(replace(FULL, mailbox=BEN, event_id="E2"))
     await ledger.write(Entry(ANNA, "E3", expires=NOW))
-    assert [entry.event_id for entry in await ledger.find(GUID.upper())] == ["E1", "E2"]
+    assert {entry.event_id for entry in await ledger.find(GUID.upper())} == {"E1", "E2"}
+    assert await ledger.find(GUID, BEN) == [second]
     assert await ledger.find("E2") == [second]
+    assert await ledger.find("E2", ANNA) == []
     assert first in await ledger.of_mailbox(ANNA)
     assert {entry.event_id for entry in await ledger.of_mailbox(ANNA)} == {"E1", "E3"}
 
 
-async def test_of_other_peoples_meetings_a_mailbox_lists_none(ledger: LedgerTable) -> None:
-    await ledger.write(Entry(ANNA, "E9", kind=Kind.NOT_OURS, expires=NOW))
-    assert await ledger.of_mailbox(ANNA) == []
+async def listed(rows: StorageTable) -> int:
+    """How many rows say that something is held."""
+    return len([row async for row in rows.query("PartitionKey eq @p", {"p": "held"})])
+
+
+async def test_what_is_written_while_it_is_forgotten_stays(ledger: LedgerTable, rows: StorageTable) -> None:
+    old = await ledger.write(replace(FULL, expires=NOW - timedelta(days=1)))
+    async for row in rows.query("expires lt @now", {"now": NOW}, ["PartitionKey", "RowKey"]):
+        await ledger.write(replace(old, expires=NOW + timedelta(days=1)))
+        assert not await rows.delete_if_unchanged(row)
+    assert not (await ledger.read(ANNA, "E1")).is_new
+
+
+async def test_counted_cancellations_are_forgotten_and_a_tripped_breaker_is_not(
+    ledger: LedgerTable, rows: StorageTable
+) -> None:
+    breaker = Breaker(rows, per_mailbox=0, in_all=10)
+    assert await breaker.refuses(ANNA, "E1", NOW)
+    assert await ledger.purge(NOW + timedelta(days=2), until=lambda: False) == 1
+    assert [each.scope for each in await breaker.tripped()] == [ANNA]
 
 
 async def test_what_has_expired_is_forgotten(ledger: LedgerTable) -> None:
     await ledger.write(replace(FULL, expires=NOW - timedelta(days=1)))
     await ledger.write(replace(FULL, event_id="E2", expires=NOW + timedelta(days=1)))
     assert await ledger.purge(NOW, until=lambda: True) == 0
-    assert await ledger.purge(NOW, until=lambda: False) == 1
+    await asyncio.gather(*(ledger.queued(Change(ANNA, f"E{n}"), NOW - timedelta(days=3), 5, 1) for n in range(70)))
+    assert await ledger.purge(NOW, until=lambda: False) == 71
     assert (await ledger.read(ANNA, "E1")).is_new
     assert not (await ledger.read(ANNA, "E2")).is_new
 

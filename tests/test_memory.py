@@ -13,7 +13,7 @@ from azure.data.tables import TableServiceClient
 
 from sync.errors import Transient
 from sync.memory import TABLE, RosterTable
-from sync.roster import LIFETIME, LastRun, Trouble
+from sync.roster import LIFETIME, LastRun, Made, Trouble
 from sync.rounds import Round
 from tests.app import App
 from tests.fakes import ANNA, BEN, NOW
@@ -65,8 +65,17 @@ async def test_what_is_forgotten_is_gone_and_everybody_elses_stays(table):
 
 async def test_the_last_run_is_the_last_one(table):
     await table.ran(LastRun(NOW, LIFETIME))
-    await table.ran(LastRun(MOMENT, timedelta(minutes=4_225), "0123456789ab"))
-    assert await table.last_run() == LastRun(MOMENT, timedelta(minutes=4_225), "0123456789ab")
+    await table.ran(LastRun(MOMENT, timedelta(minutes=4_225), leavers_stay=True))
+    assert await table.last_run() == LastRun(MOMENT, timedelta(minutes=4_225), leavers_stay=True)
+
+
+async def test_what_was_made_for_whom_is_remembered_for_ten_thousand_mailboxes(table):
+    assert await table.made() is None
+    made = Made("0123456789ab", frozenset(f"{number:012x}" for number in range(10_000)))
+    await table.remember_made(made)
+    assert await table.made() == made
+    await table.remember_made(Made("ba9876543210", frozenset({"0" * 12})))
+    assert await table.made() == Made("ba9876543210", frozenset({"0" * 12}))
 
 
 async def test_an_interrupted_sweep_of_all_is_remembered_and_so_is_its_end(table: RosterTable) -> None:
@@ -126,16 +135,21 @@ async def test_what_another_version_wrote_is_left_out(table, storage):
         client.upsert_entity({"PartitionKey": "trouble", "RowKey": BEN, "why": "in other words"})
         client.upsert_entity(_row("c") | {"tries": "many"})
         client.upsert_entity({"PartitionKey": "run", "RowKey": "last", "at": "yesterday"})
+        client.upsert_entity({"PartitionKey": "run", "RowKey": "made", "marks0": "000000000000"})
     assert list(await table.troubles()) == [ANNA]
     assert await table.last_run() is None
+    assert await table.made() is None
     await table.remember(BEN, "404", NOW, rarely=True)
     assert (await table.troubles())[BEN].tries == 1
 
 
-async def test_a_table_that_cannot_be_reached_is_as_good_as_an_empty_one(nowhere, caplog):
+async def test_a_table_that_cannot_be_reached_is_as_good_as_an_empty_one_but_for_the_last_run(nowhere, caplog):
     begun = time.monotonic()
     assert await nowhere.troubles() == {}
-    assert await nowhere.last_run() is None
+    with pytest.raises(Transient, match="table"):
+        await nowhere.last_run()
+    assert await nowhere.made() is None
+    await nowhere.remember_made(Made("0123456789ab"))
     assert await nowhere.last_round() is None
     await nowhere.remember_round(Round(NOW))
     await nowhere.remember(ANNA, "403", NOW, rarely=True)

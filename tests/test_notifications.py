@@ -194,6 +194,19 @@ def test_changes_of_one_event_collapse_and_keep_the_hint_of_a_deletion(change_ty
     assert received.changes == [Change(ANNA, EVENT, deleted)]
 
 
+@pytest.mark.parametrize(
+    ("others", "version"),
+    [
+        pytest.param([change()], 'W/"DwAAABYAAAA="', id="the same again"),
+        pytest.param([change(changeType="deleted")], None, id="a deletion, of which the first one tells nothing"),
+        pytest.param([change(resourceData={"id": EVENT, "@odata.etag": 'W/"2"'})], None, id="another version"),
+        pytest.param([change(resourceData={"id": EVENT})], None, id="one without a version"),
+    ],
+)
+def test_no_version_stands_for_all_when_a_change_is_posted_with(others, version):
+    assert [each.version for each in post(change(), *others).changes] == [version]
+
+
 def test_changes_collapse_however_their_paths_are_written():
     received = post(
         change(), change(resource=f"/users('{ANNA}')/events('{EVENT}')"), change(id=GONE, resourceData=GONE)

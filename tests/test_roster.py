@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sync.marks import mark_of
 from sync.model import Subscription
 from sync.roster import (
     CHANGE_TYPES,
@@ -170,6 +171,18 @@ def test_replaced_is_one_with(wrong):
     assert plan([expiring(HOUR, wrong)]).replace, "renewing it would not mend it"
     assert plan([expiring(-SECOND, wrong)]).create
     assert plan([wrong, replace(OURS, id="right")]).spare == (wrong,)
+
+
+def test_what_we_made_is_not_replaced_for_what_the_list_says_of_it():
+    wrong = replace(OURS, lifecycle_url=None)
+    made = {mark_of(wrong.id)}
+    assert plan([wrong], made=made) == Plan(keep=((ANNA, wrong),), mislisted=frozenset({wrong.id}))
+    old = expiring(HOUR, wrong)
+    assert plan([old], made=made) == Plan(renew=((ANNA, old),), mislisted=frozenset({wrong.id}))
+    other = replace(wrong, id="zzz")
+    assert plan([other], made=made).replace == ((ANNA, other),)
+    assert plan([other, wrong], made=made).spare == (other,), "and it is kept rather than what it replaced"
+    assert plan([OURS], made=made) == Plan(keep=((ANNA, OURS),))
 
 
 def test_the_spelling_of_an_url_is_not_taken_for_another_one():

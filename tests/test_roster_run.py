@@ -26,31 +26,75 @@ from sync.errors import (
 from sync.model import Subscription
 from sync.roster import LIFETIME, Deployment, mailbox_of, resource_of
 from sync.subscribing import Keeper
-from tests.app import HOUR, KEY
+from tests.app import HOUR, KEY, NEW_KEY
 from tests.desk import CLEO, DAN, EVE, HELD, OTTO, US, Desk, GraphInMemory, a_mess, assert_kept, people, sweeps
 from tests.fakes import ANNA, BEN, NOW, MemoryInMemory, QueuesInMemory
 
 # The timer: what is planned is done.
 
 
-@pytest.mark.parametrize(
-    "listed_as", [{"lifecycle_url": None}, {"notification_url": "https://booking-sync.example/***"}]
-)
-async def test_a_list_that_does_not_show_what_was_made_replaces_everything_once_and_not_for_ever(desk, listed_as):
-    class Masked(GraphInMemory):
-        async def list(self) -> Sequence[Subscription]:
-            return [replace(each, **masked) for each in await super().list()]
+class Masked(GraphInMemory):
+    """Lists subscriptions otherwise than they were made."""
 
-    masked = {name: US.url.partition("?")[0] if value else None for name, value in listed_as.items()}
-    desk.graph = Masked(by_spelling=True, longest=timedelta(days=30))
-    crew = people(6)
+    masked: dict[str, str | None]
+
+    async def list(self) -> Sequence[Subscription]:
+        return [replace(each, **self.masked) for each in await super().list()]  # type: ignore[arg-type]
+
+
+LISTED_AS = pytest.mark.parametrize(
+    "masked", [{"lifecycle_url": None}, {"notification_url": US.url.partition("?")[0]}], ids=str
+)
+
+
+def masked_desk(masked: dict[str, str | None]) -> Desk:
+    graph = Masked(by_spelling=True, longest=timedelta(days=30))
+    graph.masked = masked
+    return Desk(graph)
+
+
+@LISTED_AS
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_list_that_does_not_show_what_was_made_replaces_nothing_for_ever(masked, known, caplog):
+    """What was made before it was remembered, or when the table could not be written, is replaced once."""
+    desk, crew = masked_desk(masked), people(6)
+    await desk.keeper(*crew).keep()
+    if not known:
+        desk.memory.made_last = None
     for _ in range(4):
-        await desk.keeper(*crew).keep()
+        planned = await desk.keeper(*crew).plan()
+        report = await desk.keeper(*crew).keep()
+        assert (len(planned.replace), len(planned.keep)) == (report.replaced, 6 - report.replaced)
     assert desk.graph.mailboxes() == crew
-    assert desk.graph.made == 2 * len(crew), "created, and replaced once"
+    assert desk.graph.made == len(crew) * (1 if known else 2)
+    assert "listed otherwise than they were made count=6" in caplog.text
     desk.now += LIFETIME * 0.7
     report = await desk.keeper(*crew).keep()
     assert (report.renewed, report.replaced) == (len(crew), 0)
+
+
+@LISTED_AS
+async def test_other_settings_replace_also_what_is_listed_otherwise_than_it_was_made(masked):
+    desk, crew = masked_desk(masked), people(6)
+    await desk.keeper(*crew).keep()
+    other = desk.keeper(*crew)
+    other.deployment = Deployment.of(US.url.partition("&")[0], NEW_KEY, "https://d.example", "a_b")
+    assert (await other.keep()).replaced == 6
+    assert (await desk.keeper(*crew).keep()).replaced == 6
+    assert (await desk.keeper(*crew).keep()).replaced == 0
+
+
+@pytest.mark.parametrize("by_spelling", [True, False])
+async def test_a_replacement_that_failed_is_tried_again_however_many_others_were_made(desk, by_spelling):
+    desk.graph.by_spelling = by_spelling
+    crew = all_wrong(desk, 30)
+    desk.graph.trouble = {mailbox: [Transient("503", 30.0)] * 99 for mailbox in crew[10:20]}
+    await desk.keeper(*crew).keep()
+    desk.graph.trouble.clear()
+    for _ in range(2):
+        await desk.keeper(*crew).keep()
+    assert desk.graph.mailboxes() == crew
+    assert all(US.is_right(held) for held in desk.graph.held.values())
 
 
 async def test_missing_subscriptions_are_created_for_the_whole_lifetime_and_their_mailboxes_swept(desk):
@@ -214,9 +258,9 @@ async def test_a_handshake_that_fails_now_and_then_does_not_end_the_run(desk):
 async def test_a_subscription_that_another_run_made_meanwhile_is_adopted(desk):
     keeper, create = desk.keeper(ANNA), desk.graph.create
 
-    async def too_late(mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
+    async def too_late(mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
         desk.graph.put(mailbox)
-        await create(mailbox, expires, beside)
+        return await create(mailbox, expires, beside)
 
     desk.graph.create = too_late
     report = await keeper.keep()
@@ -300,12 +344,16 @@ class Refusing(GraphInMemory):
     """Answers creations with these errors, but those beside an old one."""
 
     in_gap: list[SyncError] = field(default_factory=list)
+    let_pass: int = 0
+    """So many of them before."""
 
-    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
-        if beside is None and self.in_gap:
+    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
+        if beside is None and self.let_pass:
+            self.let_pass -= 1
+        elif beside is None and self.in_gap:
             self.calls.append(("create", mailbox))
             raise self.in_gap.pop(0)
-        await super().create(mailbox, expires, beside)
+        return await super().create(mailbox, expires, beside)
 
 
 def all_wrong(desk: Desk, number: int) -> list[str]:
@@ -335,6 +383,26 @@ async def test_a_gap_that_stays_is_the_only_one_and_is_shown_counted_and_closed_
     assert desk.graph.writes[0] == ("create", silent)
     assert (report.created, report.renewed, report.replaced) == (2, 1, 29)
     assert sorted(desk.graph.mailboxes()) == sorted([ANNA, BEN, *mailboxes])
+    assert desk.memory.known == {}
+
+
+@pytest.mark.parametrize("trouble", IN_GAP, ids=repr)
+@pytest.mark.parametrize("well", [1, 2, 7])
+async def test_once_a_gap_stays_no_other_one_is_made_however_many_were_closed(desk, trouble, well):
+    """Some may be on their way then."""
+    desk.graph = Refusing(in_gap=[trouble] * 999, let_pass=well)
+    mailboxes = all_wrong(desk, 60)
+    report = await desk.keeper(*mailboxes).keep()
+    silent = {mailbox for mailbox in mailboxes if not desk.graph.of(mailbox)}
+    assert 1 <= len(silent) <= roster_run.GAPS_AT_ONCE < roster_run.CONCURRENCY
+    assert desk.memory.known.keys() == silent
+    assert (report.replaced, report.deleted) == (well, len(silent))
+    desk.graph.in_gap.clear()
+    desk.graph.calls.clear()
+    desk.now += HOUR
+    await desk.keeper(*mailboxes).keep()
+    assert {subject for _, subject in desk.graph.writes[: len(silent)]} == silent
+    assert all(US.is_right(held) for held in desk.graph.held.values())
     assert desk.memory.known == {}
 
 
@@ -438,11 +506,11 @@ async def test_a_throttled_write_makes_the_whole_run_wait(desk, monkeypatch, ret
     sent: list[float] = []
     create = desk.graph.create
 
-    async def often_refused(mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
+    async def often_refused(mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
         sent.append(time.monotonic())
         if throttled:
             raise throttled.pop()
-        await create(mailbox, expires, beside)
+        return await create(mailbox, expires, beside)
 
     desk.graph.create = often_refused
     keeper = desk.keeper(*mailboxes)
@@ -526,7 +594,7 @@ async def test_a_run_killed_at_any_point_leaves_nothing_that_the_next_run_does_n
         killed = await killer.kills(desk, *wanted)
         desk.graph.step = lambda: asyncio.sleep(0)
         desk.queues.send = QueuesInMemory.send.__get__(desk.queues)
-        desk.memory = MemoryInMemory(desk.memory.known, desk.memory.last)
+        desk.memory = MemoryInMemory(desk.memory.known, desk.memory.last, desk.memory.made_last)
         silent = {mailbox for mailbox in (BEN, CLEO, DAN, OTTO) if not desk.graph.of(mailbox)}
         assert silent <= (set() if by_spelling else desk.memory.known.keys()), number
         await desk.keeper(*wanted).keep()

@@ -72,6 +72,23 @@ def test_a_subscription_to_be_replaced_says_what_is_wrong_with_it(subscription: 
     assert row.reason == reason
 
 
+def test_what_waits_for_a_persons_word_is_shown_with_its_reason() -> None:
+    wrong, left, ending = held(A, lifecycle_url=None), held(B), held(C)
+    plan = Plan(replace=((A, wrong),), leave=((B, left), (C, ending)), refusal="too many", prolong=((C, ending),))
+    assert [(row.state, row.reason) for row in subscription_rows(plan, DEPLOYMENT, NOW)] == [
+        (State.HELD_BACK, "no lifecycle URL"),
+        (State.HELD_BACK, "the mailbox is not wanted any more"),
+        (State.RENEW, "the mailbox is not wanted any more"),
+    ]
+
+
+def test_what_is_listed_otherwise_than_it_was_made_is_shown() -> None:
+    strange = held(A, lifecycle_url=None)
+    for plan in (Plan(keep=((A, strange),)), Plan(renew=((A, strange),))):
+        [row] = subscription_rows(replace(plan, mislisted=frozenset({strange.id})), DEPLOYMENT, NOW)
+        assert row.reason == "listed otherwise than it was made: no lifecycle URL"
+
+
 def test_what_went_wrong_the_last_time_is_shown_whatever_is_planned_now() -> None:
     troubles = {mailbox: Trouble(mailbox, "graph 503", NOW, 0, NOW) for mailbox in (A, B, C)}
     plan = Plan(create=(A,), replace=((B, held(B, lifecycle_url=None)),), renew=((C, held(C)),), troubles=troubles)

@@ -54,9 +54,10 @@ async def test_a_creation_that_had_to_wait_is_swept_after_it(desk, monkeypatch):
         times.append(("seen", time.monotonic() + hidden))
         await send(queue, messages, hidden)
 
-    async def created(mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
-        await create(mailbox, expires, beside)
+    async def created(mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
+        made = await create(mailbox, expires, beside)
         times.append(("created", time.monotonic()))
+        return made
 
     desk.queues.send, desk.graph.create = sent, created
     desk.graph.trouble[ANNA] = [Throttled("429", 0.5)]

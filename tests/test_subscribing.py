@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +17,7 @@ from sync.errors import (
     MailboxUnavailable,
     Malformed,
     Misconfigured,
+    NotFound,
     OtherKey,
     Refused,
     SyncError,
@@ -27,10 +29,11 @@ from sync.errors import (
 from sync.model import LifecycleNotification
 from sync.notifications import build_lifecycle_message, parse_lifecycle_message
 from sync.parking import PARKS
-from sync.roster import LIFETIME, Deployment, LastRun
+from sync.roster import LIFETIME, Deployment, LastRun, mailbox_of
+from sync.rows import State, subscription_rows
 from sync.subscribing import process_lifecycle
 from tests.app import HOUR, KEY, NEW_KEY
-from tests.desk import MISSED, QUEUE, REAUTHORIZE, REMOVED, US, people, sweeps
+from tests.desk import MISSED, QUEUE, REAUTHORIZE, REMOVED, US, a_mess, people, sweeps
 from tests.fakes import ANNA, BEN, NOW, QueuesInMemory
 
 # The timer.
@@ -77,24 +80,80 @@ async def test_a_leaver_loses_the_subscription(desk):
     assert report.deleted == 1
 
 
-async def test_too_many_leavers_change_nothing_at_all_until_a_person_agrees(desk):
+async def test_too_many_leavers_unsubscribe_nobody_until_a_person_agrees(desk, caplog):
     crowd = people(10)
-    for place, mailbox in enumerate(crowd):
-        desk.graph.put(mailbox, HOUR, lifecycle_url=None if place % 2 else US.url)
-    await desk.memory.remember(crowd[9], "403", NOW, True)
-    await desk.memory.ran(LastRun(NOW - HOUR * 9, LIFETIME))
-    before, remembered = dict(desk.graph.held), dict(desk.memory.known)
+    for mailbox in crowd:
+        desk.graph.put(mailbox)
+    before = dict(desk.graph.held)
     for _ in range(3):
         with pytest.raises(Unagreed, match="5 of 10"):
-            await desk.keeper(*crowd[:5], ANNA).keep()
+            await desk.keeper(*crowd[:5]).keep()
     assert desk.graph.held == before
     assert desk.graph.writes == []
-    assert desk.memory.known == remembered
-    assert desk.memory.last == LastRun(NOW - HOUR * 9, LIFETIME)
-    assert desk.queues.sent == desk.swept == []
-    report = await desk.keeper(*crowd[:5], ANNA).keep(leavers_agreed=True)
+    assert "roster: 5 of 10 mailboxes are not wanted any more" in caplog.text
+    await desk.keeper(*crowd[:5]).apply(leavers_agreed=True)
+    assert desk.graph.mailboxes() == crowd[:5]
+
+
+async def test_while_a_person_decides_nobodys_subscription_ends_and_all_but_deleting_goes_on(desk):
+    desk.graph.longest = timedelta(days=30)
+    crowd = people(10)
+    for place, mailbox in enumerate(crowd):
+        desk.graph.put(mailbox, 2 * HOUR, lifecycle_url=None if place % 2 else US.url)
+    desk.graph.put(crowd[0], timedelta(days=20), change_types=frozenset({"created"}))
+    kept = set(desk.graph.held)
+    desk.graph.trouble[desk.graph.of(crowd[9])[0].id] = [MailboxUnavailable("403")]
+    for day in range(10):
+        with pytest.raises(Unagreed, match=r"5 of 1\d mailboxes"):
+            await desk.keeper(*crowd[:5], ANNA).keep()
+        living = {mailbox_of(each) for each in desk.graph.held.values() if each.expires > desk.now + HOUR}
+        assert living >= {*crowd, ANNA}, day
+        assert [verb for verb, _ in desk.graph.calls if verb == "delete"] == []
+        desk.now += timedelta(days=1) if day else HOUR / 2
+    assert kept <= set(desk.graph.held)
+    assert desk.memory.known == {}
+    await desk.keeper(*crowd[:5], ANNA).apply(leavers_agreed=True)
     assert desk.graph.mailboxes() == sorted([*crowd[:5], ANNA])
-    assert report.was_away
+    assert all(US.is_right(held) for held in desk.graph.held.values())
+
+
+async def test_a_leavers_subscription_that_vanished_meanwhile_is_not_made_again(desk):
+    crowd = people(4)
+    held = {mailbox: desk.graph.put(mailbox, HOUR) for mailbox in crowd}
+    desk.graph.trouble[held[crowd[3]].id] = [NotFound("404")]
+    with pytest.raises(Unagreed):
+        await desk.keeper(*crowd[:2]).keep()
+    assert "create" not in {verb for verb, _ in desk.graph.calls}
+
+
+async def test_an_outage_is_swept_for_also_while_a_person_has_to_decide_about_leavers(desk):
+    crowd = people(4)
+    for mailbox in crowd:
+        desk.graph.put(mailbox)
+    await desk.memory.ran(LastRun(NOW - HOUR * 9, LIFETIME))
+    for _ in range(3):
+        with pytest.raises(Unagreed):
+            await desk.keeper(*crowd[:2]).keep()
+        desk.now += HOUR
+    assert desk.swept == ["all"], "and once"
+
+
+@pytest.mark.parametrize("leavers_agreed", [True, False])
+async def test_what_is_planned_is_done_whether_leavers_are_refused_or_not(desk, leavers_agreed):
+    wanted = a_mess(desk)
+    for mailbox in people(10):
+        desk.graph.put(mailbox, HOUR)
+    before = dict(desk.graph.held)
+    keeper = desk.keeper(*wanted)
+    rows = subscription_rows((await keeper._look(leavers_agreed)).plan, US, NOW)
+    of_state = Counter(row.state for row in rows)
+    report = await keeper.apply(leavers_agreed)
+    assert (report.refusal is None) is leavers_agreed
+    assert (report.created, report.replaced) == (of_state[State.CREATE], of_state[State.REPLACE])
+    assert (report.renewed, report.deleted) == (of_state[State.RENEW], of_state[State.DELETE])
+    held_back = {row.subscription for row in rows if row.state == State.HELD_BACK}
+    assert all(desk.graph.held[each] == before[each] for each in held_back if each)
+    assert bool(held_back) is not leavers_agreed
 
 
 async def test_how_many_may_leave_is_configured(desk):
@@ -110,7 +169,7 @@ async def test_the_app_itself_moves_over_to_a_new_key_and_anybody_else_is_asked_
     other = Deployment.of(US.url.partition("&")[0], NEW_KEY, "https://d.example", "a_b")
     old = desk.graph.put(ANNA, notification_url=other.url, lifecycle_url=other.url)
     with pytest.raises(OtherKey, match="1 of 1"):
-        await desk.keeper(ANNA).keep(new_key_agreed=False)
+        await desk.keeper(ANNA).apply()
     assert desk.graph.held == {old.id: old}
     assert desk.memory.last is None
     assert (await desk.keeper(ANNA).keep()).replaced == 1
@@ -156,6 +215,41 @@ async def test_an_outage_is_not_over_before_the_sweeps_are_queued(desk):
     assert desk.swept == ["all"]
 
 
+async def test_an_outage_is_noticed_also_if_the_first_run_after_it_cannot_know_of_it(desk):
+    """It could note that it ran, and nobody would know of the outage any more."""
+    await desk.memory.ran(LastRun(NOW - HOUR * 9, LIFETIME))
+    desk.memory.is_unreadable = True
+    assert not (await desk.keeper(ANNA).keep()).was_away
+    assert desk.graph.mailboxes() == [ANNA], "all else is done"
+    desk.memory.is_unreadable = False
+    desk.now += HOUR
+    assert (await desk.keeper(ANNA).keep()).was_away
+    assert desk.swept == ["all"]
+
+
+@pytest.mark.parametrize("every", [1, 2, 4, 7])
+async def test_a_person_who_keeps_the_roster_during_an_outage_does_not_hide_it(desk, every):
+    """The sweeps wait in their queue for the app."""
+    await desk.keeper(ANNA).keep()
+    for hour in range(1, 25):
+        desk.now += HOUR
+        if hour % every == 0:
+            await desk.keeper(ANNA).apply()
+    desk.now += HOUR
+    await desk.keeper(ANNA).keep()
+    assert "all" in desk.swept
+    swept = len(desk.swept)
+    desk.now += HOUR
+    await desk.keeper(ANNA).keep()
+    assert len(desk.swept) == swept, "once is enough"
+
+
+async def test_a_person_alone_may_keep_the_roster_and_is_no_outage(desk):
+    await desk.keeper(ANNA).apply()
+    await desk.keeper(ANNA).apply()
+    assert desk.swept == []
+
+
 async def test_the_first_run_of_all_was_not_away(desk):
     assert not (await desk.keeper(ANNA).keep()).was_away
 
@@ -167,7 +261,6 @@ async def test_a_reauthorization_renews_the_subscription(desk):
     old = desk.graph.put(ANNA, HOUR)
     await desk.keeper(ANNA).follow(replace(REAUTHORIZE, subscription_id=old.id))
     assert desk.graph.held == {old.id: replace(old, expires=NOW + LIFETIME)}
-    assert desk.asked == 0, "that takes no look at Dataverse"
 
 
 async def test_a_reauthorization_every_few_minutes_costs_one_renewal_in_ten_minutes(desk):
@@ -230,6 +323,42 @@ async def test_a_leaver_is_neither_subscribed_nor_swept(desk, event):
     await desk.keeper(BEN).follow(event)
     assert desk.graph.mailboxes() == []
     assert desk.swept == desk.queues.sent == []
+
+
+async def test_a_leavers_subscription_is_not_renewed_for_another_week(desk):
+    old = desk.graph.put(ANNA, HOUR)
+    await desk.keeper(BEN).follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert desk.graph.held == {old.id: old}
+    assert desk.graph.writes == []
+
+
+async def test_a_leavers_subscription_is_renewed_while_a_person_has_to_decide_about_it(desk):
+    crowd = people(4)
+    held = {mailbox: desk.graph.put(mailbox) for mailbox in crowd}
+    keeper = desk.keeper(*crowd[:2])
+    with pytest.raises(Unagreed):
+        await keeper.keep()
+    asked = replace(REAUTHORIZE, mailbox=crowd[3], subscription_id=held[crowd[3]].id)
+    await desk.keeper(*crowd[:2]).follow(asked)
+    assert desk.graph.writes == [("renew", held[crowd[3]].id)]
+    await desk.keeper(*crowd[:2]).apply(leavers_agreed=True)
+    desk.graph.calls.clear()
+    await desk.keeper(*crowd[:2]).follow(asked)
+    assert desk.graph.writes == []
+
+
+@pytest.mark.parametrize("unknown", ["wanted", "whether leavers stay"])
+async def test_a_renewal_does_not_wait_for_what_tells_leavers(desk, unknown):
+    old, keeper = desk.graph.put(ANNA, HOUR), desk.keeper(BEN)
+
+    async def refuse() -> Sequence[str]:
+        raise Transient("503")
+
+    if unknown == "wanted":
+        keeper.wanted = refuse
+    desk.memory.is_unreadable = True
+    await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert desk.graph.writes == [("renew", old.id)]
 
 
 async def test_who_just_joined_is_swept_although_the_list_of_the_wanted_is_kept_in_mind(desk):

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from sandbox.calls import Call
 from sandbox.clock import Clock
 from sandbox.faults import Fault
 from sandbox.graph_errors import MAILBOX_INFO_STALE, TOO_MANY_REQUESTS, error
@@ -92,9 +93,37 @@ async def test_no_valid_notification_is_refused_while_the_key_changes(app, caplo
     assert app.keeper.deployment.url in {subscription.notification_url for subscription in app.sandbox.subscriptions}
 
 
+@pytest.mark.parametrize("by_spelling", [False, True])
+async def test_settings_that_come_back_after_a_run_with_others_was_killed_come_back_for_everybody(app, by_spelling):
+    app.sandbox.graph_switches.duplicates_by_spelling = by_spelling
+    crew = hire(app, *(f"Person {number}" for number in range(8)))
+    await app.keeper.keep()
+    app.install(KEY, code="rotated")
+    await app.keeper.keep()
+    app.install(KEY)
+    run, deleted = asyncio.create_task(app.keeper.keep()), 0
+
+    def kill(call: Call) -> None:
+        nonlocal deleted
+        deleted += call.method == "DELETE"
+        if deleted == 4:
+            run.cancel()
+
+    app.sandbox.calls.listeners.append(kill)
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    app.sandbox.calls.listeners.clear()
+    app.install(KEY, code="rotated")
+    assert 0 < sum(bool(app.held(technician)) for technician in crew) < 8
+    for _ in range(2):  # the killed one's last request may still be on its way
+        await app.keeper.keep()
+    assert [len(app.held(technician)) for technician in crew] == [1] * 8
+
+
 async def test_subscriptions_made_before_there_were_marks_move_over(app):
     (ana,) = hire(app, "Ana")
-    await app.keeper.keep()
+    for _ in range(2):
+        await app.keeper.keep()
     [held] = app.held(ana)
     held.notification_url = held.lifecycle_notification_url = f"{app.webhook}?code=functionkey"
     report = await app.keeper.keep()

@@ -14,6 +14,7 @@ from sandbox.mailboxes import Event as OutlookEvent
 from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sandbox.tables import Row
 from sync.errors import MailboxUnavailable, Malformed, Refused, SyncError, Transient
+from sync.ledger import Entry
 from sync.model import Event, LifecycleNotification
 from sync.notifications import (
     CHANGES,
@@ -616,6 +617,37 @@ async def test_an_interrupted_sweep_of_all_goes_on_where_it_stopped(app, monkeyp
     assert await app.sweeper.sweep_all() == 10, "but whoever asks for it gets it"
     app.sandbox.clock.move(timedelta(hours=22))
     assert await app.sweeper.sweep_nightly() == 10
+
+
+async def test_at_night_the_ledger_forgets_what_has_expired(app):
+    for event_id, expires in (("E1", START - HOUR), ("E2", START + HOUR)):
+        await app.ledger.write(Entry(ANNA, event_id, expires=expires))
+    await app.sweeper.sweep_nightly()
+    assert [event_id for _, event_id in app.ledger.entries] == ["E2"]
+    app.sandbox.clock.move(2 * HOUR)
+    assert await app.sweeper.sweep_nightly() == 0, "done for this night"
+    assert app.ledger.entries == {}
+
+
+async def test_a_ledger_that_cannot_be_purged_keeps_no_mailbox_from_being_swept(app):
+    [ana] = hire(app, "Ana")
+    app.ledger.is_down = True
+    assert await app.sweeper.sweep_nightly() == 1
+    assert swept(app) == [ana.mailbox.id]
+
+
+async def test_the_ledger_is_not_purged_for_longer_than_there_is_time(app, monkeypatch):
+    asked = []
+
+    async def purge(now, until):
+        asked.append(until())
+        return 0
+
+    app.ledger.purge = purge
+    await app.sweeper.sweep_nightly()
+    monkeypatch.setattr("sync.sweep.PURGE_FOR", -1.0)
+    await app.sweeper.sweep_nightly()
+    assert asked == [False, True]
 
 
 async def test_a_sweep_of_all_that_takes_too_long_goes_on_the_next_time(app, monkeypatch):

@@ -1,26 +1,35 @@
-"""Rows of a real table (Azurite), and what is said when one cannot be reached."""
+"""Rows of a real table (Azurite) and of the one in memory, and what is said when one cannot be reached."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
 
 from sync.errors import Misconfigured, Stale, Transient
 from sync.tables import StorageTable
+from tests.fakes import NOW, RowsInMemory
 from tests.test_ledger_table import NOWHERE
 
 ROW = {"PartitionKey": "p", "RowKey": "k", "value": 1}
 
 
 @pytest.fixture
-async def table(storage: str) -> AsyncIterator[StorageTable]:
+async def real_table(storage: str) -> AsyncIterator[StorageTable]:
     table = StorageTable.of_connection_string(storage, "things")
     yield table
     await table.close()
+
+
+@pytest.fixture(params=["in Azurite", "in memory"])
+def table(request: pytest.FixtureRequest) -> StorageTable | RowsInMemory:
+    """What holds of the real one holds of the fake."""
+    return RowsInMemory() if request.param == "in memory" else request.getfixturevalue("real_table")
 
 
 async def test_a_table_that_is_not_there_is_empty_and_is_made_by_the_first_row(table: StorageTable) -> None:
@@ -50,6 +59,40 @@ async def test_a_row_that_went_is_not_replaced(table: StorageTable) -> None:
         await table.replace(ROW, etag)
 
 
+async def test_a_row_is_deleted_by_who_knows_it(table: StorageTable) -> None:
+    await table.insert(ROW)
+    known = await table.get("p", "k")
+    assert known is not None
+    await table.put({**ROW, "value": 2})
+    assert not await table.delete_if_unchanged(known)
+    newer = await table.get("p", "k")
+    assert newer is not None
+    assert await table.delete_if_unchanged(newer)
+    assert await table.get("p", "k") is None
+    assert await table.delete_if_unchanged(newer), "what is gone already is fine"
+
+
+@pytest.mark.parametrize(
+    ("where", "values", "found"),
+    [
+        ("PartitionKey eq @p", {"p": "p"}, ["1", "2", "3"]),
+        ("PartitionKey eq @p and count gt 1", {"p": "p"}, ["2"]),
+        ("PartitionKey eq @p and count eq 1", {"p": "p"}, ["1"]),
+        ("PartitionKey eq @p and RowKey ge @k and RowKey le @m", {"p": "p", "k": "2", "m": "3"}, ["2", "3"]),
+        ("count eq @c or RowKey eq @k", {"c": 1, "k": "3"}, ["1", "3"]),
+        ("at lt @now", {"now": NOW}, ["1"]),
+    ],
+)
+async def test_rows_are_found_by_what_they_hold(
+    table: StorageTable, where: str, values: dict[str, Any], found: list[str]
+) -> None:
+    """A row without the column is not found by it."""
+    await table.put({**ROW, "RowKey": "1", "count": 1, "at": NOW - timedelta(hours=1), "nothing": None})
+    await table.put({**ROW, "RowKey": "2", "count": 2, "at": NOW})
+    await table.put({**ROW, "RowKey": "3"})
+    assert [row["RowKey"] async for row in table.query(where, values)] == found
+
+
 async def test_storage_that_does_not_answer_is_worth_another_try() -> None:
     table = StorageTable.of_connection_string(NOWHERE, "things")
     with pytest.raises(Transient, match="table things"):
@@ -57,13 +100,13 @@ async def test_storage_that_does_not_answer_is_worth_another_try() -> None:
     await table.close()
 
 
-async def test_an_identity_without_the_role_is_told_which(table: StorageTable, monkeypatch) -> None:
+async def test_an_identity_without_the_role_is_told_which(real_table: StorageTable, monkeypatch) -> None:
     async def refuse(*_: object) -> None:
         raise HttpResponseError(response=SimpleNamespace(status_code=403, reason="Forbidden"))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(table._client, "get_entity", refuse)
+    monkeypatch.setattr(real_table._client, "get_entity", refuse)
     with pytest.raises(Misconfigured, match="Storage Table Data Contributor"):
-        await table.get("p", "k")
+        await real_table.get("p", "k")
 
 
 def test_a_connection_string_without_tables_is_refused_by_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -68,9 +69,9 @@ async def test_a_notification_can_be_followed_to_its_write(
     assert count == 1
     assert seconds >= 1, "the time that the message waited for more of the same"
     assert metrics[telemetry.SUBSCRIPTIONS]["kept",] == 1
-    fates = metrics[telemetry.NOTIFICATIONS]
-    assert fates["received",] == fates["dropped",] + fates["redundant",] + fates["queued",]
-    assert fates["redundant",] == len(coalesced)
+    fates = Counter({fate: count for (fate,), count in metrics[telemetry.NOTIFICATIONS].items()})
+    assert fates["known"] + fates["waited_for"] == len(coalesced)
+    assert fates["received"] == len(coalesced) + fates["repeated"] + fates["queued"]
     assert () in metrics[telemetry.SILENCE]
 
     exported = "\n".join(span.to_json() for span in told.spans).lower()
@@ -163,7 +164,9 @@ async def test_off_nothing_is_told_and_no_message_says_where_it_comes_from() -> 
         call.answered(200)
         telemetry.event("redundant")
         telemetry.annotate(outcome="x")
-        telemetry.done("moved", None)
+        telemetry.aged("moved", None)
+        telemetry.aged("moved", ORIGIN)
+        telemetry.counted({"outcome.moved": 1}, is_notified=True)
         telemetry.measure(telemetry.CHANGES, outcome="x")
         assert telemetry.origin() is None
         assert await telemetry.called("queue", "x", answer()) == 7

@@ -18,13 +18,13 @@ var queueNames = [
 var blobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
 var queueDataContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
 var tableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
-var tableDataReader = '76199698-9eea-4c19-bc75-cec21354c6b6'
 
 // The host demands Blob Data Owner on its account. For queues, Message Processor with Message Sender would be
 // narrower, but the host hides a message that failed by updating it, and updating is the right of neither (as shared
 // access signatures put it: update is a right besides process). Not tried; so Contributor.
 var appRoles = [blobDataOwner, queueDataContributor, tableDataContributor]
-var operatorsRoles = [queueDataContributor, tableDataReader]
+// Operators release and discard what the ledger holds.
+var operatorsRoles = [queueDataContributor, tableDataContributor]
 
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   name: name

@@ -31,6 +31,8 @@ STEPS = [
     "Ben deletes his event",
     "Cleo renames an ordinary meeting",
     "Ana copies her event",
+    "before Outlook is told",
+    "Outlook is told:",
     "into another calendar",
     "while Dataverse answers 429",
 ]
@@ -60,7 +62,7 @@ def test_every_step_comes_true(tmp_path: Path) -> None:
     assert status == 0, output
     assert [step for step in STEPS if step not in output] == []
     assert output.count("\n          + ") == len(STEPS)
-    assert "All 8 steps came true" in output
+    assert "All 10 steps came true" in output
     assert "processed action=MoveBooking" in (tmp_path / ".sandbox" / "app.log").read_text("utf-8")
 
 
@@ -137,12 +139,15 @@ def test_nothing_is_left_behind_even_by_a_run_that_is_killed(tmp_path: Path) -> 
 def test_after_the_tour_it_stays_up_to_be_played_with(tmp_path: Path) -> None:
     with tour(tmp_path) as process:
         url = read_up_to("Everything that can be done: curl ", process).rpartition("curl ")[2].strip()
+        booking = read_up_to("sync explain ", process).rpartition(" ")[2].strip()
         request = urllib.request.Request(f"{url}/technician/move?event=E3&minutes=30", method="POST")
         urllib.request.urlopen(request).close()
         read_up_to("the app: processed action=MoveBooking booking=B3 mailbox=Ana event=E3", process)
         well = operate(tmp_path, "doctor", "--json")
         assert well.returncode == 0, well.stdout
         assert json.loads(well.stdout)["counts"] == {"ok": 18, "skipped": 2}
+        why = operate(tmp_path, "explain", booking).stdout
+        assert why.index("left: the booking was moved in Dynamics") < why.rindex("  moved\n")
         broken = urllib.request.Request(f"{url}/switches?dataverse.optimistic_concurrency=false", method="POST")
         urllib.request.urlopen(broken).close()
         assert "failed: optimistic concurrency: " in operate(tmp_path, "doctor").stdout

@@ -1,0 +1,70 @@
+"""Measures what is asked for, shows one table of ratios, and writes it and plots of it to a folder.
+
+python -m benchmarks --quick calls growth
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from benchmarks import acknowledging, calls, cold_start, growth, throughput
+from benchmarks.report import Row, show, write
+
+BENCHMARKS = {
+    "calls": calls.measure,
+    "acknowledging": acknowledging.measure,
+    "cold_start": cold_start.measure,
+    "throughput": throughput.measure,
+    "growth": growth.measure,
+}
+FOLDER = Path("build") / "benchmarks"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python3 dev.py bench", description="Measures what the app spends.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is given")
+    parser.add_argument("--quick", action="store_true", help="small numbers, within two minutes")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help=f"for the table and the plots, {FOLDER} by default")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    logging.disable(logging.CRITICAL)  # what the app says of each change
+    rows = measure(options.names or list(BENCHMARKS), options.quick)
+    show(rows, Console(width=None if sys.stdout.isatty() else 200))
+    written = write(rows, options.folder)
+    print(f"\n{len(written)} files in {options.folder}")
+    return 0
+
+
+def measure(names: list[str], quick: bool) -> list[Row]:
+    """All *names*, one after the other: nothing else runs beside what is measured."""
+    columns = (TextColumn("{task.description:14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    rows: list[Row] = []
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        tasks = {name: progress.add_task(name, total=1.0, start=False) for name in names}
+        for name, task in tasks.items():
+            progress.start_task(task)
+            begun = time.monotonic()
+            rows += BENCHMARKS[name](quick, partial(_show_share, progress, task))
+            progress.update(task, completed=1.0)
+            progress.stop_task(task)
+            if not console.is_terminal:
+                print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    return rows
+
+
+def _show_share(progress: Progress, task: TaskID, share: float) -> None:
+    progress.update(task, completed=share)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""What it takes to answer a POST of Graph's: `notifications` beside a function that only queues the raw body.
+
+Both alternate in one process, against real storage (Azurite). Graph waits three seconds for the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from statistics import median, quantiles
+from unittest.mock import patch
+
+from azure.storage.queue import BinaryBase64EncodePolicy
+from azure.storage.queue.aio import QueueClient
+
+from benchmarks.posts import build_post
+from benchmarks.report import Progress, Row
+from sandbox.azurite import Azurite
+from sync import wiring
+from sync.notifications import CHANGES, build_change_message, parse_notifications
+
+KEY = "k" * 40
+MAILBOXES = 10
+"""In one POST, at most."""
+
+ROUNDS = {1: 1_000, 10: 500, 100: 200}
+"""By the number of items in a POST."""
+
+LARGEST = 48 * 1024
+"""Bytes of one queue message before base64 makes 64 KiB of them. Source: Azure Storage, "Scalability targets"."""
+
+WARM_UP = 10
+
+
+def measure(quick: bool, progress: Progress) -> list[Row]:
+    rounds = {items: count // 10 if quick else count for items, count in ROUNDS.items()}
+    with Azurite() as azurite, environment({"AzureWebJobsStorage": azurite.connection_string, "CLIENT_STATE_KEY": KEY}):
+        answers = asyncio.run(_answers(azurite.connection_string, rounds, progress))
+    return [*answers, *(row for items in ROUNDS for row in _code(items))]
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    with patch.dict(os.environ, settings):
+        yield
+
+
+async def _answers(storage: str, rounds: Mapping[int, int], progress: Progress) -> list[Row]:
+    rows, done = [], 0
+    rng = random.Random(1)
+    raw = QueueClient.from_connection_string(storage, "raw", message_encode_policy=BinaryBase64EncodePolicy())
+    changes = QueueClient.from_connection_string(storage, CHANGES)
+    async with raw, changes:
+        await asyncio.gather(raw.create_queue(), changes.create_queue())
+
+        async def ours(body: bytes) -> None:
+            answer = await wiring.notifications({}, body)
+            assert answer["status_code"] == 202
+
+        async def nothing_but_queue(body: bytes) -> None:
+            parts = [body[at : at + LARGEST] for at in range(0, len(body), LARGEST)]
+            await asyncio.gather(*(raw.send_message(part) for part in parts))
+
+        for items, count in rounds.items():
+            milliseconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+            for turn in range(-WARM_UP, count):
+                body = build_post(rng, KEY, items, min(items, MAILBOXES))
+                for name, answer in _in_turn(turn, {"ours": ours, "theirs": nothing_but_queue}):
+                    begun = time.perf_counter()
+                    await answer(body)
+                    if turn >= 0:
+                        milliseconds[name].append((time.perf_counter() - begun) * 1_000)
+                if turn % 20 == 0:  # what nobody takes out of the queue would slow Azurite down
+                    await asyncio.gather(raw.clear_messages(), changes.clear_messages())
+                progress((done := done + 1) / (sum(rounds.values()) + WARM_UP * len(rounds)))
+            for name, place in (("p50", 49), ("p99", 98)):
+                us, them = (quantiles(milliseconds[each], n=100, method="inclusive")[place] for each in milliseconds)
+                case = f"{name} of a POST of {items}"
+                rows.append(Row("Acknowledging", case, "ms", us, {"queueing the raw body": them}))
+        await wiring.close()
+    return rows
+
+
+def _in_turn(
+    turn: int, both: dict[str, Callable[[bytes], Awaitable[None]]]
+) -> Iterator[tuple[str, Callable[[bytes], Awaitable[None]]]]:
+    """Each is the first one every other time."""
+    found = list(both.items())
+    return iter(found if turn % 2 else reversed(found))
+
+
+def _code(items: int) -> list[Row]:
+    """What of the time is our own code's."""
+    body = build_post(random.Random(1), KEY, items, min(items, MAILBOXES))
+    loads = _microseconds(lambda: json.loads(body))
+    parse = _microseconds(lambda: parse_notifications(body, (KEY,)))
+    build = _microseconds(lambda: [build_change_message(each) for each in parse_notifications(body, (KEY,)).changes])
+    return [
+        Row("Acknowledging: our own code", f"{what} a POST of {items}", "microseconds", ours, {"json.loads": loads})
+        for what, ours in (("parse, verify and collapse", parse), ("the same, and build messages of", build))
+    ]
+
+
+def _microseconds(work: Callable[[], object]) -> float:
+    """The median of a hundred, after ten."""
+    taken = []
+    for _ in range(110):
+        begun = time.perf_counter()
+        work()
+        taken.append((time.perf_counter() - begun) * 1e6)
+    return median(taken[10:])

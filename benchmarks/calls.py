@@ -1,0 +1,59 @@
+"""Calls to Graph and Dataverse for each kind of change of a mixed day: the app's, the original's, an oracle's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+
+from benchmarks.day import Calls, Day, Kind, mixed_day, oracle
+from benchmarks.replay import Subject, replay, the_app, the_original
+from benchmarks.report import Progress, Row
+
+NOTIFICATIONS = {
+    "1 notification a change": (1, 1),
+    "2 notifications a change": (2, 2),
+    "3 notifications a change": (3, 3),
+    "4 notifications a change": (4, 4),
+    "1 to 4 notifications a change": (1, 4),
+}
+"""The changes are the same each time."""
+
+Make = Callable[[], AbstractAsyncContextManager[Subject]]
+
+
+def measure(quick: bool, progress: Progress) -> list[Row]:
+    changes, mailboxes = (120, 12) if quick else (2_000, 200)
+    days = {name: mixed_day(1, changes, mailboxes, times) for name, times in NOTIFICATIONS.items()}
+    done = 0
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
+        progress(done / (2 * changes * len(days)))
+
+    rows = []
+    for name, day in days.items():
+        ours = asyncio.run(_spent(the_app, day, one_more))
+        theirs = asyncio.run(_spent(the_original, day, one_more))
+        rows += _rows(f"Calls: {name}", day, ours, theirs)
+    return rows
+
+
+async def _spent(make: Make, day: Day, progress: Callable[[], None]) -> Mapping[Kind, Calls]:
+    async with make() as subject:
+        return await replay(day, subject, progress)
+
+
+def _rows(title: str, day: Day, ours: Mapping[Kind, Calls], theirs: Mapping[Kind, Calls]) -> list[Row]:
+    count, knowing = Counter(change.kind for change in day.changes), oracle(day.changes)
+
+    def row(case: str, *kinds: Kind) -> Row:
+        us, original, all_knowing = (
+            sum((spent[kind] for kind in kinds), Calls()).total / sum(count[kind] for kind in kinds)
+            for spent in (ours, theirs, knowing)
+        )
+        return Row(title, case, "calls for each change", us, {"original": original, "oracle": all_knowing})
+
+    return [*(row(kind.value, kind) for kind in Kind if count[kind]), row("all changes", *count)]

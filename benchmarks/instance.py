@@ -1,0 +1,146 @@
+"""One instance of the app in a process of its own, working through changes as the host hands them out.
+
+Or, to compare, the calls that they need and nothing else. ``python -m benchmarks.instance app|bare WORK TIMES`` works
+through the file *WORK* so many times, and prints one ``Result`` as JSON. What is imported is part of its memory, so
+nothing of the app is imported for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+
+from benchmarks.work import ROOT, Work, read_work
+
+HOST = json.loads((ROOT / "host.json").read_text("utf-8"))["extensions"]["queues"]
+CONCURRENCY = HOST["batchSize"] + HOST["newBatchThreshold"]
+"""Of one instance. Source: Azure Functions, "Queue storage trigger", concurrency."""
+
+Do = Callable[[Work], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Result:
+    changes: int
+    seconds: float
+    storage_calls: int
+    megabytes: float
+    """The process's peak."""
+    done: Mapping[str, float]
+    """Seconds until the last change of each mailbox was done."""
+
+    @property
+    def per_second(self) -> float:
+        return self.changes / self.seconds
+
+
+def run(what: Literal["app", "bare"], work: Path, settings: Mapping[str, str], times: int = 1) -> Result:
+    """In a new process, with these settings."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.instance", what, work, str(times)],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return Result(**json.loads(done.stdout))
+
+
+async def work_through(work: Iterable[Work], do: Do) -> tuple[int, float, dict[str, float]]:
+    """How many, how long, and when each mailbox was done; so many at a time as the host starts."""
+    waiting, done, count = iter(work), dict[str, float](), 0
+    begun = time.perf_counter()
+
+    async def one_after_the_other() -> None:
+        nonlocal count
+        for each in waiting:
+            await do(each)
+            done[each.mailbox] = time.perf_counter() - begun
+            count += 1
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(CONCURRENCY)))
+    return count, time.perf_counter() - begun, done
+
+
+async def the_app(work: Work) -> None:
+    from sync import wiring
+
+    change = {"mailbox": work.mailbox, "event": work.event, "deleted": False}
+    await wiring.process_change(json.dumps(change).encode())
+
+
+def bare(session: aiohttp.ClientSession) -> Do:
+    """The calls that *work* needs as the app is now, read in the same order: no decision, no errors, no retries."""
+    graph, dataverse = os.environ["GRAPH_URL"], f"{os.environ['DATAVERSE_URL']}/api/data/v9.2"
+
+    async def call(method: str, url: str, **options: Any) -> None:
+        async with session.request(method, url, **options) as answer:
+            answer.raise_for_status()
+            await answer.read()
+
+    async def do(work: Work) -> None:
+        event = f"{graph}/users/{work.mailbox}/events/{work.event}"
+        await call("GET", event)
+        if work.booking is not None:
+            await call("GET", f"{dataverse}/bookableresourcebookings({work.booking})")
+        if work.is_moved:
+            await call("GET", event)
+            columns = {os.environ["EVENT_ID_COLUMN"]: work.event}
+            await call("PATCH", f"{dataverse}/bookableresourcebookings({work.booking})", json=columns)
+
+    return do
+
+
+async def measure(what: str, path: Path, times: int) -> Result:
+    work, calls = read_work(path), count_storage_calls() if what == "app" else []
+    headers = {"Authorization": "Bearer loopback", "Prefer": 'IdType="ImmutableId"'}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        do = bare(session) if what == "bare" else the_app
+        await do(work[0])  # what is imported and connected once is no matter of throughput
+        count, seconds, done = await work_through(chain.from_iterable(repeat(work, times)), do)
+    return Result(count, seconds, len(calls), peak_megabytes(), done)
+
+
+def count_storage_calls() -> list[str]:
+    """A list that gets an entry for each request of Azure's client libraries: those of storage, here."""
+    from azure.core.pipeline.transport import AioHttpTransport
+
+    calls: list[str] = []
+    send = AioHttpTransport.send
+
+    async def counted(self: AioHttpTransport, request: Any, **options: Any) -> Any:
+        calls.append(request.method)
+        return await send(self, request, **options)
+
+    AioHttpTransport.send = counted
+    return calls
+
+
+def peak_megabytes() -> float:
+    """Of this process. Linux's rusage counts what the parent held when it started it; Windows has none."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text("utf-8").partition("VmHWM:")[2].split()[0]) / 1_024
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024**2
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    print(json.dumps(asdict(asyncio.run(measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))))

@@ -1,0 +1,54 @@
+"""What Graph posts: change notifications as documented, for whoever is measured to take.
+
+Source: Graph, "changeNotification resource type".
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from typing import Any
+
+from sandbox import outlook_ids
+from sync.notifications import build_client_state
+
+TENANT = "7e220000-abcd-4ccc-8ccc-0123456789ab"
+
+Item = dict[str, Any]
+
+
+def build_item(key: str, mailbox: str, event_id: str, change_type: str, etag: str) -> Item:
+    """One change notification, whose clientState is made with *key*."""
+    path = f"Users/{mailbox}/Events/{event_id}"
+    return {
+        "id": "77777777-7777-4777-8777-777777777777",
+        "subscriptionId": mailbox,
+        "subscriptionExpirationDateTime": "2026-03-09T06:00:00.0000000+00:00",
+        "changeType": change_type,
+        "resource": path,
+        "resourceData": {
+            "@odata.type": "#Microsoft.Graph.Event",
+            "@odata.id": path,
+            "@odata.etag": etag,
+            "id": event_id,
+        },
+        "clientState": build_client_state(key, mailbox),
+        "tenantId": TENANT,
+    }
+
+
+def build_post(rng: random.Random, key: str, items: int, mailboxes: int) -> bytes:
+    """A POST of so many changes, each of another event, in so many mailboxes."""
+    ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(mailboxes)]
+    value = [
+        build_item(
+            key,
+            ids[number % mailboxes],
+            outlook_ids.immutable_id(rng),
+            "updated",
+            f'W/"{outlook_ids.change_key(rng)}"',
+        )
+        for number in range(items)
+    ]
+    return json.dumps({"value": value}).encode()

@@ -1,0 +1,64 @@
+"""What the limits' benchmark counts: requests answered, refused, and of a change that had been told to wait."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from benchmarks.limits import DATAVERSE, OUTLOOK, Limit, Limiter, work_off
+from tests.fakes import NOW
+
+
+class Moments:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def limiter_of(requests: int) -> tuple[Limiter, Moments]:
+    moments = Moments()
+    return Limiter(times=None, limit=replace(DATAVERSE, requests=requests), now=lambda: moments.now), moments
+
+
+def ask(limiter: Limiter, change: str = "a change") -> bool:
+    """Whether it is refused."""
+    limiter.change = change
+    return limiter.fits("dataverse", "GET", "/bookableresourcebookings")
+
+
+def test_so_many_requests_are_answered_in_a_window_and_more_when_it_has_slid_on():
+    limiter, moments = limiter_of(2)
+    assert [ask(limiter), ask(limiter), ask(limiter)] == [False, False, True]
+    assert limiter.headers == {"Retry-After": "300"}
+    moments.pass_seconds(301)
+    assert not ask(limiter)
+    assert (limiter.answered, limiter.refused, limiter.too_early) == (3, 1, 0)
+
+
+def test_pressing_on_lengthens_the_wait_and_is_counted_for_the_change_that_was_told_to_wait():
+    limiter, moments = limiter_of(1)
+    assert [ask(limiter, "first"), ask(limiter, "second")] == [False, True]
+    moments.pass_seconds(100)
+    assert ask(limiter, "second")
+    assert limiter.headers == {"Retry-After": "300"}
+    assert ask(limiter, "third")
+    assert limiter.too_early == 1
+
+
+def test_the_other_service_is_not_limited():
+    limiter, _ = limiter_of(0)
+    assert not limiter.fits("graph", "GET", "/users/anna/events/one")
+
+
+@pytest.mark.parametrize(("limit", "mailboxes"), [(DATAVERSE, 3), (OUTLOOK, 1)], ids=["Dataverse", "one mailbox"])
+async def test_a_backlog_beyond_a_limit_is_worked_off_and_no_change_comes_before_its_retry_after(
+    limit: Limit, mailboxes: int
+) -> None:
+    found = {row.case: row for row in await work_off("a backlog", limit, mailboxes, part=20 / limit.requests)}
+    calls = found["calls to the service"]
+    assert calls.ours > calls.others["needed"] == 80, "nothing was refused"
+    assert found["of them, of a change before its Retry-After"].ours == 0
