@@ -547,6 +547,9 @@ async def test_what_was_not_written_is_shown_beside_what_happened(
     assert "nothing yet: 1, the same: 1" in result.output
     assert "would be" in result.output
     assert (await desk.reads("report --since 0"))["changes"] == []
+    status = await desk.reads("status")
+    assert status["mode"] == "observe"
+    assert "only observes" in status["findings"][-1]["text"]
 
 
 async def test_nothing_was_left_out_where_everything_is_written(desk: Desk, ana: Technician) -> None:

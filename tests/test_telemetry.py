@@ -10,7 +10,7 @@ import pytest
 from opentelemetry import trace
 
 from sandbox.faults import Fault
-from sync import telemetry, wiring
+from sync import counters, telemetry, wiring
 from sync.errors import Refused
 from sync.model import Change, LifecycleNotification, Origin
 from sync.notifications import build_change_message, build_lifecycle_message, parse_change_message, parse_origin
@@ -150,6 +150,18 @@ async def test_a_call_counts_by_the_class_of_its_answer(told: Listener) -> None:
     with pytest.raises(NoAnswer):
         await telemetry.called("graph", "GET x", fail())
     assert told.told()[telemetry.CALLS] == {("dataverse", "4xx"): 1, ("graph", "none"): 1}
+
+
+async def test_what_is_counted_for_the_status_is_told_as_well(told: Listener) -> None:
+    telemetry.counted(
+        {counters.KNOWN: 2, counters.OUTCOME + "would be moved": 1, counters.SPENT + "graph": 3}, is_notified=False
+    )
+    metrics = told.told()
+    assert metrics[telemetry.NOTIFICATIONS] == {("known",): 2}
+    assert metrics[telemetry.CHANGES] == {("would be moved",): 1}
+    assert metrics.keys() == {telemetry.NOTIFICATIONS, telemetry.CHANGES}, "silence begins with the first notification"
+    telemetry.counted({}, is_notified=True)
+    assert () in told.told()[telemetry.SILENCE]
 
 
 # Off.

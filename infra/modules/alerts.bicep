@@ -87,7 +87,7 @@ var rules = [
   }
   {
     name: 'silence'
-    description: 'No notification has come for two days. Where nobody works for longer than that, this is no trouble.'
+    description: 'No change notification has come for two days. Where nobody works for longer than that, this is no trouble.'
     severity: 1
     every: 'PT1H'
     window: 'P2D'
@@ -101,7 +101,7 @@ var rules = [
   }
   {
     name: 'lag'
-    description: 'A change was done more than half an hour after it was notified, or a sweep had found it.'
+    description: 'A change was processed, or put back once more, later than half an hour after it was notified, or found by a sweep.'
     severity: 2
     every: 'PT15M'
     window: 'PT30M'
