@@ -16,8 +16,11 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"breaker", "dataverse", "definitions", "differences", "doctor", "errors", "explain", "holds"}
-    | {"notifications", "poison", "report", "rows", "setup", "status", "status_page", "sweep", "terminal", "wiring"},
+    "commands": {"command_line", "dataverse", "definitions", "differences", "doctor", "errors", "ledger_commands"}
+    | {"notifications", "poison", "rows", "setup", "status", "status_page", "sweep", "terminal", "wiring"},
+    "ledger_commands": {"breaker", "command_line", "dataverse", "explain", "holds", "report", "rows", "terminal"}
+    | {"wiring"},
+    "command_line": {"errors", "terminal", "wiring"},
     "explain": {"errors", "ledger", "model"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
@@ -76,6 +79,8 @@ USES = {
 # nor the sandbox are known here.
 NEEDS = {
     "commands": {"aiolimiter", "typer"},
+    "ledger_commands": {"typer"},
+    "command_line": {"typer"},
     "terminal": {"rich"},
     "wiring": {"azure.core", "azure.identity"},
     "graph": {"azure.core", "httpx", "kiota_abstractions", "kiota_authentication_azure", "kiota_http", "msgraph"}
@@ -95,6 +100,9 @@ NEEDS = {
     "telemetry": {"opentelemetry"},
     "exporting": {"azure.monitor", "opentelemetry"},
 }
+
+COMMANDS = ["commands", "ledger_commands", "command_line"]
+"""What operators type; nothing else may know the wiring, or what only they install."""
 
 PURE = [
     "counters",
@@ -175,12 +183,12 @@ def test_nothing_points_back_up():
 
 
 def test_nothing_but_the_commands_uses_the_wiring():
-    assert [name for name, used in USES.items() if "wiring" in used] == ["commands"]
+    assert [name for name, used in USES.items() if "wiring" in used] == COMMANDS
 
 
 def test_what_only_operators_install_is_needed_for_commands_only():
-    assert {name for name, needed in NEEDS.items() if needed & {"rich", "typer"}} == {"commands", "terminal"}
-    assert [name for name, used in USES.items() if "terminal" in used] == ["commands"]
+    assert {name for name, needed in NEEDS.items() if needed & {"rich", "typer"}} == {*COMMANDS, "terminal"}
+    assert [name for name, used in USES.items() if "terminal" in used] == COMMANDS
 
 
 def test_the_command_line_imports_nothing_before_it_can_say_what_is_missing():
