@@ -28,6 +28,9 @@ param mailboxes string = ''
 @description('Share of the subscribed mailboxes, 0 to 1, that one run may give up without a person\'s word; empty for 0.2.')
 param leaversShare string = ''
 
+@description('sync, or observe to write nothing to Dataverse and only tell what would be written; empty for sync.')
+param syncMode string = ''
+
 @description('Who wins where booking and event were moved apart: dataverse, outlook or hold; empty for dataverse.')
 param conflictPolicy string = ''
 
@@ -160,6 +163,7 @@ module app 'modules/app.bicep' = {
       EVENT_ID_COLUMN: eventIdColumn
       MAILBOXES: mailboxes
       LEAVERS_SHARE: leaversShare
+      SYNC_MODE: syncMode
       CONFLICT_POLICY: conflictPolicy
       SETTLE_SECONDS: settleSeconds
       NOT_OURS_HOURS: notOursHours

@@ -59,6 +59,7 @@ def app_settings(world: Sandbox, storage: str, port: int) -> dict[str, str]:
         "MAILBOXES": "",
         "LEAVERS_SHARE": "",
         "SETTLE_SECONDS": "1",
+        "SYNC_MODE": "",
         "FUNCTIONS_WORKER_RUNTIME": "python",
         "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.200",
     }

@@ -1,40 +1,32 @@
 """The operators' commands, ``python -m sync COMMAND``: arguments in, a handler called, its outcome shown.
 
 What the commands do is done by the app's own parts, so that it is what its timers do. Typer and rich are for people at
-a terminal; nothing that runs in Azure imports this file.
+a terminal; nothing that runs in Azure imports this file. Those that ask the ledger are in ledger_commands.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import typer
 from aiolimiter import AsyncLimiter
-from typer.core import TyperGroup
 
-from sync import wiring
-from sync.breaker import EVERYBODY
+from sync import ledger_commands, wiring
+from sync.command_line import DONE, FAILED, REFUSED, AsJson, Commands, Verbose, in_words, run
 from sync.differences import Difference
-from sync.errors import Misconfigured, OtherKey, SyncError, Unagreed
-from sync.explain import Bookings, Finder, build_document, build_lines
-from sync.holds import Answered, Chosen, Holds, Listed, choose
+from sync.errors import Misconfigured, OtherKey, SyncError
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.poison import PoisonQueue, Replayed
-from sync.rows import PLANNED, SubscriptionRow, difference_rows, held_rows, parked_rows, subscription_rows
+from sync.rows import PLANNED, SubscriptionRow, difference_rows, parked_rows, subscription_rows
 from sync.sweep import MAILBOXES_PER_SECOND, Sweeper
 from sync.terminal import Terminal
 
-LOCAL_SETTINGS = Path("local.settings.json")
 COMPARED_AT_ONCE = 8
 
 _WRONG_KEY = (
@@ -42,38 +34,8 @@ _WRONG_KEY = (
     " fetch-app-settings NAME), or if it has this key already: subscriptions apply --new-key"
 )
 
-DONE, FAILED, REFUSED = 0, 1, 2
-"""Exit statuses; a command line or settings that cannot be used count as refused."""
-
-# Of all that is wrong with a command line; it is click's own, of which newer Typers bring a copy.
-_UsageError: Any = typer.BadParameter.__base__
-
-
-class _Commands(TyperGroup):
-    """A command line that cannot be used is an error like any other: with --json it is in the document, too."""
-
-    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        self._as_json = "--json" in args
-        with self._told():
-            return super().make_context(info_name, args, parent, **extra)
-
-    def invoke(self, ctx: Any) -> Any:
-        with self._told():
-            return super().invoke(ctx)
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except _UsageError as error:
-            if not self._as_json:
-                raise
-            Terminal(as_json=True).fail(error.format_message())
-            raise typer.Exit(REFUSED) from None
-
-
 cli = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they show the values of variables, secrets among them
@@ -81,19 +43,7 @@ cli = typer.Typer(
 )
 subscriptions = typer.Typer(help="List the subscriptions of all mailboxes: their state and when they expire.")
 cli.add_typer(subscriptions, name="subscriptions")
-
-
-def _also_from_above(context: typer.Context, parameter: typer.CallbackParam, value: bool) -> bool:
-    """An option's value; given to `subscriptions`, it holds for the subcommand, too."""
-    return bool(context.meta.setdefault(f"sync.{parameter.name}", value) or value)
-
-
-AsJson = Annotated[
-    bool, typer.Option("--json", callback=_also_from_above, help="One JSON document on stdout, nothing else.")
-]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", callback=_also_from_above, help="Show the app's log, on stderr.")
-]
+cli.add_typer(ledger_commands.commands)
 
 
 class Queue(StrEnum):
@@ -110,13 +60,13 @@ OneQueue = Annotated[Queue | None, typer.Option("--queue", help="Of this queue o
 @subscriptions.callback(invoke_without_command=True)
 def list_subscriptions(context: typer.Context, as_json: AsJson = False, verbose: Verbose = False) -> None:
     if context.invoked_subcommand is None:
-        _run(lambda terminal: _show_plan(terminal, lambda row: True), as_json, verbose)
+        run(lambda terminal: _show_plan(terminal, lambda row: True), as_json, verbose)
 
 
 @subscriptions.command("plan")
 def plan_subscriptions(as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show what `subscriptions apply` would do now, and do nothing."""
-    _run(lambda terminal: _show_plan(terminal, lambda row: row.state in PLANNED), as_json, verbose)
+    run(lambda terminal: _show_plan(terminal, lambda row: row.state in PLANNED), as_json, verbose)
 
 
 @subscriptions.command("apply")
@@ -135,7 +85,7 @@ def apply_subscriptions(
     The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word: without --leavers
     nothing is deleted or replaced then, without --new-key nothing is done at all.
     """
-    _run(lambda terminal: _apply(terminal, leavers, new_key), as_json, verbose)
+    run(lambda terminal: _apply(terminal, leavers, new_key), as_json, verbose)
 
 
 async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], bool]) -> int:
@@ -152,7 +102,7 @@ async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], b
             "subscriptions": shown,
         },
         [
-            f"mailboxes wanted: {plan.wanted}; {_listed(counts)}",
+            f"mailboxes wanted: {plan.wanted}; {in_words(counts)}",
             *([f"refused without --leavers: {plan.refusal}"] if plan.refusal else []),
             *([f"refused without --new-key: {plan.other_key}"] if plan.other_key else []),
         ],
@@ -173,7 +123,7 @@ async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
     done = {name: getattr(report, name) for name in ("created", "adopted", "replaced", "renewed", "deleted")}
     failed = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(report.failed.items())]
     lines = [
-        f"mailboxes wanted: {report.wanted}; {_listed({**done, 'failed': len(failed)})}",
+        f"mailboxes wanted: {report.wanted}; {in_words({**done, 'failed': len(failed)})}",
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in failed),
         *([f"not begun in time: {report.left}; run this again"] if report.left else []),
         *([f"the app was away; sweeps queued: {report.queued_sweeps}"] if report.was_away else []),
@@ -209,7 +159,7 @@ def sweep(
 
     Each difference of one mailbox is queued as a change. Without --mailbox, sweeps of all mailboxes are queued.
     """
-    _run(lambda terminal: _sweep(terminal, str(mailbox) if mailbox else None, dry_run), as_json, verbose)
+    run(lambda terminal: _sweep(terminal, str(mailbox) if mailbox else None, dry_run), as_json, verbose)
 
 
 async def _sweep(terminal: Terminal, mailbox: str | None, dry_run: bool) -> int:
@@ -288,7 +238,7 @@ def _show_differences(
 @cli.command()
 def poison(queue: OneQueue = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """List the messages in the poison queues, with the reason why they could not be processed."""
-    _run(lambda terminal: _list_parked(terminal, queue), as_json, verbose)
+    run(lambda terminal: _list_parked(terminal, queue), as_json, verbose)
 
 
 @cli.command()
@@ -306,7 +256,7 @@ def replay(
     if bool(ids) == all_:
         raise typer.BadParameter("either --all or at least one ID")
     wanted = None if all_ else frozenset(each.lower() for each in ids or ())
-    _run(lambda terminal: _replay(terminal, queue, wanted), as_json, verbose)
+    run(lambda terminal: _replay(terminal, queue, wanted), as_json, verbose)
 
 
 def _chosen(queue: Queue | None) -> list[PoisonQueue]:
@@ -343,169 +293,6 @@ async def _replay(terminal: Terminal, queue: Queue | None, ids: frozenset[str] |
     return FAILED if result.refused or missing else DONE
 
 
-# --- the ledger ---
-
-HoldIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="As `holds` lists them, or a part of one.")]
-AllHeld = Annotated[bool, typer.Option("--all", help="All that are held, but not those that wait for Outlook.")]
-OfMailbox = Annotated[UUID | None, typer.Option("--mailbox", help="Of this one only; its Entra object id.")]
-
-
-@cli.command()
-def holds(mailbox: OfMailbox = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """List what is held for a person, what waits for Outlook to follow, and whether the breaker has tripped."""
-    _run(lambda terminal: _list_held(terminal, mailbox), as_json, verbose)
-
-
-@cli.command()
-def release(
-    ids: HoldIds = None,
-    all_: AllHeld = False,
-    mailbox: OfMailbox = None,
-    breaker: Annotated[
-        str | None,
-        typer.Option(metavar="SCOPE", help="Let bookings be canceled again: a mailbox, or `all`. Releases no hold."),
-    ] = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Have done what the held events ask: each is looked at again by the app, and its booking written.
-
-    A word counts for the event as it was when it was held. The exit status is 1 if an ID is not held, or if one was
-    refused.
-    """
-    if breaker is None:
-        _check_chosen(ids, all_, mailbox)
-        _run(lambda terminal: _answer(terminal, "released", Holds.release, ids, mailbox), as_json, verbose)
-    else:
-        if ids or all_ or mailbox:
-            raise typer.BadParameter("--breaker goes with nothing else")
-        scope = _scope(breaker)
-        _run(lambda terminal: _reset(terminal, scope), as_json, verbose)
-
-
-@cli.command()
-def discard(
-    ids: HoldIds = None,
-    all_: AllHeld = False,
-    mailbox: OfMailbox = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Leave the bookings of held events as they are, for good or until the event changes again.
-
-    The exit status is 1 if an ID is not held, or if one was refused.
-    """
-    _check_chosen(ids, all_, mailbox)
-    _run(lambda terminal: _answer(terminal, "discarded", Holds.discard, ids, mailbox), as_json, verbose)
-
-
-def _check_chosen(ids: list[str] | None, all_: bool, mailbox: UUID | None) -> None:
-    if bool(ids) == all_:
-        raise typer.BadParameter("either --all or at least one ID")
-    if mailbox and not all_:
-        raise typer.BadParameter("--mailbox goes with --all")
-
-
-def _scope(text: str) -> str:
-    try:
-        return EVERYBODY if text.lower() == EVERYBODY else str(UUID(text))
-    except ValueError:
-        raise typer.BadParameter(f"--breaker: {EVERYBODY}, or a mailbox's Entra object id") from None
-
-
-async def _list_held(terminal: Terminal, mailbox: UUID | None) -> int:
-    tripped = await wiring.breaker().tripped()
-    listed = _of(mailbox, await wiring.holds().list())
-    rows = held_rows(listed)
-    waiting = sum(each.held.is_waiting for each in listed)
-    terminal.show(
-        {"breaker": tripped, "held": len(rows) - waiting, "waiting": waiting, "holds": rows},
-        [
-            f"held: {len(rows) - waiting}; waiting for Outlook: {waiting}",
-            *(
-                f"breaker: tripped for {each.scope} at {each.at:%Y-%m-%d %H:%M} (UTC), {each.count} within an hour; "
-                f"nothing is canceled there until you say: release --breaker {each.scope}"
-                for each in tripped
-            ),
-        ],
-        rows,
-        ("id", "state", "since", "if_released", "mailbox", "reason"),
-    )
-    return DONE
-
-
-async def _answer(
-    terminal: Terminal,
-    word: str,
-    answer: Callable[[Holds, Sequence[Listed]], Awaitable[Answered]],
-    ids: list[str] | None,
-    mailbox: UUID | None,
-) -> int:
-    desk = wiring.holds()
-    listed = await desk.list()
-    all_ = [each for each in _of(mailbox, listed) if not each.held.is_waiting]
-    chosen = choose(listed, ids) if ids else Chosen(all_)
-    with terminal.progress("holds") as progress:
-        desk.progress = progress
-        answered = await answer(desk, chosen.found)
-    refused = [{"id": each.id, "reason": reason} for each, reason in answered.refused]
-    terminal.show(
-        {
-            word: held_rows(answered.done),
-            "refused": refused,
-            "missing": chosen.missing,
-            "ambiguous": chosen.ambiguous,
-        },
-        [
-            f"{word}: {len(answered.done)}",
-            *(f"refused: {each['id']}: {each['reason']}" for each in refused),
-            *(f"not held: {each}" for each in chosen.missing),
-            *(f"fits several: {each}" for each in chosen.ambiguous),
-        ],
-    )
-    return FAILED if refused or chosen.missing or chosen.ambiguous else DONE
-
-
-def _of(mailbox: UUID | None, listed: Sequence[Listed]) -> list[Listed]:
-    return [each for each in listed if mailbox is None or each.entry.mailbox == str(mailbox)]
-
-
-async def _reset(terminal: Terminal, scope: str) -> int:
-    breaker = wiring.breaker()
-    is_tripped = scope in {each.scope for each in await breaker.tripped()}
-    if is_tripped:
-        await breaker.reset(scope, datetime.now(UTC))
-    said = "bookings are canceled again" if is_tripped else "the breaker has not tripped"
-    terminal.show({"scope": scope, "reset": is_tripped}, [f"{scope}: {said}"])
-    return DONE if is_tripped else FAILED
-
-
-@cli.command()
-def explain(
-    booking_or_event: Annotated[str, typer.Argument(metavar="BOOKING_OR_EVENT", help="The id of either.")],
-    mailbox: OfMailbox = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Tell why a booking is where it is: what was decided when, why, and on which values of both sides.
-
-    The exit status is 1 if nothing is known of it.
-    """
-    _run(lambda terminal: _explain(terminal, booking_or_event, mailbox), as_json, verbose)
-
-
-async def _explain(terminal: Terminal, text: str, mailbox: UUID | None) -> int:
-    async def bookings() -> Bookings:
-        from sync.dataverse import DataverseBookings
-
-        return DataverseBookings(await wiring.dataverse(), wiring.environment().event_id_column)
-
-    with terminal.progress("ledger"):
-        found = await Finder(wiring.ledger(), bookings).find(text, str(mailbox) if mailbox else None)
-    terminal.show(build_document(text, found), build_lines(text, found))
-    return DONE if found.entries else FAILED
-
-
 # --- how it does ---
 
 
@@ -515,7 +302,7 @@ def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
 
     The exit status is 1 if something is in trouble; notices do not count.
     """
-    _run(_show_status, as_json, verbose)
+    run(_show_status, as_json, verbose)
 
 
 async def _show_status(terminal: Terminal) -> int:
@@ -545,7 +332,7 @@ def doctor(
 
     The exit status is 1 if a check failed; warnings do not count.
     """
-    _run(lambda terminal: _examine(terminal, str(outside) if outside else None), as_json, verbose)
+    run(lambda terminal: _examine(terminal, str(outside) if outside else None), as_json, verbose)
 
 
 async def _examine(terminal: Terminal, outside: str | None) -> int:
@@ -566,7 +353,7 @@ async def _examine(terminal: Terminal, outside: str | None) -> int:
     cures = [f"{result.state}: {result.check}: {result.cure}" for result in results if result.cure]
     terminal.show(
         {"counts": counts, "checks": results},
-        [*cures, f"checks: {_listed(counts)}"],
+        [*cures, f"checks: {in_words(counts)}"],
         results,
         ("check", "state", "seen"),
     )
@@ -585,7 +372,7 @@ def setup(
 
     Needs DATAVERSE_URL and EVENT_ID_COLUMN only, and somebody who may customize tables.
     """
-    _run(lambda terminal: _set_up(terminal, solution, language, yes), as_json, verbose)
+    run(lambda terminal: _set_up(terminal, solution, language, yes), as_json, verbose)
 
 
 async def _set_up(terminal: Terminal, solution: str | None, language: int, yes: bool) -> int:
@@ -612,54 +399,3 @@ async def _set_up(terminal: Terminal, solution: str | None, language: int, yes: 
     await setup.carry_out(steps)
     terminal.show({**plan, "done": True}, [f"{name} is there and published"])
     return DONE
-
-
-# --- what all commands have in common ---
-
-
-def _run(work: Callable[[Terminal], Awaitable[int]], as_json: bool, verbose: bool) -> None:
-    """Do *work* and end with its exit status.
-
-    Raises: typer.Exit.
-    """
-    terminal = Terminal(as_json, verbose)
-    try:
-        take_local_settings(LOCAL_SETTINGS, os.environ)
-        status = asyncio.run(_closed(work(terminal)))
-    except (Misconfigured, Unagreed) as error:
-        terminal.fail(str(error))
-        status = REFUSED
-    except SyncError as error:
-        terminal.fail(str(error))
-        status = FAILED
-    raise typer.Exit(status)
-
-
-async def _closed(work: Awaitable[int]) -> int:
-    try:
-        return await work
-    finally:
-        await wiring.close()
-
-
-def take_local_settings(path: Path, environment: MutableMapping[str, str]) -> None:
-    """Add the Values of the file to *environment* where it has none of that name, as `func` does.
-
-    Source: Azure Functions, "Code and test Azure Functions locally", local settings file.
-    Raises: Misconfigured if it is there and cannot be read.
-    """
-    if not path.is_file():
-        return
-    try:
-        content: Any = json.loads(path.read_text("utf-8-sig"))
-        values = dict(content.get("Values") or {})
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise Misconfigured(f"{path} is not a JSON object with the settings as its Values") from None
-    if content.get("IsEncrypted"):
-        raise Misconfigured(f"{path} is encrypted: func settings decrypt")
-    for name, value in values.items():
-        environment.setdefault(name, str(value))
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no subscription"

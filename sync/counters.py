@@ -20,8 +20,9 @@ HELD_BACK = 24
 """So many hours wait in memory for a storage account that cannot be reached; older ones are given up."""
 
 # Of notifications. What is known, repeated or waited for already needs no message of its own.
+NOTIFICATION = "notifications."
 RECEIVED, DROPPED, REPEATED, KNOWN, WAITED_FOR, QUEUED, LIFECYCLE, TURNED_AWAY = (
-    f"notifications.{name}"
+    NOTIFICATION + name
     for name in ("received", "dropped", "repeated", "known", "waited_for", "queued", "lifecycle", "turned_away")
 )
 REDUNDANT = (REPEATED, KNOWN, WAITED_FOR)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextvars import Context
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from sync import telemetry
 from sync.counters import SPENT, Tally
 from sync.errors import SyncError
 
@@ -45,6 +47,7 @@ class Counting:
 
     def count(self, counts: Mapping[str, int], notified: Set[str] = frozenset()) -> None:
         self._tally.add(self._now(), counts, notified)
+        telemetry.counted(counts, bool(notified))
         self._flush_later()
 
     def swept(self, mailbox: str, differences: int) -> None:
@@ -54,7 +57,8 @@ class Counting:
     def _flush_later(self) -> None:
         loop = asyncio.get_running_loop()
         if self._flushing is None or self._flushing.done() or self._flushing.get_loop() is not loop:
-            self._flushing = loop.create_task(self._flush_in(FLUSH_AFTER))
+            # Not as a part of what is being done, and traced, just now.
+            self._flushing = loop.create_task(self._flush_in(FLUSH_AFTER), context=Context())
 
     async def _flush_in(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

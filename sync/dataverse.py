@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -22,7 +23,8 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from requests.adapters import HTTPAdapter
 
-from sync.errors import Malformed, Misconfigured, NotFound, Stale, Transient, UnknownColumn, check
+from sync import telemetry
+from sync.errors import Malformed, Misconfigured, NotFound, Refused, Stale, Transient, UnknownColumn, check
 from sync.model import Booking, CancelBooking, LinkBooking, MoveBooking, Span, UnlinkBooking, Write
 from sync.retry import short_waits
 
@@ -62,7 +64,8 @@ T = TypeVar("T")
 class Transport:
     """One session, one pool, for the process's life: authentication, time-outs, short waits, errors by name.
 
-    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``. *spent* is told of each call.
+    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``. *spent* is told of each call. Unless it
+    *may_write*, nothing but reads is sent, whoever asks for it.
     """
 
     def __init__(
@@ -71,8 +74,10 @@ class Transport:
         credential: AsyncTokenCredential,
         now: Callable[[], datetime],
         spent: Callable[[], None] = lambda: None,
+        may_write: bool = True,
     ) -> None:
         self._spent = spent
+        self._may_write = may_write
         self._root = f"{url.rstrip('/')}/api/data/v9.2/"
         self._scope = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/.default"
         self._credential = credential
@@ -120,6 +125,8 @@ class Transport:
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _send_once(self, method: str, url: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
+        if method != "GET" and not self._may_write:
+            raise Refused("dataverse: nothing is written while SYNC_MODE is observe")
         try:
             token = (await self._credential.get_token(self._scope)).token
             ask = partial(
@@ -132,7 +139,9 @@ class Transport:
                 allow_redirects=False,
             )
             self._spent()
-            response = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+            answer = asyncio.get_running_loop().run_in_executor(self._threads, ask)
+            table = re.split(r"[(?]", url.removeprefix(self._root))[0]
+            response = await telemetry.called("dataverse", f"{method} {table}", answer)
         except requests.RequestException as error:
             raise Transient(f"dataverse: no answer ({type(error).__name__})") from error
         except ClientAuthenticationError as error:

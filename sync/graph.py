@@ -38,6 +38,7 @@ from msgraph.graph_request_adapter import GraphRequestAdapter, options
 from msgraph.graph_service_client import GraphServiceClient
 from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # ships no py.typed
 
+from sync import telemetry
 from sync.errors import Malformed, Misconfigured, NotFound, NotOurs, Refused, Service, Stale, Transient, check
 from sync.model import Event, EventType, Span, Subscription
 from sync.notifications import build_client_state
@@ -114,7 +115,8 @@ class Transport:
         request.add_request_options([ResponseHandlerOption(NativeResponseHandler())])
         self._spent()
         try:
-            response: Any = await self._adapter.send_primitive_async(request, "bytes", {})
+            sending = self._adapter.send_primitive_async(request, "bytes", {})
+            response: Any = await telemetry.called(service, _kind_of(request), sending)
         except httpx.TimeoutException as error:
             # Not worth a short wait: whoever hangs now will hang in a second.
             patience = HUNG_FOR if service == "graph" else None
@@ -473,6 +475,12 @@ def _configured(parameters: Any, *headers: tuple[str, str]) -> RequestConfigurat
     for name, value in headers:
         configuration.headers.add(name, value)
     return configuration
+
+
+def _kind_of(request: RequestInformation) -> str:
+    """Like ``GET /users/{user-id}/events/{event-id}``: the template that the SDK fills in, which holds no value."""
+    template = str(request.url_template or "").removeprefix("{+baseurl}").partition("{?")[0].replace("%2D", "-")
+    return f"{request.http_method.value if request.http_method else ''} {template if '+' not in template else 'page'}"
 
 
 def _quoted(literal: str) -> str:

@@ -50,10 +50,11 @@ from sync.model import (
     Event,
     Hold,
     Ignore,
-    Leave,
     LinkBooking,
     MoveBooking,
+    Observed,
     Postpone,
+    SyncMode,
     Write,
 )
 from sync.notifications import (
@@ -175,6 +176,7 @@ class Processor:
     now: Callable[[], datetime]
     policy: ConflictPolicy = ConflictPolicy.DATAVERSE
     not_ours_for: timedelta = timedelta(hours=24)
+    mode: SyncMode = SyncMode.SYNC
 
     async def process(self, change: Change) -> Action:
         """Look at both sides, decide, write what is needed; return what was done.
@@ -209,7 +211,9 @@ class Processor:
         if is_stale(change, look, entry):
             raise Transient("graph: an older state of the event than is known")
         action = await self._allowed(override(action, look, entry), look, change, entry)
-        if not isinstance(action, Ignore | Leave | Postpone | Hold):
+        if isinstance(action, Write) and self.mode is SyncMode.OBSERVE:
+            action = Observed(action)
+        if isinstance(action, Write):
             entry = await self.ledger.write(intend(entry, action, look, change, self.now(), refusal))
             await self._write(action, look)
         concluded = conclude(entry, action, look, change, self.now(), self.not_ours_for, refusal)

@@ -22,6 +22,7 @@ from sync.model import (
     Leave,
     LinkBooking,
     MoveBooking,
+    Observed,
     Postpone,
     Span,
     UnlinkBooking,
@@ -36,6 +37,9 @@ VERSIONS = 8
 
 DECISIONS = 20
 """The last ones are kept for ``explain``."""
+
+WOULD_BE = "would be "
+"""Begins the outcome of a decision while the app only observes."""
 
 YOUNG = timedelta(minutes=10)
 """An event without our extension may still get it: the extension is a second call after the event's creation."""
@@ -84,6 +88,11 @@ class Decision:
     times: int = 1
     """How often in a row the same was decided of the same versions; *at* is the last time."""
 
+    @property
+    def is_observed(self) -> bool:
+        """Whether it would have been done, had the app not only observed."""
+        return self.outcome.startswith(WOULD_BE)
+
 
 @dataclass(frozen=True)
 class Held:
@@ -131,9 +140,17 @@ class Entry:
         return not self.etag
 
     @property
+    def observed(self) -> Decision | None:
+        """The last of its decisions that were not carried out because the app only observed."""
+        return next((decision for decision in reversed(self.history) if decision.is_observed), None)
+
+    @property
     def was_read(self) -> bool:
-        """Whether the event was seen in this mailbox, with a booking that it claims, and not seen to be gone."""
-        return self.kind is Kind.PAIR and bool(self.versions or self.agreed)
+        """Whether the event was seen in this mailbox, with a booking that it claims, and not seen to be gone.
+
+        Nothing follows from its being gone while the app only observes, so that it is missed still.
+        """
+        return GONE in self.versions or (self.kind is Kind.PAIR and bool(self.versions or self.agreed))
 
 
 @dataclass(frozen=True)
@@ -271,9 +288,11 @@ def conclude(
         if not (change.deleted or change.missing):
             return None  # nobody is sure of it
         agreed = _ordered(agreed_spans(entry, booking, refusal))
+        # What a sweep is to find as long as nobody has done it is not forgotten.
+        versions = tuple(dict.fromkeys((*entry.versions, GONE)))[-VERSIONS:] if isinstance(action, Observed) else ()
         # A person's word, or what waits for one, is of use as long as the booking.
         until = now if booking is None else max(now, booking.span.end)
-        known = replace(entry, kind=Kind.GONE, agreed=agreed, versions=(), expires=until + GONE_KEPT)
+        known = replace(entry, kind=Kind.GONE, agreed=agreed, versions=versions, expires=until + GONE_KEPT)
     elif not event.has_extension:
         # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
         until = now + (max(not_ours_for, MISSED_KEPT) if change.missing else not_ours_for)
@@ -295,12 +314,17 @@ def conclude(
             modified=event.modified or entry.modified,
             expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
         )
+    is_left_out = isinstance(action, Observed)
+    if isinstance(action, Observed):
+        # Somebody else may do it now, or do otherwise, so nobody knows what both sides will have in common. A person's
+        # word holds until it is done.
+        known = replace(known, booking_id=action.booking_id, agreed=())
     return replace(
         known,
-        intent=_under_way(entry, booking) if isinstance(action, Ignore | Leave | Hold) else None,
-        released=None,
+        intent=None if isinstance(action, Write) else _under_way(entry, booking),
+        released=entry.released if is_left_out else None,
         discarded=entry.discarded if entry.discarded == look.version else None,
-        held=_held(entry, action, look, now),
+        held=entry.held if is_left_out and entry.released == look.version else _held(entry, action, look, now),
         history=_with(entry.history, _decision(action, look, change, now)),
     )
 
@@ -382,7 +406,7 @@ _OUTCOMES: dict[type[Action], str] = {
 
 
 def outcome_of(action: Action) -> str:
-    return _OUTCOMES[type(action)]
+    return WOULD_BE + _OUTCOMES[type(action.write)] if isinstance(action, Observed) else _OUTCOMES[type(action)]
 
 
 def _decision(action: Action, look: Look, change: Change, now: datetime, about_to: bool = False) -> Decision:

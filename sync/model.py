@@ -41,6 +41,16 @@ def _whole_seconds(moment: datetime) -> datetime:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Which notification or sweep a message comes from, for those who look at the app's work; decides nothing."""
+
+    traceparent: str
+    """Source: W3C, "Trace Context"."""
+    at: float
+    """When that was, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
 class Change:
     """What the queue carries: where to look. ``deleted`` is a hint that decides nothing by itself."""
 
@@ -55,6 +65,7 @@ class Change:
     """The event's etag when it was notified; a later one may have followed."""
     attempt: int = 0
     """How often the change was put back because a service could not be asked."""
+    origin: Origin | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,7 @@ class Batch:
     """The changes of one POST of Graph's, as they were acknowledged."""
 
     changes: tuple[Change, ...]
+    origin: Origin | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ class LifecycleNotification:
     subscription_id: str | None
     event: str
     attempt: int = 0
+    origin: Origin | None = field(default=None, compare=False)
 
 
 # Exchange ids are base64 of either alphabet. Anything else is refused rather than escaped.
@@ -138,6 +151,14 @@ class Ignore:
     """Nothing to do, and why."""
 
     reason: str
+
+
+class SyncMode(StrEnum):
+    """What becomes of a write that was decided on."""
+
+    SYNC = "sync"
+    OBSERVE = "observe"
+    """It is noted in the ledger, and not sent."""
 
 
 class ConflictPolicy(StrEnum):
@@ -210,7 +231,24 @@ class MoveBooking:
 
 
 Write = LinkBooking | UnlinkBooking | CancelBooking | MoveBooking
-Action = Ignore | Leave | Postpone | Hold | Write
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A write that was decided on, and not sent, because the app only observes."""
+
+    write: Write
+
+    @property
+    def booking_id(self) -> str:
+        return self.write.booking_id
+
+    @property
+    def reason(self) -> str:
+        return f"not written: {type(self.write).__name__}"
+
+
+Action = Ignore | Leave | Postpone | Hold | Observed | Write
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from sync.errors import Forged, Malformed
-from sync.model import Batch, Change, LifecycleNotification, is_event_id
+from sync.model import Batch, Change, LifecycleNotification, Origin, is_event_id
 
 CHANGES = "booking-changes"
 LIFECYCLE = "subscription-lifecycle"
@@ -41,6 +41,12 @@ _RESOURCE = re.compile(
 )
 
 _VERSION = re.compile(r'W/"[\x21\x23-\x7e]{1,200}"')
+
+# Source: W3C, "Trace Context", traceparent header.
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+_LATEST = 2.0**40
+"""Seconds; what is more is no time, and neither is NaN."""
 
 _WORD = re.compile(r"[A-Za-z]{1,64}")
 
@@ -208,20 +214,22 @@ class _ClientStates:
 def build_change_message(change: Change) -> str:
     message: dict[str, Any] = {"mailbox": change.mailbox, "event": change.event_id, "deleted": change.deleted}
     optional = {"missing": change.missing, "version": change.version, "attempt": change.attempt}
+    optional |= _origin_fields(change.origin)
     return json.dumps(message | {name: value for name, value in optional.items() if value})
 
 
-def build_batch_messages(changes: Sequence[Change]) -> list[str]:
+def build_batch_messages(changes: Sequence[Change], origin: Origin | None = None) -> list[str]:
     """All *changes* in as few messages as will hold them."""
-    messages: list[list[str]] = []
+    batches: list[list[str]] = []
     size = _LARGEST
     for change in map(build_change_message, changes):
         size += len(change) + 2
         if size > _LARGEST:
-            messages.append([])
-            size = len(change) + len('{"changes": []}')
-        messages[-1].append(change)
-    return [f'{{"changes": [{", ".join(message)}]}}' for message in messages]
+            batches.append([])
+            size = len(change)
+        batches[-1].append(change)
+    whence = "".join(f', "{name}": {json.dumps(value)}' for name, value in _origin_fields(origin).items())
+    return [f'{{"changes": [{", ".join(batch)}]{whence}}}' for batch in batches]
 
 
 def parse_change_message(text: str) -> Change:
@@ -237,7 +245,7 @@ def parse_changes(text: str) -> Change | Batch:
     changes = message["changes"]
     if not isinstance(changes, list):
         raise Malformed("changes")
-    return Batch(tuple(map(_parse_change, changes)))
+    return Batch(tuple(map(_parse_change, changes)), parse_origin(message))
 
 
 def _parse_change(message: Any) -> Change:
@@ -250,13 +258,14 @@ def _parse_change(message: Any) -> Change:
         raise Malformed("deleted or missing")
     if not (version is None or _is_version(version)):
         raise Malformed("version")
-    return Change(mailbox, event_id, deleted, missing, version, _attempt(message))
+    return Change(mailbox, event_id, deleted, missing, version, _attempt(message), parse_origin(message))
 
 
 def build_lifecycle_message(notification: LifecycleNotification) -> str:
     message: dict[str, Any] = {"mailbox": notification.mailbox, "lifecycle": notification.event}
     if notification.subscription_id is not None:
         message["subscription"] = notification.subscription_id
+    message |= _origin_fields(notification.origin)
     return json.dumps(message | ({"attempt": notification.attempt} if notification.attempt else {}))
 
 
@@ -269,7 +278,24 @@ def parse_lifecycle_message(text: str) -> LifecycleNotification:
         None if subscription_id is None else _match(_GUID, subscription_id, "subscription").lower(),
         _match(_WORD, message.get("lifecycle"), "lifecycle"),
         _attempt(message),
+        parse_origin(message),
     )
+
+
+def _origin_fields(origin: Origin | None) -> dict[str, Any]:
+    return {} if origin is None else {"traceparent": origin.traceparent, "notified": origin.at}
+
+
+def parse_origin(message: dict[str, Any] | str) -> Origin | None:
+    """Where a message, or its text, comes from; None if it does not say so readably, which harms nothing."""
+    try:
+        found = json.loads(message) if isinstance(message, str) else message
+        traceparent, at = found["traceparent"], found["notified"]
+        if _TRACEPARENT.fullmatch(traceparent) and isinstance(at, int | float) and 0 <= at < _LATEST:
+            return Origin(traceparent, float(at))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
 
 
 def _parse_message(text: str) -> dict[str, Any]:

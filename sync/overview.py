@@ -16,6 +16,7 @@ from sync.counter_table import CounterTable
 from sync.counters import HOUR, hour_of
 from sync.errors import SyncError
 from sync.ledger_table import LedgerTable
+from sync.model import SyncMode
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.standing import Roster, brought_up_to_date
 from sync.status import HOURS, Backlog, Gathered, Status, build_status
@@ -34,6 +35,7 @@ class Overview:
     breaker: Breaker
     queues: StorageQueues
     now: Callable[[], datetime]
+    mode: SyncMode = SyncMode.SYNC
 
     async def read(self) -> Status:
         now = self.now()
@@ -54,7 +56,7 @@ class Overview:
             tried("The holds", self.ledger.some_held(HELD_ROWS)),
             tried("The breaker", self.breaker.tripped()),
         )
-        found = Gathered(roster, failure, hours or {}, backlogs, held, tripped, sorted(unread))
+        found = Gathered(roster, failure, hours or {}, backlogs, held, tripped, sorted(unread), self.mode)
         # With thousands of mailboxes this takes long enough for an acknowledgement to notice.
         return await asyncio.to_thread(build_status, found, now)
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from sync import telemetry
 from sync.errors import SyncError
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ async def put_back(queues: Queues, queue: str, message: str, attempt: int, error
         return
     seconds = wait_seconds(attempt, getattr(error, "retry_after", None), random.random())  # noqa: S311  jitter only
     await queues.send(queue, [message], hidden=seconds)
+    telemetry.measure(telemetry.PUT_BACK, queue=queue)
+    telemetry.event("put back", attempt=attempt, seconds=round(seconds), error=type(error).__name__)
     log.warning("put back queue=%s for=%ds attempt=%d reason=%r", queue, seconds, attempt, str(error))
 
 
@@ -63,4 +66,6 @@ async def park(queues: Queues, queue: str, message: str, error: SyncError) -> No
     """Store *message* in the queue's poison queue with the reason. Raises: Transient if it cannot be reached."""
     parked = {"queue": queue, "error": type(error).__name__, "reason": str(error)[:_REASON], "message": message[:_KEPT]}
     await queues.send(f"{queue}-poison", [json.dumps(parked, ensure_ascii=False)])
+    telemetry.measure(telemetry.PARKED, queue=queue, error=type(error).__name__)
+    telemetry.event("parked", error=type(error).__name__)
     log.error("parked queue=%s-poison error=%s reason=%r", queue, type(error).__name__, str(error))

@@ -11,11 +11,11 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
-from sync import counters
+from sync import counters, telemetry
 from sync.errors import Malformed, Transient
 from sync.ledger import Kind, Notified, is_known, is_queued, settle_seconds, streak
 from sync.model import Batch, Change
@@ -71,10 +71,12 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues) -> Reply:
         return Reply(400, "not a collection of change notifications")
     for reason, count in sorted(received.dropped.items()):
         log.warning("notifications dropped count=%d reason=%r", count, reason)
+    origin = telemetry.origin()
+    lifecycle = [build_lifecycle_message(replace(item, origin=origin)) for item in received.lifecycle]
     try:
         await asyncio.gather(
-            queues.send(CHANGES, build_batch_messages(received.changes), within=ACK_WITHIN),
-            queues.send(LIFECYCLE, [build_lifecycle_message(item) for item in received.lifecycle], within=ACK_WITHIN),
+            queues.send(CHANGES, build_batch_messages(received.changes, origin), within=ACK_WITHIN),
+            queues.send(LIFECYCLE, lifecycle, within=ACK_WITHIN),
         )
     except Transient as error:
         log.error("notifications not queued reason=%r", str(error))
@@ -97,14 +99,17 @@ async def spread(batch: Batch, queues: Queues, marks: Marks, settle: int) -> Map
     """
     known = await marks.look(batch.changes, LOOK_WITHIN)
     counts: Counter[str] = Counter()
+    origin = telemetry.origin(batch.origin)
     new = []
     for change, about in zip(batch.changes, known, strict=True):
         if is_known(change, about):
             counts.update({counters.KNOWN: 1, **counters.avoided(about.kind is not Kind.NOT_OURS)})
+            telemetry.event("redundant", mailbox=change.mailbox, event=change.event_id, reason="known")
         elif settle and is_queued(change, about):
             counts.update({counters.WAITED_FOR: 1, **counters.avoided(about.kind is Kind.PAIR)})
+            telemetry.event("redundant", mailbox=change.mailbox, event=change.event_id, reason="waited for")
         else:
-            new.append(_Queued(change, settle_seconds(change, about, settle), streak(about)))
+            new.append(_Queued(replace(change, origin=origin), settle_seconds(change, about, settle), streak(about)))
     waits = {each.hidden for each in new}
     queueing = (_queue(queues, marks, [each for each in new if each.hidden == hidden], hidden) for hidden in waits)
     await asyncio.gather(*queueing)

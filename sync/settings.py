@@ -1,6 +1,6 @@
 """A mapping (the environment) → settings; every missing or unreadable one is named at once, with its cure.
 
-Two parts, because a notification has to be acknowledged with the least of them.
+Several parts, because a notification has to be acknowledged with the least of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from sync.errors import Misconfigured
-from sync.model import ConflictPolicy
+from sync.model import ConflictPolicy, SyncMode
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -175,7 +175,17 @@ class EnvironmentSettings(BaseModel):
     )
 
 
-class Settings(AcknowledgeSettings, EnvironmentSettings):
+class ModeSettings(BaseModel):
+    """Whether bookings are written: all that people are shown of the settings."""
+
+    sync_mode: SyncMode = Field(
+        SyncMode.SYNC,
+        alias="SYNC_MODE",
+        description="`observe` writes nothing to Dataverse; `python -m sync report` shows what would have been written",
+    )
+
+
+class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings):
     """All that the app is told."""
 
     graph_url: Annotated[str, AfterValidator(_service_url)] = Field(

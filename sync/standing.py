@@ -5,7 +5,7 @@ The status shows this instead of asking Graph and Dataverse each time somebody l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -67,6 +67,17 @@ def _standing(mailbox: str, expires: datetime | None, report: Report, lives_unti
     if mailbox in report.done:
         return Standing(mailbox, lives_until)
     return Standing(mailbox, expires, NOT_BEGUN)
+
+
+def counts_after(plan: Plan, report: Report) -> Mapping[str, int]:
+    """Of the same mailboxes: those that are as they should be, and those that are not, by what is in the way."""
+    failed, waiting = len(report.failed), len(plan.wait)
+    return {
+        "kept": report.wanted - failed - waiting - report.left,
+        "failed": failed,
+        "waiting": waiting,
+        "left": report.left,
+    }
 
 
 def next_roster(now: datetime, standings: Sequence[Standing], before: Roster | None, figures: Figures) -> Roster:

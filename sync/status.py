@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sync.breaker import Tripped
-from sync.counters import AVOIDED, HOUR, OUTCOME, QUEUED, RECEIVED, REDUNDANT, SPENT, Swept, hour_of
+from sync.counters import AVOIDED, HOUR, NOTIFICATION, OUTCOME, QUEUED, RECEIVED, REDUNDANT, SPENT, Swept, hour_of
 from sync.ledger import Entry
+from sync.model import SyncMode
 from sync.standing import Roster, Standing
 
 HOURS = 24
@@ -71,6 +72,7 @@ class Gathered:
     """Some of them, and how many more there may be."""
     tripped: Sequence[Tripped] | None = None
     unread: Sequence[str] = ()
+    mode: SyncMode = SyncMode.SYNC
 
 
 class State(StrEnum):
@@ -174,6 +176,7 @@ class Calls:
 @dataclass(frozen=True)
 class Status:
     at: datetime
+    mode: SyncMode
     is_well: bool
     findings: Sequence[Finding]
     mailboxes: Mailboxes | None
@@ -207,17 +210,19 @@ def build_status(found: Gathered, now: datetime) -> Status:
         *_of_queues(found.backlogs or (), now),
         *_of_holds(holds, found.tripped or ()),
         *_of_drift(drift, now),
+        *_of_mode(found.mode),
     ]
     findings.sort(key=lambda finding: finding.level is not Level.TROUBLE)
     return Status(
         at=now,
+        mode=found.mode,
         is_well=not any(finding.level is Level.TROUBLE for finding in findings),
         findings=findings,
         mailboxes=mailboxes,
         roster_failure=failure,
         queues=found.backlogs,
         hours=[_hour_row(hour, found.hours.get(hour, Counter())) for hour in hours],
-        notifications=_beginning_with("notifications.", total),
+        notifications=_beginning_with(NOTIFICATION, total),
         outcomes=_beginning_with(OUTCOME, total),
         holds=holds,
         breaker=found.tripped,
@@ -406,6 +411,12 @@ def _of_drift(drift: Drift | None, now: datetime) -> list[Finding]:
         text = f"Differences that the last sweeps found: {drift.differences:,}"
         found.append(Finding(Level.NOTICE, text))
     return found
+
+
+def _of_mode(mode: SyncMode) -> list[Finding]:
+    if mode is SyncMode.SYNC:
+        return []
+    return [Finding(Level.NOTICE, "The app only observes: it writes nothing to Dataverse (SYNC_MODE)")]
 
 
 def _beginning_with(start: str, counts: Mapping[str, int]) -> dict[str, int]:

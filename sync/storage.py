@@ -17,6 +17,7 @@ from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFo
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
+from sync import telemetry
 from sync.errors import Transient
 
 CONCURRENCY = 32
@@ -51,7 +52,11 @@ class StorageQueues:
         if not messages:
             return []
         sending = asyncio.gather(
-            *(self._send(self._client(queue), message, round(hidden)) for message in messages), return_exceptions=True
+            *(
+                telemetry.called("queue", queue, self._send(self._client(queue), message, round(hidden)))
+                for message in messages
+            ),
+            return_exceptions=True,
         )
         try:
             # What is under way goes on: a first token that takes longer would else never arrive.

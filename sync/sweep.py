@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from sync import telemetry
 from sync.differences import Difference, agreements, find_differences, missing, unlisted
 from sync.errors import Malformed, Refused, Stale, SyncError, Transient
 from sync.ledger import Entry, hold_missing
@@ -163,7 +164,10 @@ class Sweeper:
                 await self.ledger.write(entry)
         for held in (each for each in differences if each.is_held):
             log.warning("held mailbox=%s event=%s reason=%r", mailbox, held.change.event_id, held.reason)
-        changes = [each.change for each in differences if not each.is_held]
+        origin = telemetry.origin()
+        changes = [replace(each.change, origin=origin) for each in differences if not each.is_held]
+        fates = {"queued": len(changes), "held": len(differences) - len(changes)}
+        telemetry.measure_each(telemetry.DRIFT, "fate", fates)
         await self._queue([change for change in changes if not change.missing])
         await self._queue([change for change in changes if change.missing], hidden=GRACE)
         log.info("swept mailbox=%s differences=%d", mailbox, len(differences))

@@ -22,6 +22,7 @@ from azure.core.exceptions import (
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
 
+from sync import telemetry
 from sync.errors import Misconfigured, Stale, Transient
 
 Row = Mapping[str, Any]
@@ -113,7 +114,8 @@ class StorageTable:
     @asynccontextmanager
     async def _named_errors(self) -> AsyncIterator[None]:
         try:
-            yield
+            with telemetry.call("table", self._client.table_name):
+                yield
         except (ResourceModifiedError, ResourceExistsError):
             raise Stale(f"table {self._client.table_name}: somebody else wrote it") from None
         except HttpResponseError as error:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
     except Misconfigured as error:
         log.error("misconfigured: %s", error)
         return _plain_text(503, "")  # Graph comes again for four hours, time enough to set it
-    reply = await receive(body, settings.keys, queues)
+    with _telemetry().span("receive", "server") as told:
+        reply = await receive(body, settings.keys, queues)
+        told.answered(reply.status)
     _counting().count(reply.counts, reply.notified)
     return _plain_text(reply.status, reply.body)
 
@@ -83,30 +86,43 @@ def _plain_text(status: int, body: str) -> Answer:
 async def process_change(message: bytes) -> None:
     from sync.counters import OUTCOME
     from sync.handlers import SPREAD, process_change
+    from sync.notifications import CHANGES, parse_origin
 
-    outcome = await process_change(_text(message), _process, _spread, _queues())
-    _counting().count({OUTCOME + outcome: 1} if outcome != SPREAD else {})
+    text, telemetry = _text(message), _telemetry()
+    origin = parse_origin(text)
+    with telemetry.span(f"process {CHANGES}", "consumer", origin) as told:
+        outcome = await process_change(text, _process, _spread, _queues())
+        told.set(outcome=outcome)
+    if outcome != SPREAD:
+        telemetry.aged(outcome, origin)
+        _counting().count({OUTCOME + outcome: 1})
 
 
 async def process_lifecycle(message: bytes) -> None:
+    from sync.notifications import LIFECYCLE, parse_origin
     from sync.subscribing import process_lifecycle
 
-    await process_lifecycle(_text(message), _follow, _queues())
+    text = _text(message)
+    with _telemetry().span(f"process {LIFECYCLE}", "consumer", parse_origin(text)):
+        await process_lifecycle(text, _follow, _queues())
 
 
 async def renew_subscriptions() -> None:
     from sync.errors import SyncError
 
-    try:
-        await (await _parts()).keeper.keep()
-    except SyncError as error:
-        await _counting().roster_failed(str(error))
-        raise
+    with _telemetry().span("renew_subscriptions"):
+        try:
+            await (await _parts()).keeper.keep()
+        except SyncError as error:
+            await _counting().roster_failed(str(error))
+            raise
+        await _tell_held()
 
 
 async def sweep() -> None:
-    await _counting().purge()
-    await (await _parts()).sweeper.sweep_nightly()
+    with _telemetry().span("sweep"):
+        await _counting().purge()
+        await (await _parts()).sweeper.sweep_nightly()
 
 
 async def status() -> Answer:
@@ -144,10 +160,13 @@ async def read_status() -> Status:
     """From storage alone, with what this process has counted so far."""
     from sync.breaker import Breaker
     from sync.overview import Overview
+    from sync.settings import ModeSettings, parse_settings
 
+    mode = parse_settings(ModeSettings, os.environ).sync_mode
     await _counting().flush()
     ceiling = 0  # nothing is asked to be canceled here
-    return await Overview(_counters(), _ledger(), Breaker(_table("ledger"), ceiling, ceiling), _queues(), _now).read()
+    breaker = Breaker(_table("ledger"), ceiling, ceiling)
+    return await Overview(_counters(), _ledger(), breaker, _queues(), _now, mode).read()
 
 
 async def parts() -> Parts:
@@ -179,7 +198,7 @@ def breaker() -> Breaker:
 
 
 async def dataverse() -> Transport:
-    """What is customized through: the environment of the bookings, and no other service."""
+    """What a person customizes through, also while the app only observes: the environment, and no other service."""
     return _dataverse_of(asyncio.get_running_loop())
 
 
@@ -201,8 +220,10 @@ async def close() -> None:
         _counting().close()
     if _counters.cache_info().currsize:
         await _counters().close()
+    if _exporting.cache_info().currsize:
+        await asyncio.to_thread(_exporting())
     of_settings = (_settings, _environment_settings, _acknowledge_settings)
-    for built in (_parts_of, _dataverse_of, _queues, _ledger, _counting, _counters, _table, *of_settings):
+    for built in (_parts_of, _dataverse_of, _queues, _ledger, _counting, _counters, _table, _exporting, *of_settings):
         built.cache_clear()
 
 
@@ -235,17 +256,63 @@ class Parts:
 
 
 async def _process(change: Change) -> Action:
-    return await (await _parts()).processor.process(change)
+    telemetry = _telemetry()
+    telemetry.annotate(mailbox=change.mailbox, event=change.event_id, attempt=change.attempt)
+    action = await (await _parts()).processor.process(change)
+    telemetry.annotate(booking=getattr(action, "booking_id", None))
+    return action
 
 
 async def _spread(batch: Batch) -> None:
     from sync.receiving import spread
 
-    _counting().count(await spread(batch, _queues(), _ledger(), _acknowledge_settings().settle_seconds))
+    # The host hands over several at once, and side by side none would see what the others queue of the same event.
+    async with _turn_to_spread(asyncio.get_running_loop()):
+        counts = await spread(batch, _queues(), _ledger(), _acknowledge_settings().settle_seconds)
+    _counting().count(counts)
+
+
+@cache
+def _turn_to_spread(_loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
+    return asyncio.Lock()
 
 
 async def _follow(notification: LifecycleNotification) -> None:
+    _telemetry().annotate(mailbox=notification.mailbox, lifecycle=notification.event, attempt=notification.attempt)
     await (await _parts()).keeper.follow(notification)
+
+
+async def _tell_held() -> None:
+    """How much is held and waiting, for those who look at the app's work, if there is somebody."""
+    from sync.errors import SyncError
+
+    telemetry = _telemetry()
+    if not telemetry.is_on():
+        return
+    counts = {"held": 0, "waiting": 0}
+    try:
+        async for entry in _ledger().held(_now()):
+            counts["waiting" if entry.held is not None and entry.held.is_waiting else "held"] += 1
+    except SyncError as error:
+        log.warning("what is held is not counted reason=%r", str(error))
+        return
+    telemetry.measure_each(telemetry.HELD, "state", counts)
+
+
+def _telemetry() -> ModuleType:
+    """Where the app's work is told, which leads nowhere unless there is a connection string."""
+    from sync import telemetry
+
+    if os.environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING", "").strip():
+        _exporting()
+    return telemetry
+
+
+@cache
+def _exporting() -> Callable[[], None]:
+    from sync import exporting
+
+    return exporting.start(os.environ["APPLICATIONINSIGHTS_CONNECTION_STRING"])
 
 
 async def _parts() -> Parts:
@@ -253,16 +320,17 @@ async def _parts() -> Parts:
 
 
 @cache
-def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
+def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
-    from sync import graph
+    from sync import graph, telemetry
     from sync.breaker import Breaker
     from sync.counters import GRAPH
     from sync.dataverse import DataverseBookings
     from sync.handlers import Processor
+    from sync.model import SyncMode
     from sync.roster import Deployment
     from sync.settings import is_loopback
-    from sync.standing import standings_after
+    from sync.standing import counts_after, standings_after
     from sync.subscribing import Keeper
     from sync.sweep import Sweeper
 
@@ -271,7 +339,8 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     identity, spent = _credential(is_loopback(settings.graph_url)), partial(counting.spent, GRAPH)
     to_graph = graph.Transport(settings.graph_url, identity, _now, spent)
     events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
-    bookings = DataverseBookings(_dataverse_of(loop), settings.event_id_column, settings.canceled_status_id)
+    to_dataverse = _to_dataverse(may_write=settings.sync_mode is not SyncMode.OBSERVE)
+    bookings = DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
     memory = _memory(settings)
 
     async def wanted() -> Sequence[str]:
@@ -290,6 +359,7 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
         return differences
 
     async def note(plan: Plan, report: Report, lives_until: datetime) -> None:
+        telemetry.measure_each(telemetry.SUBSCRIPTIONS, "state", counts_after(plan, report))
         await counting.roster_kept([*standings_after(plan, report, lives_until)])
 
     keeper = Keeper(
@@ -307,18 +377,23 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     looked_at = LookedAt(settings, to_graph, events, subscriptions, bookings, memory)
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
     not_ours_for = timedelta(hours=settings.not_ours_hours)
-    processor = Processor(events, bookings, _ledger(), breaker, _now, settings.conflict_policy, not_ours_for)
-    return Parts(processor, keeper, sweeper, queues, looked_at, (to_graph, memory))
+    policy, mode = settings.conflict_policy, settings.sync_mode
+    processor = Processor(events, bookings, _ledger(), breaker, _now, policy, not_ours_for, mode)
+    return Parts(processor, keeper, sweeper, queues, looked_at, (to_graph, to_dataverse, memory))
 
 
 @cache
 def _dataverse_of(_loop: asyncio.AbstractEventLoop) -> Transport:
+    return _to_dataverse(may_write=True)
+
+
+def _to_dataverse(may_write: bool) -> Transport:
     from sync.counters import DATAVERSE
     from sync.dataverse import Transport
     from sync.settings import is_loopback
 
     url = _environment_settings().dataverse_url
-    return Transport(url, _credential(is_loopback(url)), _now, partial(_counting().spent, DATAVERSE))
+    return Transport(url, _credential(is_loopback(url)), _now, partial(_counting().spent, DATAVERSE), may_write)
 
 
 def _memory(settings: Settings) -> RosterTable:

@@ -22,7 +22,7 @@ from sync import dataverse, graph
 from sync.errors import Transient
 from sync.handlers import Processor, process_change
 from sync.loopback import LoopbackCredential
-from sync.model import Batch
+from sync.model import Batch, SyncMode
 from sync.notifications import CHANGES, LIFECYCLE
 from sync.receiving import receive, spread
 from sync.roster import Deployment
@@ -87,6 +87,8 @@ class App:
         """Seconds for which a change waits for more of the same; tests have no time, unless they are about that."""
         self.is_up = True
         """Down, it answers nothing with success."""
+        self.mode = SyncMode.SYNC
+        """Of the next ``install``."""
         self.inbox = Inbox(sandbox.clock)
         self.memory = MemoryInMemory()
         self.ledger = LedgerInMemory(now=sandbox.clock.now)
@@ -103,7 +105,7 @@ class App:
         events = graph.GraphEvents(self.to_graph, EXTENSION_NAME, EXTENSION_PROPERTY)
         bookings = dataverse.DataverseBookings(self.to_dataverse, COLUMN)
         subscriptions = graph.GraphSubscriptions(self.to_graph, self.deployment.url, keys[0])
-        self.processor = Processor(events, bookings, self.ledger, BreakerInMemory(), now)
+        self.processor = Processor(events, bookings, self.ledger, BreakerInMemory(), now, mode=self.mode)
         self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.ledger, self.memory, now)
         self.keeper = Keeper(
             bookings.mailboxes,

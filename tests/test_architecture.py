@@ -16,61 +16,57 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"breaker", "dataverse", "definitions", "differences", "doctor", "errors", "explain", "holds"}
+    "commands": {"command_line", "dataverse", "definitions", "differences", "doctor", "errors", "ledger_commands"}
     | {"notifications", "poison", "rows", "setup", "status", "status_page", "sweep", "terminal", "wiring"},
+    "ledger_commands": {"breaker", "command_line", "dataverse", "explain", "holds", "report", "rows", "terminal"}
+    | {"wiring"},
+    "command_line": {"errors", "terminal", "wiring"},
     "explain": {"errors", "ledger", "model"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
     "outside": {"errors"},
-    "wiring": {"breaker", "counter_table", "counters", "counting", "dataverse", "differences", "errors", "graph"}
-    | {
-        "handlers",
-        "holds",
-        "ledger_table",
-        "loopback",
-        "memory",
-        "model",
-        "overview",
-        "receiving",
-        "roster",
-        "roster_run",
-        "settings",
-    }
-    | {"standing", "status", "status_page", "storage", "subscribing", "sweep", "tables"},
+    "wiring": {"breaker", "counter_table", "counters", "counting", "dataverse", "differences", "errors", "exporting"}
+    | {"graph", "handlers", "holds", "ledger_table", "loopback", "memory", "model", "notifications", "overview"}
+    | {"receiving", "roster", "roster_run", "settings", "standing", "status", "status_page", "storage", "subscribing"}
+    | {"sweep", "tables", "telemetry"},
     "holds": {"errors", "ledger", "model", "notifications", "parking"},
-    "receiving": {"counters", "errors", "ledger", "model", "notifications", "parking"},
+    "receiving": {"counters", "errors", "ledger", "model", "notifications", "parking", "telemetry"},
     "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking"},
-    "overview": {"breaker", "counter_table", "counters", "errors", "ledger_table", "notifications", "standing"}
-    | {"status", "storage"},
+    "overview": {"breaker", "counter_table", "counters", "errors", "ledger_table", "model", "notifications"}
+    | {"standing", "status", "storage"},
     "status_page": {"status"},
-    "status": {"breaker", "counters", "ledger", "standing"},
-    "counting": {"counter_table", "counters", "errors", "standing"},
+    "status": {"breaker", "counters", "ledger", "model", "standing"},
+    "counting": {"counter_table", "counters", "errors", "standing", "telemetry"},
     "counter_table": {"counters", "standing", "tables"},
     "standing": {"counters", "roster", "roster_run"},
+    "exporting": {"telemetry"},
+    "telemetry": {"counters", "model"},
     "counters": set(),
     "ledger_table": {"errors", "ledger", "model", "tables"},
     "breaker": {"marks", "tables"},
-    "tables": {"errors"},
+    "tables": {"errors", "telemetry"},
     "ledger": {"model"},
     "subscribing": {"differences", "errors", "marks", "model", "notifications", "parking", "roster", "roster_run"}
     | {"steps"},
     "roster_run": {"errors", "model", "roster", "steps", "sweep"},
     "steps": {"errors", "marks", "model", "notifications", "pacing", "parking", "roster"},
-    "sweep": {"differences", "errors", "ledger", "marks", "model", "notifications", "parking", "rounds"},
+    "sweep": {"differences", "errors", "ledger", "marks", "model", "notifications", "parking", "rounds"}
+    | {"telemetry"},
     "differences": {"decide", "ledger", "model"},
     "rounds": {"marks"},
     "memory": {"errors", "roster", "rounds"},
     "marks": set(),
     "pacing": {"errors"},
-    "graph": {"errors", "model", "notifications", "retry", "roster"},
-    "dataverse": {"errors", "model", "retry"},
+    "graph": {"errors", "model", "notifications", "retry", "roster", "telemetry"},
+    "dataverse": {"errors", "model", "retry", "telemetry"},
+    "report": {"ledger", "model"},
     "rows": {"differences", "holds", "model", "poison", "roster"},
     "poison": {"errors", "model", "notifications", "storage"},
     "settings": {"errors", "model"},
-    "storage": {"errors"},
+    "storage": {"errors", "telemetry"},
     "notifications": {"errors", "model"},
-    "parking": {"errors"},
+    "parking": {"errors", "telemetry"},
     "retry": {"errors"},
     "decide": {"model"},
     "roster": {"marks", "model"},
@@ -84,6 +80,8 @@ USES = {
 # nor the sandbox are known here.
 NEEDS = {
     "commands": {"aiolimiter", "typer"},
+    "ledger_commands": {"typer"},
+    "command_line": {"typer"},
     "terminal": {"rich"},
     "wiring": {"azure.core", "azure.identity"},
     "graph": {"azure.core", "httpx", "kiota_abstractions", "kiota_authentication_azure", "kiota_http", "msgraph"}
@@ -100,7 +98,12 @@ NEEDS = {
     "poison": {"azure.core", "azure.storage"},
     "retry": {"tenacity"},
     "outside": {"httpx"},
+    "telemetry": {"opentelemetry"},
+    "exporting": {"azure.monitor", "opentelemetry"},
 }
+
+COMMANDS = ["commands", "ledger_commands", "command_line"]
+"""What operators type; nothing else may know the wiring, or what only they install."""
 
 PURE = [
     "counters",
@@ -110,6 +113,7 @@ PURE = [
     "ledger",
     "model",
     "notifications",
+    "report",
     "roster",
     "rounds",
     "standing",
@@ -180,12 +184,12 @@ def test_nothing_points_back_up():
 
 
 def test_nothing_but_the_commands_uses_the_wiring():
-    assert [name for name, used in USES.items() if "wiring" in used] == ["commands"]
+    assert [name for name, used in USES.items() if "wiring" in used] == COMMANDS
 
 
 def test_what_only_operators_install_is_needed_for_commands_only():
-    assert {name for name, needed in NEEDS.items() if needed & {"rich", "typer"}} == {"commands", "terminal"}
-    assert [name for name, used in USES.items() if "terminal" in used] == ["commands"]
+    assert {name for name, needed in NEEDS.items() if needed & {"rich", "typer"}} == {*COMMANDS, "terminal"}
+    assert [name for name, used in USES.items() if "terminal" in used] == COMMANDS
 
 
 def test_the_command_line_imports_nothing_before_it_can_say_what_is_missing():

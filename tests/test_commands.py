@@ -6,12 +6,9 @@ import asyncio
 import base64
 import json
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +18,9 @@ from azure.storage.queue.aio import QueueClient
 from typer.testing import CliRunner, Result
 
 from sandbox import graph_errors
-from sandbox.faults import Fault
 from sandbox.people import Technician
 from sandbox.server import Sandbox
-from sync.commands import cli, take_local_settings
+from sync.commands import cli
 from sync.errors import Misconfigured
 from sync.memory import RosterTable
 from sync.model import Change, LifecycleNotification
@@ -33,7 +29,6 @@ from sync.parking import park
 from sync.roster import LIFETIME, LastRun
 from sync.storage import StorageQueues
 
-ROOT = Path(__file__).resolve().parent.parent
 KEY = "the-key-of-all-client-states-0123456789"
 CODE = "the-function-key"
 HOUR = timedelta(hours=1)
@@ -353,31 +348,6 @@ async def test_what_is_not_there_is_said(desk: Desk) -> None:
     assert json.loads(result.stdout) == {"replayed": [], "refused": [], "missing": [MAILBOX]}
 
 
-@pytest.mark.parametrize("command", ["replay", f"replay --all {MAILBOX}", "poison --queue other", "sweep --mailbox x"])
-async def test_a_command_line_that_cannot_be_meant_is_refused(desk: Desk, command: str) -> None:
-    assert (await desk.types(command)).exit_code == 2
-
-
-@pytest.mark.parametrize(
-    ("command", "reason"),
-    [
-        ("replay --json", "either --all or at least one ID"),
-        ("poison --queue other --json", "--queue"),
-        ("sweep --json --mailbox x", "--mailbox"),
-        ("sweep --json --mailbox", "--mailbox"),
-        ("subscriptions apply --nonsense --json", "--nonsense"),
-        ("subscriptions --json nonsense", "nonsense"),
-        ("nonsense --json", "nonsense"),
-        ("--json", "--json"),
-    ],
-)
-def test_what_is_wrong_with_a_command_line_is_in_the_document_too(command: str, reason: str) -> None:
-    result = CliRunner().invoke(cli, command.split())
-    assert result.exit_code == 2
-    assert reason in json.loads(result.stdout)["error"]
-    assert len(result.stderr.splitlines()) == 1
-
-
 async def test_a_crash_while_replaying_repeats_and_never_loses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     await desk.parked(CHANGES, build_change_message(Change(MAILBOX, "one")))
 
@@ -396,40 +366,13 @@ async def test_a_crash_while_replaying_repeats_and_never_loses(desk: Desk, monke
     assert (desk.count(CHANGES), desk.count(f"{CHANGES}-poison")) == (2, 0)
 
 
-# --- settings and errors ---
-
-
-async def test_all_missing_settings_are_named_in_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CLIENT_STATE_KEY", "DATAVERSE_URL", "NOTIFICATION_URL"):
-        monkeypatch.delenv(name)
-    result = await desk.types("subscriptions")
-    assert (result.exit_code, result.stdout) == (2, "")
-    [line] = result.stderr.splitlines()
-    assert all(name in line for name in ("CLIENT_STATE_KEY", "DATAVERSE_URL", "NOTIFICATION_URL"))
-
-
 async def test_poison_queues_need_no_settings_of_the_services(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are looked at when those are wrong."""
     monkeypatch.delenv("DATAVERSE_URL")
     assert await desk.reads("poison") == {"messages": []}
 
 
-@pytest.mark.parametrize("command", ["subscriptions", "subscriptions apply", "sweep"])
-async def test_a_service_in_trouble_is_one_line(desk: Desk, ana: Technician, command: str) -> None:
-    desk.sandbox.faults.order(Fault("dataverse", status=503, times=None))
-    result = await desk.types(f"{command} --json")
-    assert result.exit_code == 1
-    assert json.loads(result.stdout) == {"error": "dataverse 503"}
-    assert result.stderr == "error: dataverse 503\n"
-
-
-async def test_storage_that_cannot_be_reached_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = "DefaultEndpointsProtocol=http;AccountName=x;AccountKey=eA==;QueueEndpoint=http://127.0.0.1:9/x"
-    monkeypatch.setenv("AzureWebJobsStorage", nowhere)
-    result = await desk.types("poison")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: queue booking-changes-poison: ")
-    assert len(result.stderr.splitlines()) == 1
+# --- how it does ---
 
 
 async def test_the_status_is_that_of_the_page(desk: Desk, ana: Technician) -> None:
@@ -446,68 +389,3 @@ async def test_the_status_is_that_of_the_page(desk: Desk, ana: Technician) -> No
     document = json.loads((await desk.types("status --json")).stdout)
     assert {row["mailbox"] for row in document["mailboxes"]["rows"]} == {ana.mailbox.id, ben.mailbox.id}
     assert desk.writes() == writes
-
-
-def test_an_option_of_subscriptions_holds_for_its_subcommands(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[tuple[bool, bool]] = []
-    monkeypatch.setattr("sync.commands._run", lambda work, as_json, verbose: given.append((as_json, verbose)))
-    for command in ("subscriptions --json plan -v", "subscriptions plan --json -v", "subscriptions plan"):
-        CliRunner().invoke(cli, command.split(), catch_exceptions=False)
-    assert given == [(True, True), (True, True), (False, False)]
-
-
-def test_local_settings_are_taken_where_the_environment_has_none(tmp_path: Path) -> None:
-    path = tmp_path / "local.settings.json"
-    environment = {"A": "environment"}
-    take_local_settings(path, environment)
-    path.write_text('{"IsEncrypted": false, "Values": {"A": "file", "B": 7}}')
-    take_local_settings(path, environment)
-    assert environment == {"A": "environment", "B": "7"}
-
-
-@pytest.mark.parametrize("text", ["", "[]", '"x"', '{"Values": 7}', '{"IsEncrypted": true, "Values": {"A": "x"}}'])
-def test_local_settings_that_cannot_be_read_are_misconfigured(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "local.settings.json"
-    path.write_text(text)
-    with pytest.raises(Misconfigured, match=r"local\.settings\.json"):
-        take_local_settings(path, {})
-
-
-def in_a_process(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``python -m sync`` without a terminal, in *folder*."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "SYSTEMROOT", "HOME")}
-    return subprocess.run(
-        [sys.executable, "-m", "sync", *arguments],
-        cwd=folder,
-        env={**kept, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
-async def test_a_process_finds_the_local_settings_and_logs_only_if_asked(
-    desk: Desk, ana: Technician, tmp_path: Path
-) -> None:
-    names = ("AzureWebJobsStorage", "CLIENT_STATE_KEY", "NOTIFICATION_URL", *desk.sandbox.settings)
-    values = {name: os.environ[name] for name in names}
-    (tmp_path / "local.settings.json").write_text(json.dumps({"Values": values}))
-    quiet = await asyncio.to_thread(in_a_process, tmp_path, "subscriptions", "apply")
-    assert (quiet.returncode, quiet.stderr) == (0, "")
-    assert (
-        quiet.stdout == "mailboxes wanted: 1; created: 1, adopted: 0, replaced: 0, renewed: 0, deleted: 0, failed: 0\n"
-    )
-    verbose = await asyncio.to_thread(in_a_process, tmp_path, "subscriptions", "apply", "-v", "--json")
-    assert json.loads(verbose.stdout)["created"] == 0
-    assert "roster wanted=1" in verbose.stderr
-    assert CODE not in verbose.stderr
-
-
-@pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_without_its_packages_the_cure_is_named(tmp_path: Path, missing: str) -> None:
-    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('x', name={missing!r})")
-    result = in_a_process(tmp_path, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
-    assert result.returncode == 1
-    assert result.stderr.splitlines() == [
-        f"error: {missing} is missing: pip install -r requirements.txt -r requirements-ops.txt"
-    ]

@@ -89,7 +89,10 @@ async def until(is_true: Callable[[], Any], seconds: float = 20) -> None:
 
 
 @asynccontextmanager
-async def running(storage: str, monkeypatch: pytest.MonkeyPatch, seed: int = 1) -> AsyncIterator[Running]:
+async def running(
+    storage: str, monkeypatch: pytest.MonkeyPatch, seed: int = 1, **others: str
+) -> AsyncIterator[Running]:
+    """*others* are settings beside those that the app needs here."""
     monkeypatch.setattr("sync.parking.wait_seconds", lambda attempt, retry_after, chance: 1.0)
     sent: list[str] = []
     send = QueueClient.send_message
@@ -108,6 +111,7 @@ async def running(storage: str, monkeypatch: pytest.MonkeyPatch, seed: int = 1) 
             "NOTIFICATION_URL": f"http://127.0.0.1:{port}/api/notifications?code={CODE}",
             "AzureFunctionsJobHost__extensions__queues__maxPollingInterval": "00:00:00.1",
             "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:01",
+            **others,
         }
         async with FunctionsHost(ROOT, settings, port=port, key=None) as host:
             yield Running(sandbox, host, storage, sent)
@@ -159,14 +163,7 @@ async def test_everything_converges_in_a_hostile_world(
         people, faults = app.sandbox.people, app.sandbox.faults
         technicians = [people.hire(name) for name in ("Ana", "Ben", "Cleo")]
         await app.subscribe()
-        app.sandbox.delivery.hostility = Hostility.all()
-        app.sandbox.graph_switches.deleted_stay_readable = seed % 2 == 0
-        for service in ("graph", "dataverse"):
-            for status in (None, 500, 503):
-                faults.order(Fault(service, status=status, times=6, chance=0.1))  # type: ignore[arg-type]
-                faults.order(Fault(service, status=status, moment="after", times=6, chance=0.1))  # type: ignore[arg-type]
-        faults.order(dataverse_errors.THROTTLED_REQUESTS.fault(service="dataverse", times=3, chance=0.1))
-        faults.order(graph_errors.TOO_MANY_REQUESTS.fault(service="graph", times=3, chance=0.1))
+        turn_hostile(app.sandbox, seed)
         pairs = [people.dispatcher.book(rng.choice(technicians), TOMORROW, TOMORROW + HOUR) for _ in range(8)]
         gone: set[int] = set()
         for _ in range(25):
@@ -186,6 +183,18 @@ async def test_everything_converges_in_a_hostile_world(
                 assert in_step(app, booking), f"{number}: {event}"
                 assert not is_canceled(app, booking)
         assert await app.parked() == []
+
+
+def turn_hostile(sandbox: Sandbox, seed: int) -> None:
+    """Notifications of all kinds, each service failing before and after the effect of a call, and both throttled."""
+    sandbox.delivery.hostility = Hostility.all()
+    sandbox.graph_switches.deleted_stay_readable = seed % 2 == 0
+    for service in ("graph", "dataverse"):
+        for status in (None, 500, 503):
+            sandbox.faults.order(Fault(service, status=status, times=6, chance=0.1))  # type: ignore[arg-type]
+            sandbox.faults.order(Fault(service, status=status, moment="after", times=6, chance=0.1))  # type: ignore[arg-type]
+    sandbox.faults.order(dataverse_errors.THROTTLED_REQUESTS.fault(service="dataverse", times=3, chance=0.1))
+    sandbox.faults.order(graph_errors.TOO_MANY_REQUESTS.fault(service="graph", times=3, chance=0.1))
 
 
 def act(rng: random.Random, technician: Technician, event: Any, gone: set[int], number: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import logging
 import os
@@ -17,6 +19,7 @@ from typing import Any
 import azure.functions as func
 import pytest
 from azure.functions.timer import TimerRequest
+from azure.storage.queue.aio import QueueClient
 
 import function_app
 from sync import wiring
@@ -188,7 +191,7 @@ def test_nothing_but_an_http_answer_goes_out_through_a_binding_of(table, name):
 # What is imported when.
 
 HEAVY = ["msgraph", "kiota_abstractions", "azure.identity", "azure.storage", "azure.core", "azure.data", "aiohttp"]
-HEAVY += ["httpx", "requests", "pydantic", "tenacity", "jinja2"]
+HEAVY += ["httpx", "requests", "pydantic", "tenacity", "jinja2", "opentelemetry"]
 
 ANSWER = f"""
 import asyncio
@@ -446,6 +449,18 @@ async def test_the_host_keeps_a_message_while_the_queue_refuses(app):
     app.queues.refuses = True
     with pytest.raises(Transient):
         await function_app.process_change(func.QueueMessage(body=b"hello"))
+
+
+async def test_notifications_of_one_event_that_the_host_hands_over_at_once_are_one_message(app, storage):
+    app.configure(AzureWebJobsStorage=storage, CLIENT_STATE_KEY=KEY)
+    for number in range(10):
+        await app.post(json.dumps({"value": [change(resourceData={"id": "E1=", "@odata.etag": f'W/"{number}"'})]}))
+    async with QueueClient.from_connection_string(storage, CHANGES) as queue:
+        batches = [base64.b64decode(message.content) async for message in queue.receive_messages(max_messages=10)]
+        assert len(batches) == 10
+        await asyncio.gather(*(function_app.process_change(func.QueueMessage(body=batch)) for batch in batches))
+        assert (await queue.get_queue_properties()).approximate_message_count == 11
+    await wiring.close()
 
 
 async def test_the_timers_call_their_handlers(app):

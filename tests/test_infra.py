@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from sync.settings import Settings
+from sync.telemetry import AGE, DRIFT, METRICS, NOTIFICATIONS, SUBSCRIPTIONS
 from tests.bicep import Bicep, value, walk
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -258,7 +259,7 @@ def test_the_notification_url_is_that_of_the_function():
 
 def test_alerts_look_for_what_is_written():
     queries = {rule["name"]: rule["query"] for rule in FILES["modules/alerts.bicep"].variables["rules"]}
-    assert set(queries) == {"parked", "failures", "renewal"}
+    assert set(queries) == {"parked", "failures", "renewal", "unsubscribed", "silence", "lag", "drift"}
     assert 'log.error("parked queue=' in (ROOT / "sync" / "parking.py").read_text("utf-8")
     assert 'startswith "parked queue="' in queries["parked"]
     assert re.search(r'schedule="0 \d+ \* \* \* \*"\)\nasync def renew_subscriptions', FUNCTIONS)
@@ -268,4 +269,31 @@ def test_alerts_look_for_what_is_written():
 def test_every_query_counts_what_the_alert_compares():
     for rule in FILES["modules/alerts.bicep"].variables["rules"]:
         # One row, also when nothing was logged: no `by`.
-        assert rule["query"].strip().endswith("| summarize Count = sum(ItemCount)")
+        assert re.search(r"\n *\| summarize Count = sum\((ItemCount|Sum)\)$", rule["query"].rstrip())
+
+
+def test_a_metric_that_an_alert_looks_at_is_told_by_the_app():
+    looked_at = set()
+    for rule in FILES["modules/alerts.bicep"].variables["rules"]:
+        for name in re.findall(r'\bName == "([^"]+)"', rule["query"]):
+            attributes = re.findall(r"Properties\.(\w+) ==", rule["query"])
+            assert set(attributes) <= set(METRICS[name].attributes)
+            looked_at.add(name)
+        # A counter's point is one row whatever it counts; of a gauge and a histogram each value is one.
+        is_counter = any(METRICS[name].kind == "counter" for name in re.findall(r'\bName == "([^"]+)"', rule["query"]))
+        assert not (is_counter and "sum(ItemCount)" in rule["query"])
+    assert looked_at == {SUBSCRIPTIONS, NOTIFICATIONS, AGE, DRIFT}
+
+
+@pytest.mark.parametrize(
+    ("metric", "attribute", "source"),
+    [
+        (SUBSCRIPTIONS, '"failed"', "standing"),
+        (NOTIFICATIONS, '"received"', "counters"),
+        (DRIFT, '"queued"', "sweep"),
+    ],
+)
+def test_what_an_alert_asks_of_a_metric_is_what_the_app_says(metric, attribute, source):
+    [query] = [each["query"] for each in FILES["modules/alerts.bicep"].variables["rules"] if metric in each["query"]]
+    assert f"== {attribute}" in query
+    assert attribute in (ROOT / "sync" / f"{source}.py").read_text("utf-8")

@@ -44,6 +44,7 @@ from sync.model import (
     Leave,
     LinkBooking,
     MoveBooking,
+    Observed,
     Postpone,
 )
 from tests.fakes import ANNA, NOW, span
@@ -53,6 +54,7 @@ CHANGE = Change(ANNA, "E1", version="v2")
 TOLD = Change(ANNA, "E1", deleted=True)
 EVENT = Event("E1", "v2", span(9), has_extension=True, booking_id=GUID)
 BOOKING = Booking(GUID, "b7", span(9), "E1", ANNA)
+MOVED = replace(EVENT, span=span(12))
 MEETING = Event("E1", "v2", span(9), created=NOW - timedelta(days=3), modified=NOW)
 MOVE = MoveBooking(GUID, "b7", span(12))
 CANCEL = CancelBooking(GUID, "b7", unlink=True)
@@ -402,3 +404,41 @@ class TestBursts:
 
     def test_turned_off_nothing_waits(self) -> None:
         assert settle_seconds(CHANGE, self.at(5, streak=9, settle=60), 0) == 0
+
+
+class TestObserved:
+    """A write that was not sent."""
+
+    def concluded(self, entry: Entry, write: MoveBooking | CancelBooking, event: Event | None = MOVED) -> Entry:
+        look = Look(event, BOOKING)
+        found = conclude(entry, Observed(write), look, TOLD if event is None else CHANGE, NOW, DAY)
+        assert found is not None
+        return found
+
+    def test_it_is_told_as_what_would_have_been_done(self) -> None:
+        assert [decision.outcome for decision in self.concluded(NEW, MOVE).history] == ["would be moved"]
+
+    def test_nothing_is_agreed_on_after_it(self) -> None:
+        found = self.concluded(replace(NEW, agreed=(span(9),)), MOVE)
+        assert (found.agreed, found.intent) == ((), None)
+
+    def test_the_version_is_known(self) -> None:
+        assert self.concluded(NEW, MOVE).versions == ("v2",)
+
+    def test_of_an_event_that_is_gone_a_sweep_still_knows_that_it_was_there(self) -> None:
+        gone = self.concluded(NEW, CANCEL, None)
+        assert gone.was_read
+        assert gone.booking_id == GUID
+        assert self.concluded(gone, CANCEL, None).versions == (GONE,)
+        assert is_known(replace(TOLD, version="v1"), Notified(NOW, gone.kind, frozenset(gone.versions), gone.expires))
+
+    def test_a_persons_word_holds_until_it_is_done(self) -> None:
+        held = Held("the event lasts all day", NOW, "v2")
+        found = self.concluded(replace(NEW, released="v2", held=held), MOVE)
+        assert (found.released, found.held) == ("v2", held)
+
+    def test_it_is_the_last_one_that_is_reported(self) -> None:
+        found = self.concluded(self.concluded(NEW, MOVE), CANCEL, None)
+        assert found.observed is not None
+        assert found.observed.outcome == "would be canceled"
+        assert NEW.observed is None

@@ -216,3 +216,12 @@ async def test_a_processing_without_its_ledger_is_told_so(nowhere: LedgerTable) 
 
 async def now(ledger: LedgerTable):  # type: ignore[no-untyped-def]
     return (await ledger.look([Change(ANNA, "none")], within=5))[0].at
+
+
+async def test_what_was_not_written_is_found_by_its_time(ledger: LedgerTable) -> None:
+    observed = replace(FULL.history[0], outcome="would be moved")
+    await ledger.write(FULL)
+    await ledger.write(replace(FULL, event_id="E2", history=(observed, FULL.history[0])))
+    await ledger.write(replace(FULL, event_id="E3", history=(replace(observed, at=NOW - timedelta(days=1)),)))
+    assert [entry.event_id for entry in await ledger.observed(NOW)] == ["E2"]
+    assert await ledger.observed(NOW + timedelta(seconds=1)) == []

@@ -270,8 +270,8 @@ class Month:
         assert min(held) - self.app.sandbox.clock.now() > 2 * DAY
 
 
-async def lived(app: App, seed: int, days: int, people: int) -> Month:
-    month = Month(app, random.Random(seed))
+async def lived(app: App, seed: int, days: int, people: int, kind: type[Month] = Month) -> Month:
+    month = kind(app, random.Random(seed))
     app.sandbox.graph_switches.deleted_stay_readable = seed % 2 == 1
     app.sandbox.graph_switches.duplicates_by_spelling = seed % 3 == 1
     app.sandbox.graph_switches.list_shows_expired = seed % 4 == 1

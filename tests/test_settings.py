@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sync.errors import Misconfigured
+from sync.model import SyncMode
 from sync.roster import LEAVERS_SHARE
 from sync.settings import AcknowledgeSettings, Settings, is_loopback, parse_settings
 
@@ -54,6 +55,7 @@ def test_existing_deployments_are_adopted_by_default():
     assert found.canceled_status_id is None
     assert found.mailboxes == frozenset()
     assert found.leavers_share == LEAVERS_SHARE
+    assert found.sync_mode is SyncMode.SYNC
 
 
 REQUIRED = ["CLIENT_STATE_KEY", "DATAVERSE_URL", "EVENT_ID_COLUMN", "NOTIFICATION_URL"]
@@ -120,6 +122,7 @@ UNREADABLE = [
     ),
     pytest.param("CLIENT_STATE_KEY_PREVIOUS", "short", "at least 32", id="a previous key too short"),
     pytest.param("CANCELED_STATUS_ID", "Canceled", "a GUID", id="a status by its name"),
+    pytest.param("SYNC_MODE", "Observe ", "'sync' or 'observe'", id="a mode that might be meant"),
     pytest.param("MAILBOXES", "anna@contoso.example", "a GUID", id="a mailbox by its address"),
     pytest.param("MAILBOXES", f"{ANNA};{BEN}", "a GUID", id="mailboxes with another separator"),
     pytest.param("LEAVERS_SHARE", "20", "less than or equal to 1", id="a share in percent"),

@@ -11,7 +11,15 @@ from sync.counters import HOUR, Figures, Swept
 from sync.errors import AccessDenied, Transient
 from sync.roster import LIFETIME
 from sync.roster_run import Report
-from sync.standing import NOT_BEGUN, Roster, Standing, brought_up_to_date, next_roster, standings_after
+from sync.standing import (
+    NOT_BEGUN,
+    Roster,
+    Standing,
+    brought_up_to_date,
+    counts_after,
+    next_roster,
+    standings_after,
+)
 from tests.desk import CLEO, DAN, EVE, US, Desk, a_mess
 from tests.fakes import ANNA, BEN, NOW
 
@@ -46,6 +54,23 @@ async def test_who_refuses_has_no_subscription_and_a_reason(desk: Desk):
     found = await standings_of(desk, ANNA, BEN)
     assert found == {ANNA: Standing(ANNA, None, "403 ErrorAccessDenied"), BEN: Standing(BEN, FAR)}
     assert (await standings_of(desk, ANNA, BEN))[ANNA] == Standing(ANNA, None, "403 ErrorAccessDenied"), "it waits"
+
+
+async def test_each_mailbox_is_counted_once_by_what_is_in_the_way(desk: Desk):
+    desk.graph.trouble[ANNA] = [AccessDenied("403 ErrorAccessDenied")]
+    noted = []
+    for _ in range(2):
+        keeper = desk.keeper(ANNA, BEN, CLEO)
+
+        async def note(plan, report, lives_until):
+            noted.append(counts_after(plan, report))
+
+        keeper.note = note
+        await keeper.keep()
+    assert noted == [
+        {"kept": 2, "failed": 1, "waiting": 0, "left": 0},
+        {"kept": 2, "failed": 0, "waiting": 1, "left": 0},
+    ]
 
 
 async def test_who_could_not_be_renewed_is_subscribed_for_a_while(desk: Desk):

@@ -11,6 +11,7 @@ import pytest
 from sync.breaker import Tripped
 from sync.counters import HOUR, Swept
 from sync.ledger import Entry, Held
+from sync.model import SyncMode
 from sync.roster import LIFETIME
 from sync.standing import Roster, Standing
 from sync.status import HOURS, Backlog, Gathered, Level, State, Status, build_status, summary_lines
@@ -86,6 +87,7 @@ LEFT = Entry(ANNA, "E2", booking_id=GUID, held=Held("its booking was moved", NOW
             with_standings(replace(ANNAS, swept=Swept(AT - 2 * DAY, 0))), Level.TROUBLE, "swept", id="no sweep"
         ),
         pytest.param(with_standings(replace(ANNAS, swept=Swept(NOW, 4))), Level.NOTICE, "found: 4", id="drift"),
+        pytest.param(replace(WELL, mode=SyncMode.OBSERVE), Level.NOTICE, "only observes", id="observing"),
     ],
 )
 def test_one_thing_that_is_wrong_is_found_and_nothing_else(gathered, level, word):

@@ -25,6 +25,7 @@ from sync.model import (
     LinkBooking,
     MoveBooking,
     Span,
+    SyncMode,
     UnlinkBooking,
     Write,
 )
@@ -57,6 +58,7 @@ class SyncMachine(RuleBasedStateMachine):
 
     events = Bundle("events")
     bookings = Bundle("bookings")
+    mode = SyncMode.SYNC
 
     def __init__(self) -> None:
         super().__init__()
@@ -243,7 +245,8 @@ class SyncMachine(RuleBasedStateMachine):
                     pass
 
     def processing(self, change: Change) -> Coroutine[Any, Any, Any]:
-        return Processor(self.calendars, self.table, self.ledger, BreakerInMemory(), lambda: NOW).process(change)
+        breaker = BreakerInMemory()
+        return Processor(self.calendars, self.table, self.ledger, breaker, lambda: NOW, mode=self.mode).process(change)
 
     @precondition(lambda self: self.workers)
     @rule(pick=st.integers(0, 99))

@@ -11,8 +11,9 @@ import pytest
 
 from sync import wiring
 from sync.dataverse import DataverseBookings
-from sync.errors import Misconfigured
+from sync.errors import Misconfigured, Refused
 from sync.loopback import LoopbackCredential
+from sync.model import LinkBooking, SyncMode
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
 BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
@@ -182,3 +183,13 @@ async def test_storage_without_tables_is_misconfigured(environment):
     use(environment, AzureWebJobsStorage=endpoint)
     with pytest.raises(Misconfigured, match="AzureWebJobsStorage"):
         await wiring._parts()
+
+
+async def test_while_it_only_observes_it_can_write_nothing_but_what_a_person_customizes(environment):
+    use(environment, SYNC_MODE="observe")
+    parts = await wiring._parts()
+    assert parts.processor.mode is SyncMode.OBSERVE
+    for bookings in (parts.processor.bookings, parts.looked_at.bookings, parts.sweeper.bookings):
+        with pytest.raises(Refused, match="SYNC_MODE"):
+            await bookings.write(LinkBooking(ANNA, 'W/"1"', "E1"))
+    assert (await wiring.dataverse())._may_write

@@ -1,5 +1,5 @@
-// What somebody should be told without looking, as far as today's logs and metrics tell it.
-// Texts that a query looks for are written by the app (sync/parking.py) or by the Functions host.
+// What somebody should be told without looking. Texts that a query looks for are written by the app (sync/parking.py) or
+// by the Functions host; metrics are the app's own (sync/telemetry.py).
 param namePrefix string
 param location string
 param tags object
@@ -50,6 +50,7 @@ var rules = [
     window: 'PT15M'
     query: '''
       AppRequests
+      | where Name != "receive" and Name !startswith "process " // the app's own, which the host counts as well
       | where Success == false and not(ResultCode startswith "4")
       | summarize Count = sum(ItemCount)
     '''
@@ -69,6 +70,62 @@ var rules = [
     '''
     operator: 'LessThan'
     threshold: 1
+  }
+  {
+    name: 'unsubscribed'
+    description: 'Mailboxes could not be subscribed in four hourly runs in a row. python -m sync subscriptions names them.'
+    severity: 2
+    every: 'PT1H'
+    window: 'PT4H'
+    query: '''
+      AppMetrics
+      | where Name == "booking_sync.subscriptions" and Properties.state == "failed" and Sum > 0
+      | summarize Count = sum(ItemCount)
+    '''
+    operator: 'GreaterThan'
+    threshold: 3
+  }
+  {
+    name: 'silence'
+    description: 'No change notification has come for two days. Where nobody works for longer than that, this is no trouble.'
+    severity: 1
+    every: 'PT1H'
+    window: 'P2D'
+    query: '''
+      AppMetrics
+      | where Name == "booking_sync.notifications" and Properties.fate == "received"
+      | summarize Count = sum(Sum)
+    '''
+    operator: 'LessThan'
+    threshold: 1
+  }
+  {
+    name: 'lag'
+    description: 'A change was processed, or put back once more, later than half an hour after it was notified, or found by a sweep.'
+    severity: 2
+    every: 'PT15M'
+    window: 'PT30M'
+    query: '''
+      AppMetrics
+      | where Name == "booking_sync.change.age" and Max > 1800
+      | summarize Count = sum(ItemCount)
+    '''
+    operator: 'GreaterThan'
+    threshold: 0
+  }
+  {
+    name: 'drift'
+    description: 'In a day the sweeps found more than 20 differences that no notification had brought.'
+    severity: 3
+    every: 'PT1H'
+    window: 'P1D'
+    query: '''
+      AppMetrics
+      | where Name == "booking_sync.drift" and Properties.fate == "queued"
+      | summarize Count = sum(Sum)
+    '''
+    operator: 'GreaterThan'
+    threshold: 20
   }
 ]
 

@@ -357,3 +357,47 @@ async def test_that_nothing_is_known_is_said(desk: Desk, asked: str) -> None:
     result = await desk.types(f"explain {asked}")
     assert result.exit_code == 1
     assert f"nothing is known of {asked}" in result.stdout
+
+
+# --- while the app only observes ---
+
+
+async def test_what_was_not_written_is_shown_beside_what_happened(
+    desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNC_MODE", "observe")
+    people, tables = desk.sandbox.people, desk.sandbox.tables
+    pairs = [
+        people.dispatcher.book(ana, TOMORROW + day * 24 * HOUR, TOMORROW + day * 24 * HOUR + HOUR) for day in (0, 1)
+    ]
+    for booking, event in pairs:
+        tables.update(booking, {"contoso_outlookeventid": event.immutable_id})
+        ana.move(event, HOUR)
+    parts = await wiring.parts()
+    for _, event in pairs:
+        await parts.processor.process(Change(ana.mailbox.id, event.immutable_id))
+    await wiring.close()
+    first, second = (booking for booking, _ in pairs)
+    tables.update(second, {name: second[name] + HOUR for name in ("starttime", "endtime")})
+    desk.sandbox.calls.clear()
+    document = await desk.reads("report")
+    assert desk.sandbox.calls.reads("dataverse") == 1
+    assert document["mode"] == "observe"
+    assert {row["booking"]: row["outcome"] for row in document["changes"]} == {
+        first.id: "nothing yet",
+        second.id: "the same",
+    }
+    assert desk.writes() == 0
+    result = await desk.types("report")
+    assert "nothing yet: 1, the same: 1" in result.output
+    assert "would be" in result.output
+    assert (await desk.reads("report --since 0"))["changes"] == []
+    status = await desk.reads("status")
+    assert status["mode"] == "observe"
+    assert "only observes" in status["findings"][-1]["text"]
+
+
+async def test_nothing_was_left_out_where_everything_is_written(desk: Desk, ana: Technician) -> None:
+    result = await desk.types("report")
+    assert result.exit_code == 0
+    assert result.output.startswith("mode: sync; not written since")
