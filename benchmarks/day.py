@@ -17,6 +17,9 @@ HOURS = 3600.0
 BEGINS, ENDS = 8 * HOURS, 18 * HOURS
 """Seconds since midnight between which people change things."""
 
+YOUNG = 600.0
+"""Seconds after its creation within which an event may still get our extension, so that the app asks again."""
+
 APART = 120.0
 """Seconds at least between two changes of one event, so that its notifications belong to one of them."""
 
@@ -31,7 +34,8 @@ class Kind(Enum):
     DELETED = "booking: event deleted"
     ECHOED = "booking: event edited, not moved"
     MEETING_FIRST = "ordinary meeting: first change"
-    MEETING_AGAIN = "ordinary meeting: next changes"
+    MEETING_AGAIN = "ordinary meeting: next changes, until it is known"
+    MEETING_KNOWN = "ordinary meeting: next changes, once it is known"
     MEETING_DELETED = "ordinary meeting: deleted"
 
 
@@ -122,6 +126,9 @@ class _Plan:
         self._meetings: dict[int, Change] = {}
         """The last change of each event that is there, by the event; those changed last at the end."""
         self._bookings: dict[int, Change] = {}
+        self._created: dict[int, float] = {}
+        self._known: set[int] = set()
+        """The meetings that were changed when they were not young any more."""
 
     def meeting(self, at: float) -> Change:
         """Some are edited again and again: most changes are of one that was changed lately."""
@@ -130,7 +137,10 @@ class _Plan:
             return self._put(self._meetings, at, Kind.MEETING_FIRST)
         if self._rng.random() < 0.15:
             return self._remove(self._meetings, at, Kind.MEETING_DELETED, last)
-        return self._put(self._meetings, at, Kind.MEETING_AGAIN, last, self._rng.choice((0, 15, 30)))
+        kind = Kind.MEETING_KNOWN if last.event in self._known else Kind.MEETING_AGAIN
+        if at - self._created[last.event] > YOUNG + APART:
+            self._known.add(last.event)
+        return self._put(self._meetings, at, kind, last, self._rng.choice((0, 15, 30)))
 
     def booking(self, at: float) -> Change:
         last = self._pick(self._bookings, at)
@@ -152,6 +162,7 @@ class _Plan:
     ) -> Change:
         if last is None:
             mailbox, event = self._rng.randrange(self._mailboxes), self._events
+            self._created[event] = at
             self._events += 1
         else:
             mailbox, event = last.mailbox, last.event
@@ -214,6 +225,7 @@ ORACLE: Mapping[Kind, Calls] = {
     Kind.ECHOED: Calls(graph=1, reads=1),
     Kind.MEETING_FIRST: Calls(graph=1),
     Kind.MEETING_AGAIN: Calls(graph=1),
+    Kind.MEETING_KNOWN: Calls(graph=1),
     Kind.MEETING_DELETED: Calls(graph=1),
 }
 """What an oracle spends on a change: it knows which notifications belong to one change, and which event is whose.

@@ -163,7 +163,7 @@ class _People:
                 self._events[change.event] = technician.meet(start, start + HOUR)
             case Kind.DELETED | Kind.MEETING_DELETED:
                 technician.delete(self._events[change.event])
-            case Kind.MOVED | Kind.MEETING_AGAIN if change.minutes:
+            case Kind.MOVED | Kind.MEETING_AGAIN | Kind.MEETING_KNOWN if change.minutes:
                 technician.move(self._events[change.event], timedelta(minutes=change.minutes))
             case _:
                 technician.edit(self._events[change.event])
