@@ -56,7 +56,7 @@ def measure(quick: bool, progress: Progress) -> list[Row]:
                 progress((done := done + 1) / steps)
         rows.append(_beside_a_hot_mailbox(azurite, changes))
         progress((done + 1) / steps)
-    return [*rows, *limits.measure(quick)]
+    return [*rows, *limits.measure(quick, lambda share: progress((done + 1 + share) / (steps + 1)))]
 
 
 def _beside_a_hot_mailbox(azurite: Azurite, changes: int) -> Row:
