@@ -75,7 +75,7 @@ class Limiter(Fault):
         self._change_of = change_of
         self._lately: deque[datetime] = deque()
         self._not_before: dict[Hashable, datetime] = {}
-        self.arrived = 0
+        self.answered: list[datetime] = []
         self.refused = 0
         self.too_early = 0
         """Requests of a change that had been told to wait."""
@@ -85,11 +85,11 @@ class Limiter(Fault):
             return False
         now, change = self._now(), self._change_of(path)
         self.too_early += now < self._not_before.get(change, now)
-        self.arrived += 1
         self._lately.append(now)
         while self._lately[0] <= now - self._limit.window:
             self._lately.popleft()
         if len(self._lately) <= self._limit.requests:
+            self.answered.append(now)
             return False
         seconds = math.ceil((self._lately[-self._limit.requests] + self._limit.window - now).total_seconds())
         self.refused += 1
@@ -130,12 +130,12 @@ class Queue:
 
 
 def measure(quick: bool, progress: Progress) -> list[Row]:
-    part = 0.02 if quick else 0.2
+    part = 0.05 if quick else 0.2
     dataverse, outlook = "Limits: 6,000 calls in 5 min of Dataverse", "Limits: 10,000 calls in 10 min of a mailbox"
     cases = [
         (dataverse, DATAVERSE, 20, 1),
-        (f"{dataverse}, two instances", DATAVERSE, 20, 2),
         (outlook, OUTLOOK, 1, 1),
+        *([] if quick else [(f"{dataverse}, two instances", DATAVERSE, 20, 2)]),
     ]
     rows = []
     for done, (title, limit, mailboxes, instances) in enumerate(cases, start=1):
@@ -169,18 +169,22 @@ async def work_off(title: str, limit: Limit, mailboxes: int, part: float, instan
         async with asyncio.TaskGroup() as group:
             for app in [first, *(_another(first) for _ in range(instances - 1))]:
                 _delay(app, loop, latency)
-                process = partial(process_change, process=app.processor.process, queues=queue)
+                process = partial(process_change, process=app.processor.process, queues=queue, let_in=app.door.let_in)
                 for _ in range(CONCURRENCY):
                     group.create_task(queue.work_off(process))
-    windows = (max(done.values()) - begun) / limit.window
+    needed = CALLS * len(backlog.changes)
     # The last window's worth cannot begin before all others have passed, and takes as long as its calls do.
-    last = allowed * latency / min(CONCURRENCY * instances / 2, PER_MAILBOX * mailboxes) / limit.window.total_seconds()
+    last = timedelta(seconds=allowed * latency / min(CONCURRENCY * instances / 2, PER_MAILBOX * mailboxes))
+    at_best = (WINDOWS - 1) * limit.window + last
+    in_time = sum(at - begun <= at_best for at in limiter.answered)
+    windows = (max(done.values()) - begun) / limit.window
     seconds = [(at - begun).total_seconds() for at in done.values()]
     return [
-        Row(title, "time for the backlog", "windows", windows, {"at the limit": WINDOWS - 1 + last}),
-        Row(title, "calls to the service", "calls", limiter.arrived, {"needed": CALLS * len(backlog.changes)}),
+        Row(title, "answered in the time of a backlog at the limit", "calls", in_time, {"allowed": needed}),
+        Row(title, "time for the backlog", "windows", windows, {"at the limit": at_best / limit.window}),
+        Row(title, "calls in all", "calls", len(limiter.answered) + limiter.refused, {"needed": needed}),
         Row(title, "of them refused", "calls", limiter.refused),
-        Row(title, "of them, of a change before its Retry-After", "calls", limiter.too_early),
+        Row(title, "of them of a change before its Retry-After", "calls", limiter.too_early),
         Row(title, "last mailbox done", "seconds", max(seconds), {"median mailbox": median(seconds)}),
     ]
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sync.ledger_table import LedgerTable
     from sync.memory import RosterTable
     from sync.model import Action, Change, LifecycleNotification
+    from sync.pauses import Door
     from sync.roster import Plan
     from sync.roster_run import Report
     from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings
@@ -84,7 +85,7 @@ async def process_change(message: bytes) -> None:
     from sync.counters import OUTCOME
     from sync.handlers import process_change
 
-    outcome = await process_change(_text(message), _process, _queues())
+    outcome = await process_change(_text(message), _process, _queues(), _let_in)
     _counting().count({OUTCOME + outcome: 1})
 
 
@@ -220,6 +221,7 @@ class LookedAt:
 
 @dataclass
 class Parts:
+    door: Door
     processor: Processor
     keeper: Keeper
     sweeper: Sweeper
@@ -232,6 +234,10 @@ class Parts:
             done = closable.close()
             if done is not None:
                 await done
+
+
+async def _let_in(mailbox: str) -> None:
+    await (await _parts()).door.let_in(mailbox)
 
 
 async def _process(change: Change) -> Action:
@@ -254,6 +260,7 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     from sync.counters import GRAPH
     from sync.dataverse import DataverseBookings
     from sync.handlers import Processor
+    from sync.pauses import Door
     from sync.roster import Deployment
     from sync.settings import is_loopback
     from sync.standing import standings_after
@@ -265,10 +272,13 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     identity, spent = _credential(is_loopback(settings.graph_url)), partial(counting.spent, GRAPH)
     to_graph = graph.Transport(settings.graph_url, identity, _now, spent)
     events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
-    bookings = DataverseBookings(_dataverse_of(loop), settings.event_id_column, settings.canceled_status_id)
+    to_dataverse = _dataverse_of(loop)
+    bookings = DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
+    door = Door(to_graph.pauses, to_dataverse.pauses)
     memory = _memory(settings)
 
     async def wanted() -> Sequence[str]:
+        await door.wait_for_dataverse()  # a backlog of changes may leave it open for moments only
         mailboxes = await bookings.mailboxes()
         return [mailbox for mailbox in mailboxes if not settings.mailboxes or mailbox in settings.mailboxes]
 
@@ -302,7 +312,7 @@ def _parts_of(loop: asyncio.AbstractEventLoop) -> Parts:
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
     not_ours_for = timedelta(hours=settings.not_ours_hours)
     processor = Processor(events, bookings, _ledger(), breaker, _now, settings.conflict_policy, not_ours_for)
-    return Parts(processor, keeper, sweeper, queues, looked_at, (to_graph, memory))
+    return Parts(door, processor, keeper, sweeper, queues, looked_at, (to_graph, memory))
 
 
 @cache

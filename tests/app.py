@@ -23,6 +23,7 @@ from sync.errors import Transient
 from sync.handlers import Processor, process_change, receive
 from sync.loopback import LoopbackCredential
 from sync.notifications import CHANGES, LIFECYCLE
+from sync.pauses import Door
 from sync.roster import Deployment
 from sync.subscribing import Keeper, process_lifecycle
 from sync.sweep import Sweeper
@@ -100,6 +101,7 @@ class App:
         self.deployment = Deployment.of(f"{self.webhook}?code={code}", keys[0], self.sandbox.dataverse_url, COLUMN)
         events = graph.GraphEvents(self.to_graph, EXTENSION_NAME, EXTENSION_PROPERTY)
         bookings = dataverse.DataverseBookings(self.to_dataverse, COLUMN)
+        self.door = Door(self.to_graph.pauses, self.to_dataverse.pauses)
         subscriptions = graph.GraphSubscriptions(self.to_graph, self.deployment.url, keys[0])
         self.processor = Processor(events, bookings, self.ledger, BreakerInMemory(), now)
         self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.ledger, self.memory, now)
