@@ -16,9 +16,20 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"breaker", "dataverse", "definitions", "differences", "doctor", "errors", "explain", "holds"}
+    "commands": {
+        "breaker",
+        "capacity",
+        "dataverse",
+        "definitions",
+        "differences",
+        "doctor",
+        "errors",
+        "explain",
+        "holds",
+    }
     | {"notifications", "poison", "rows", "setup", "status", "status_page", "sweep", "terminal", "wiring"},
     "explain": {"errors", "ledger", "model"},
+    "capacity": {"roster", "sweep"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
@@ -103,6 +114,7 @@ NEEDS = {
 }
 
 PURE = [
+    "capacity",
     "counters",
     "decide",
     "differences",
