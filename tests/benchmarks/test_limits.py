@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.leaping import LeapingLoop
 from benchmarks.limits import DATAVERSE, OUTLOOK, Limit, Limiter, work_off
-from tests.fakes import NOW
+from sync.model import Change
+from tests.fakes import ANNA, NOW
 
 
 class Moments:
@@ -24,7 +25,8 @@ class Moments:
 def limiter_of(requests: int) -> tuple[Limiter, Moments]:
     """Each path stands for a change."""
     moments = Moments()
-    return Limiter(replace(DATAVERSE, requests=requests), lambda: moments.now, lambda path: path), moments
+    limit = replace(DATAVERSE, requests=requests)
+    return Limiter(limit, lambda: moments.now, lambda path: Change(ANNA, path)), moments
 
 
 def ask(limiter: Limiter, change: str = "a change") -> bool:
@@ -56,15 +58,20 @@ def test_the_other_service_is_not_limited():
     assert not limiter.fits("graph", "GET", "/users/anna/events/one")
 
 
-@pytest.mark.parametrize(("limit", "mailboxes"), [(DATAVERSE, 3), (OUTLOOK, 1)], ids=["Dataverse", "one mailbox"])
+@pytest.mark.parametrize(
+    ("limit", "mailboxes", "others"), [(DATAVERSE, 3, 0), (OUTLOOK, 1, 3)], ids=["Dataverse", "one mailbox"]
+)
 def test_a_backlog_beyond_a_limit_is_worked_off_and_no_change_comes_before_its_retry_after(
-    limit: Limit, mailboxes: int
+    limit: Limit, mailboxes: int, others: int
 ) -> None:
     with asyncio.Runner(loop_factory=LeapingLoop) as runner:
-        rows = runner.run(work_off("a backlog", limit, mailboxes, part=60 / limit.requests))
+        rows = runner.run(work_off("a backlog", limit, 60 / limit.requests, mailboxes, others))
     found = {row.case: row for row in rows}
     assert found["calls in all"].others["needed"] == 240
     assert found["of them refused"].ours > 0
     assert found["calls in all"].ours < 2 * 240
     assert found["answered in the time of a backlog at the limit"].ours > 120
+    if others:
+        last = found["last of the other mailboxes done"]
+        assert last.ours < last.others["this one"] / 3, "they waited for what is not theirs"
     assert found["of them of a change before its Retry-After"].ours == 0
