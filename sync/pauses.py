@@ -48,9 +48,12 @@ class Pauses:
 
     def left(self, what: str) -> float:
         """Seconds, 0 if there is no pause."""
-        left = (self._until.get(what, datetime.min.replace(tzinfo=self._now().tzinfo)) - self._now()).total_seconds()
+        until = self._until.get(what)
+        if until is None:
+            return 0.0
+        left = (until - self._now()).total_seconds()
         if left <= 0:
-            self._until.pop(what, None)
+            del self._until[what]
         return max(left, 0.0)
 
     def _begin(self, what: str, seconds: float) -> None:

@@ -191,9 +191,9 @@ DATAVERSE_ERRORS: dict[str, type[SyncError]] = {
     "412-alternate-key": Refused,
     "412-exists": Refused,
     "412-version-mismatch": Stale,
-    "429-concurrent": Transient,
-    "429-requests": Transient,
-    "429-time": Transient,
+    "429-concurrent": Throttled,
+    "429-requests": Throttled,
+    "429-time": Throttled,
 }
 
 
