@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import acknowledging, calls, cold_start, growth, throughput
+from benchmarks import acknowledging, calls, capacity, cold_start, growth, throughput
 from benchmarks.report import Row, show, write
 
 BENCHMARKS = {
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "cold_start": cold_start.measure,
     "throughput": throughput.measure,
     "growth": growth.measure,
+    "capacity": capacity.measure,
 }
 FOLDER = Path("build") / "benchmarks"
 

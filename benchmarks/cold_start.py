@@ -102,7 +102,7 @@ def _caches(folder: Path, settings: Mapping[str, str]) -> dict[str, Path]:
 
 
 def _settings(azurite: Azurite, found: Services) -> dict[str, str]:
-    [work] = read_work(found.work)
+    [work] = [*read_work(found.work)]
     change = json.dumps({"mailbox": work.mailbox, "event": work.event, "deleted": False})
     return {**found.settings, "AzureWebJobsStorage": azurite.connection_string, "CHANGE": change}
 

@@ -14,9 +14,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import chain, repeat
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,24 +105,24 @@ def bare(session: aiohttp.ClientSession) -> Do:
 
 
 async def measure(what: str, path: Path, times: int) -> Result:
-    work, calls = read_work(path), count_storage_calls() if what == "app" else []
+    storage_calls = count_storage_calls() if what == "app" else count()
     headers = {"Authorization": "Bearer loopback", "Prefer": 'IdType="ImmutableId"'}
     async with aiohttp.ClientSession(headers=headers) as session:
         do = bare(session) if what == "bare" else the_app
-        await do(work[0])  # what is imported and connected once is no matter of throughput
-        count, seconds, done = await work_through(chain.from_iterable(repeat(work, times)), do)
-    return Result(count, seconds, len(calls), peak_megabytes(), done)
+        await do(next(read_work(path)))  # what is imported and connected once is no matter of throughput
+        changes, seconds, done = await work_through(read_work(path, times), do)
+    return Result(changes, seconds, next(storage_calls), peak_megabytes(), done)
 
 
-def count_storage_calls() -> list[str]:
-    """A list that gets an entry for each request of Azure's client libraries: those of storage, here."""
+def count_storage_calls() -> Iterator[int]:
+    """Says next how many requests Azure's client libraries have sent: those of storage, here."""
     from azure.core.pipeline.transport import AioHttpTransport
 
-    calls: list[str] = []
+    calls = count()
     send = AioHttpTransport.send
 
     async def counted(self: AioHttpTransport, request: Any, **options: Any) -> Any:
-        calls.append(request.method)
+        next(calls)
         return await send(self, request, **options)
 
     AioHttpTransport.send = counted

@@ -1,37 +1,56 @@
 """A backlog worked off within the documented limits of both services: how much of what they allow is used, and how.
 
-On the simulated clock, which each call moves on by its share of an instance's time; nobody waits. To keep it short, the
-limits and the backlog are a part of the real ones, and the calls take as much longer.
+As many workers as the host starts, on a clock that leaps over their waits. To keep it short, the limits and the backlog
+are a part of the real ones, and the calls take as much longer; those that are under way as a limit is reached are as
+many as ever, so the smaller the part, the more of it they use up.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
+import re
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
 from statistics import median
-from unittest.mock import patch
-
-from tenacity import RetryCallState
+from typing import Any, ParamSpec
 
 from benchmarks.instance import CONCURRENCY
-from benchmarks.replay import HOUR, TheApp, the_app
-from benchmarks.report import Row
+from benchmarks.leaping import LeapingLoop, LoopsClock
+from benchmarks.replay import HOUR, MIDNIGHT
+from benchmarks.report import Progress, Row
 from sandbox.calls import Call, Service
 from sandbox.dataverse_errors import THROTTLED_REQUESTS
 from sandbox.faults import Fault
 from sandbox.graph_errors import TOO_MANY_REQUESTS
-from sync import retry
+from sandbox.server import Sandbox
 from sync.graph import PER_MAILBOX
-from sync.model import Action, Change
+from sync.handlers import process_change
+from sync.model import Change
 from sync.notifications import CHANGES, build_change_message
-from tests.app import COLUMN
+from tests.app import COLUMN, KEY, App, an_app
 
 LATENCY = 0.035
 """Seconds that a call takes."""
+
+CALLS = 2
+"""To either service, of a moved event."""
+
+WINDOWS = 4
+"""Of work in the backlog."""
+
+FEW = 5
+"""Changes of a mailbox beside one that is at its limit."""
+
+POLL = 1.0
+"""Seconds between two looks at an empty queue; the host's are up to fifteen."""
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -42,118 +61,208 @@ class Limit:
     requests: int
     window: timedelta
     refusal: Fault
-    at_once: int
-    """Calls of one instance."""
 
 
 # Sources: Dataverse, "Service protection API limits"; Graph, "Outlook service limits", for each mailbox.
-DATAVERSE = Limit("dataverse", 6_000, timedelta(minutes=5), THROTTLED_REQUESTS.fault(), CONCURRENCY)
-OUTLOOK = Limit("graph", 10_000, timedelta(minutes=10), TOO_MANY_REQUESTS.fault(), PER_MAILBOX)
-
-WINDOWS = 4
-"""Of work in the backlog."""
+DATAVERSE = Limit("dataverse", 6_000, timedelta(minutes=5), THROTTLED_REQUESTS.fault())
+OUTLOOK = Limit("graph", 10_000, timedelta(minutes=10), TOO_MANY_REQUESTS.fault())
 
 
-@dataclass
 class Limiter(Fault):
     """Keeps *limit*, and count. A refused request counts as well, so pressing on lengthens the wait."""
 
-    limit: Limit = DATAVERSE
-    now: Callable[[], datetime] = datetime.now
-    arrivals: deque[datetime] = field(default_factory=deque)
-    answered: int = 0
-    refused: int = 0
-    too_early: int = 0
-    """Requests of a change that had been told to wait."""
-    change: str = ""
-    """The event of the one that is being processed."""
-    not_before: dict[str, datetime] = field(default_factory=dict)
+    def __init__(
+        self, limit: Limit, now: Callable[[], datetime], change_of: Callable[[str], Change], mailbox: str | None = None
+    ) -> None:
+        """Of all calls, or of those that are about one *mailbox*."""
+        super().__init__(status=429, body=limit.refusal.body, times=None)
+        self._limit = limit
+        self._now = now
+        self._change_of = change_of
+        self._mailbox = mailbox
+        self._lately: deque[datetime] = deque()
+        self._not_before: dict[Change, datetime] = {}
+        self.answered: list[datetime] = []
+        self.refused = 0
+        self.too_early = 0
+        """Requests of a change that had been told to wait."""
 
     def fits(self, service: Service, method: str, path: str) -> bool:
-        if service != self.limit.service:
+        if service != self._limit.service:
             return False
-        now = self.now()
-        self.too_early += now < self.not_before.get(self.change, now)
-        self.arrivals.append(now)
-        while self.arrivals[0] <= now - self.limit.window:
-            self.arrivals.popleft()
-        if len(self.arrivals) <= self.limit.requests:
-            self.answered += 1
+        now, change = self._now(), self._change_of(path)
+        if self._mailbox not in (None, change.mailbox):
             return False
-        seconds = math.ceil((self.arrivals[-self.limit.requests] + self.limit.window - now).total_seconds())
+        self.too_early += now < self._not_before.get(change, now)
+        self._lately.append(now)
+        while self._lately[0] <= now - self._limit.window:
+            self._lately.popleft()
+        if len(self._lately) <= self._limit.requests:
+            self.answered.append(now)
+            return False
+        seconds = math.ceil((self._lately[-self._limit.requests] + self._limit.window - now).total_seconds())
         self.refused += 1
-        self.not_before[self.change] = now + timedelta(seconds=seconds)
-        self.status, self.body = 429, self.limit.refusal.body
+        self._not_before[change] = now + timedelta(seconds=seconds)
         self.headers = {"Retry-After": str(seconds)}
         return True
 
 
-def measure(quick: bool) -> list[Row]:
-    part = 0.01 if quick else 0.05
-    return [
-        *asyncio.run(work_off("Limits: 6,000 calls in 5 min of Dataverse", DATAVERSE, mailboxes=20, part=part)),
-        *asyncio.run(work_off("Limits: 10,000 calls in 10 min of a mailbox", OUTLOOK, mailboxes=1, part=part)),
+class Queue:
+    """Hands out one message after the other, as they can be seen."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._messages: list[tuple[datetime, int, str]] = []
+        self._numbers = count()
+        self.taken = 0
+        """Of them by workers that are not done yet."""
+
+    async def send(
+        self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
+    ) -> Sequence[datetime]:
+        if queue != CHANGES:
+            raise AssertionError(f"sent to {queue}: {messages[0]}")
+        visible_at = self._now() + timedelta(seconds=hidden)
+        for message in messages:
+            heapq.heappush(self._messages, (visible_at, next(self._numbers), message))
+        return [visible_at] * len(messages)
+
+    async def work_off(self, process: Callable[[str], Awaitable[object]]) -> None:
+        """Be one of the workers, until nothing is left to do for any of them."""
+        while self._messages or self.taken:
+            if not self._messages or self._messages[0][0] > self._now():
+                await asyncio.sleep(POLL)
+                continue
+            self.taken += 1
+            await process(heapq.heappop(self._messages)[2])
+            self.taken -= 1
+
+
+def measure(quick: bool, progress: Progress) -> list[Row]:
+    part = 0.05 if quick else 0.2
+    dataverse, outlook = "Limits: 6,000 calls in 5 min of Dataverse", "Limits: 10,000 calls in 10 min of a mailbox"
+    cases = [
+        work_off(dataverse, DATAVERSE, part, mailboxes=20),
+        work_off(outlook, OUTLOOK, part, mailboxes=1, others=20),
     ]
+    if not quick:
+        cases.append(work_off(f"{dataverse}, two instances", DATAVERSE, part, mailboxes=20, instances=2))
+    rows = []
+    for done, case in enumerate(cases, start=1):
+        with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+            rows += runner.run(case)
+        progress(done / len(cases))
+    return rows
 
 
-async def work_off(title: str, limit: Limit, mailboxes: int, part: float) -> list[Row]:
-    """Moved events, each of which takes two calls to either service; the first window's worth may be done at once."""
-    allowed = round(limit.requests * part)
-    async with the_app() as subject:
-        sandbox, clock = subject.sandbox, subject.sandbox.clock
-        limiter = Limiter(times=None, limit=replace(limit, requests=allowed), now=clock.now)
+async def work_off(
+    title: str, limit: Limit, part: float, mailboxes: int, others: int = 0, instances: int = 1
+) -> list[Row]:
+    """Moved events of so many *mailboxes*, of which the first window's worth may be done at once.
+
+    *others* have few, which come last. If there are any, the limit is that of one mailbox.
+    """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, LeapingLoop)
+    allowed, latency = round(limit.requests * part), LATENCY / part
+    async with an_app(clock=LoopsClock(loop, MIDNIGHT)) as first:
+        sandbox, now = first.sandbox, first.sandbox.clock.now
+        backlog = _Backlog(sandbox)
+        backlog.add(allowed * WINDOWS // CALLS, mailboxes)
+        limited, needed = {change.mailbox for change in backlog.changes}, CALLS * len(backlog.changes)
+        backlog.add(FEW * others, others)
+        hot = backlog.changes[0].mailbox if others else None
+        limiter = Limiter(replace(limit, requests=allowed), now, backlog.change_of, hot)
         sandbox.faults.order(limiter)
-        backlog = _backlog(subject, allowed * WINDOWS // 2, mailboxes)
-        await subject.app.inbox.send(CHANGES, [build_change_message(change) for change in backlog])
-        short_wait = retry._wait
         done: dict[str, datetime] = {}
         """When each mailbox was last written for."""
-        share_of_time = timedelta(seconds=LATENCY / limit.at_once / part)
 
-        mailbox_of = {change.event_id: change.mailbox for change in backlog}
-        process = subject.app.processor.process
-
-        async def process_witnessed(change: Change) -> Action:
-            limiter.change = change.event_id
-            return await process(change)
-
-        def pass_time(call: Call) -> None:
-            clock.move(share_of_time)
+        def witness(call: Call) -> None:
             if call.is_write and call.status == 204:
-                done[mailbox_of[limiter.change]] = clock.now()
+                done[backlog.change_of(call.path).mailbox] = now()
 
-        def pass_short_wait(state: RetryCallState) -> float:
-            clock.move(timedelta(seconds=short_wait(state)))
-            return 0.0
-
-        subject.app.processor.process = process_witnessed  # type: ignore[method-assign]
-        sandbox.calls.listeners.append(pass_time)
-        begun = clock.now()
-        with patch("sync.retry._wait", pass_short_wait):
-            while (due := subject.next_due()) is not None:
-                clock.move(max(due - clock.now(), timedelta()))
-                await subject.work()
-        took = (clock.now() - begun) / limit.window
-    needed = 2 * len(backlog)
-    seconds = [(at - begun).total_seconds() for at in done.values()]
-    return [
-        Row(title, "time for the backlog", "windows", took, {"at the limit": needed / allowed - 1}),
-        Row(title, "calls to the service", "calls", limiter.answered + limiter.refused, {"needed": needed}),
-        Row(title, "of them, of a change before its Retry-After", "calls", limiter.too_early),
-        Row(title, "last mailbox done", "seconds", max(seconds), {"median mailbox": median(seconds)}),
+        sandbox.calls.listeners.append(witness)
+        queue = Queue(now)
+        await queue.send(CHANGES, [build_change_message(change) for change in backlog.changes])
+        begun = now()
+        async with asyncio.TaskGroup() as group:
+            for app in [first, *(_another(first) for _ in range(instances - 1))]:
+                _delay(app, loop, latency)
+                process = partial(
+                    process_change,
+                    process=app.processor.process,
+                    spread=app.spread,
+                    queues=queue,
+                    let_in=app.door.let_in,
+                )
+                for _ in range(CONCURRENCY):
+                    group.create_task(queue.work_off(process))
+    # The last window's worth cannot begin before all others have passed, and takes as long as its calls do.
+    last = timedelta(seconds=allowed * latency / min(CONCURRENCY * instances / 2, PER_MAILBOX * mailboxes))
+    at_best = (WINDOWS - 1) * limit.window + last
+    in_time = sum(at - begun <= at_best for at in limiter.answered)
+    windows = (max(done.values()) - begun) / limit.window
+    seconds = [(at - begun).total_seconds() for mailbox, at in done.items() if mailbox in limited]
+    beside = [(at - begun).total_seconds() for mailbox, at in done.items() if mailbox not in limited]
+    rows = [
+        Row(title, "answered in the time of a backlog at the limit", "calls", in_time, {"allowed": needed}),
+        Row(title, "time for the backlog", "windows", windows, {"at the limit": at_best / limit.window}),
+        Row(title, "calls in all", "calls", len(limiter.answered) + limiter.refused, {"needed": needed}),
+        Row(title, "of them refused", "calls", limiter.refused),
+        Row(title, "of them of a change before its Retry-After", "calls", limiter.too_early),
     ]
+    if others:
+        rows.append(Row(title, "last of the other mailboxes done", "seconds", max(beside), {"this one": max(seconds)}))
+    else:
+        rows.append(Row(title, "last mailbox done", "seconds", max(seconds), {"median mailbox": median(seconds)}))
+    return rows
 
 
-def _backlog(subject: TheApp, count: int, mailboxes: int) -> list[Change]:
-    sandbox = subject.sandbox
-    technicians = [sandbox.people.hire(f"Person {number}") for number in range(mailboxes)]
-    start = sandbox.clock.now() + timedelta(days=30)
-    changes = []
-    for number in range(count):
-        technician = technicians[number % mailboxes]
-        booking, event = sandbox.people.dispatcher.book(technician, start, start + HOUR)
-        start += 2 * HOUR  # so that a look at the calendar finds one event
-        sandbox.tables.update(booking, {COLUMN: event.immutable_id})
-        technician.move(event, HOUR)
-        changes.append(Change(technician.mailbox.id, event.immutable_id))
-    return changes
+class _Backlog:
+    """Changes of events that were moved, the mailboxes in turn."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.changes: list[Change] = []
+        self._by_name: dict[str, Change] = {}
+        self._sandbox = sandbox
+        self._start = sandbox.clock.now() + timedelta(days=30)
+
+    def add(self, count: int, mailboxes: int) -> None:
+        """So many changes, of new mailboxes."""
+        technicians = [self._sandbox.people.hire(f"Person {number}") for number in range(mailboxes)]
+        for number in range(count):
+            technician = technicians[number % mailboxes]
+            booking, event = self._sandbox.people.dispatcher.book(technician, self._start, self._start + HOUR)
+            self._start += 2 * HOUR  # so that a look at the calendar finds one event
+            self._sandbox.tables.update(booking, {COLUMN: event.immutable_id})
+            technician.move(event, HOUR)
+            change = Change(technician.mailbox.id, event.immutable_id)
+            self.changes.append(change)
+            self._by_name |= {booking.id: change, event.immutable_id: change}
+
+    def change_of(self, path: str) -> Change:
+        """The one that a call is about, which names its booking or its event."""
+        return self._by_name[re.findall(r"[A-Za-z0-9_=-]{30,}", path)[-1]]
+
+
+def _another(first: App) -> App:
+    """One more instance, with the same storage."""
+    another = App(first.sandbox, first.webhook)
+    another.ledger = first.ledger
+    another.install(KEY)
+    return another
+
+
+def _delay(app: App, loop: LeapingLoop, latency: float) -> None:
+    """Each call is under way for so long before it arrives, and is answered at once."""
+
+    def delayed(send: Callable[P, Coroutine[Any, Any, Any]]) -> Callable[P, Coroutine[Any, Any, Any]]:
+        async def send_later(*arguments: P.args, **options: P.kwargs) -> Any:
+            await asyncio.sleep(latency)
+            with loop.under_way():
+                return await send(*arguments, **options)
+
+        return send_later
+
+    app.to_graph.send_once = delayed(app.to_graph.send_once)  # type: ignore[method-assign]
+    app.to_dataverse._send_once = delayed(app.to_dataverse._send_once)  # type: ignore[method-assign]

@@ -56,7 +56,7 @@ def measure(quick: bool, progress: Progress) -> list[Row]:
                 progress((done := done + 1) / steps)
         rows.append(_beside_a_hot_mailbox(azurite, changes))
         progress((done + 1) / steps)
-    return [*rows, *limits.measure(quick)]
+    return [*rows, *limits.measure(quick, lambda share: progress((done + 1 + share) / (steps + 1)))]
 
 
 def _beside_a_hot_mailbox(azurite: Azurite, changes: int) -> Row:
@@ -65,7 +65,7 @@ def _beside_a_hot_mailbox(azurite: Azurite, changes: int) -> Row:
     for one_mailbox in (changes, 0):
         with services(Order(MAILBOXES, moved=changes, latency=HOT, one_mailbox=one_mailbox)) as found:
             settings = {**found.settings, "AzureWebJobsStorage": azurite.connection_string}
-            hot = read_work(found.work)[0].mailbox if one_mailbox else None
+            hot = next(read_work(found.work)).mailbox if one_mailbox else None
             result = run("app", found.work, settings)
         seconds.append(max(at for mailbox, at in result.done.items() if mailbox != hot))
     return Row("Throughput: beside a hot mailbox", "all others done", "seconds", seconds[0], {"without it": seconds[1]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +27,9 @@ def write_work(path: Path, work: Iterable[Work]) -> None:
         file.writelines(json.dumps(asdict(each)) + "\n" for each in work)
 
 
-def read_work(path: Path) -> list[Work]:
-    with path.open(encoding="utf-8") as file:
-        return [Work(**json.loads(line)) for line in file]
+def read_work(path: Path, times: int = 1) -> Iterator[Work]:
+    """One after the other, so that what is still to do takes no memory."""
+    for _ in range(times):
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield Work(**json.loads(line))

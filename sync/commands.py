@@ -317,6 +317,26 @@ async def _show_status(terminal: Terminal) -> int:
     return DONE if found.is_well else FAILED
 
 
+@cli.command()
+def capacity(
+    mailboxes: Annotated[int, typer.Option(min=1, help="People with a subscription.")],
+    changes_per_day: Annotated[int, typer.Option(min=0, help="In all their calendars, each counted once.")],
+    bookings: Annotated[float, typer.Option(min=0, max=1, help="Share of the changes that are of bookings.")] = 0.2,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Predict calls, executions and storage transactions, and which limit is nearest, from what was measured."""
+    run(lambda terminal: _predict(terminal, mailboxes, changes_per_day, bookings), as_json, verbose)
+
+
+async def _predict(terminal: Terminal, mailboxes: int, changes: int, bookings: float) -> int:
+    from sync.capacity import build_document, build_lines, predict
+
+    prediction = predict(mailboxes, changes, bookings)
+    terminal.show(build_document(prediction), build_lines(prediction), prediction.totals, ("what", "day", "month"))
+    return DONE
+
+
 # --- before the app can work ---
 
 

@@ -26,6 +26,7 @@ from requests.adapters import HTTPAdapter
 from sync import telemetry
 from sync.errors import Malformed, Misconfigured, NotFound, Refused, Stale, Transient, UnknownColumn, check
 from sync.model import Booking, CancelBooking, LinkBooking, MoveBooking, Span, UnlinkBooking, Write
+from sync.pauses import DATAVERSE, Pauses
 from sync.retry import short_waits
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Transport:
         self._scope = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/.default"
         self._credential = credential
         self._now = now
+        self.pauses = Pauses(now)
         self._session = requests.Session()
         self._session.mount(url, HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, pool_block=True))
         # Not asyncio's own few threads, which also look up the names of hosts for everybody else.
@@ -116,7 +118,7 @@ class Transport:
         if not url.startswith(self._root):
             raise Malformed("dataverse: a nextLink to elsewhere")
         async for attempt in short_waits():
-            with attempt:
+            with attempt, self.pauses.kept(DATAVERSE):
                 try:
                     return await self._send_once(method, url, headers, columns)
                 except Stale as error:

@@ -53,7 +53,7 @@ class Stale(Transient):
 
 
 class Throttled(Transient):
-    """All calls of this kind are too many: none of them should be sent for a while."""
+    """All calls of this kind are too many: none of them should be sent for a while. No attempt, so none is counted."""
 
 
 class Paused(Transient):
@@ -126,6 +126,7 @@ _GRAPH: Mapping[tuple[int, str | None], type[SyncError]] = {
     (400, "ErrorInvalidIdMalformed"): InvalidId,
     (403, "ErrorAccessDenied"): AccessDenied,
     (403, "ErrorCannotDeleteObject"): Withdrawn,
+    (429, None): Throttled,
 }
 
 # Graph asks Exchange on our behalf and wraps the answer in an ExtensionError.
@@ -147,10 +148,11 @@ _DATAVERSE: Mapping[tuple[int, str | None], type[SyncError]] = {
     (412, "0x80060882"): Stale,
     (412, ""): Stale,
     (400, "0x80060888"): UnknownColumn,
+    (429, None): Throttled,
 }
 
 # 401 is tried again because the token may just have ended, 408 and 509 are time-outs and bandwidth limits.
-_TRANSIENT = frozenset({401, 408, 429, 509})
+_TRANSIENT = frozenset({401, 408, 509})
 
 _TABLES = {"graph": _GRAPH, "subscriptions": _SUBSCRIPTIONS, "dataverse": _DATAVERSE}
 

@@ -42,6 +42,7 @@ from sync import telemetry
 from sync.errors import Malformed, Misconfigured, NotFound, NotOurs, Refused, Service, Stale, Transient, check
 from sync.model import Event, EventType, Span, Subscription
 from sync.notifications import build_client_state
+from sync.pauses import Pauses
 from sync.retry import short_waits
 from sync.roster import CHANGE_TYPES, resource_of
 
@@ -88,6 +89,7 @@ class Transport:
         root = httpx.URL(url)
         self._now = now
         self._spent = spent
+        self.pauses = Pauses(now)
         self._http = GraphClientFactory.create_with_default_middleware(
             # Waits are retry.py's and the queue's; two layers would multiply them.
             options={
@@ -104,10 +106,13 @@ class Transport:
         self._adapter.base_url = url
         self.client = GraphServiceClient(request_adapter=self._adapter)
 
-    async def send(self, service: Service, request: RequestInformation) -> Any:
-        """The answer's JSON, None if it has none. Raises: what ``errors.check`` names, Misconfigured without token."""
+    async def send(self, service: Service, request: RequestInformation, mailbox: str = "") -> Any:
+        """The answer's JSON, None if it has none; a pause is that of the *mailbox*, if one is named.
+
+        Raises: what ``errors.check`` names, Misconfigured without token.
+        """
         async for attempt in short_waits():
-            with attempt:
+            with attempt, self.pauses.kept(mailbox or service):
                 return await self.send_once(service, request)
         raise AssertionError("unreachable")  # pragma: no cover
 
@@ -279,7 +284,7 @@ class GraphEvents:
                 raise Transient("graph: the mailbox did not answer lately", hangs_on)
             self._hung_until.pop(mailbox, None)
             try:
-                answer = await self._transport.send("graph", request)
+                answer = await self._transport.send("graph", request, mailbox)
             except Transient as error:
                 if isinstance(error.__cause__, httpx.TimeoutException):
                     self._hung_until[mailbox] = clock() + HUNG_FOR

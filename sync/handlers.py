@@ -23,6 +23,7 @@ from sync.errors import (
     NotOurs,
     Refused,
     Stale,
+    Throttled,
     Transient,
     Withdrawn,
 )
@@ -113,15 +114,21 @@ class Breaker(Protocol):
         """Why no booking of the mailbox must be canceled now, None if it may. Raises: Transient."""
 
 
+async def _let_in(mailbox: str) -> None:
+    return None
+
+
 async def process_change(
     text: str,
     process: Callable[[Change], Awaitable[Action]],
     spread: Callable[[Batch], Awaitable[None]],
     queues: Queues,
+    let_in: Callable[[str], Awaitable[None]] = _let_in,
 ) -> str:
     """Take one message of the queue to its end: done, put back for later, or parked for a person to see; which it was.
 
-    A mailbox that cannot be reached at all parks nothing and cancels nothing.
+    It is begun once its mailbox is *let in*, and its patience begins then. A mailbox that cannot be reached at all
+    parks nothing and cancels nothing.
     Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
     """
     try:
@@ -133,6 +140,7 @@ async def process_change(
         await spread(change)
         return SPREAD
     try:
+        await let_in(change.mailbox)
         action = await asyncio.wait_for(process(change), PATIENCE)
     except TimeoutError:
         await _put_back(queues, change, Transient("it took too long"))
@@ -161,7 +169,8 @@ async def process_change(
 
 
 async def _put_back(queues: Queues, change: Change, error: Transient | Misconfigured) -> None:
-    again = replace(change, attempt=change.attempt + 1)
+    """Being throttled is no attempt of the change's: however often it is, that does not make it poison."""
+    again = change if isinstance(error, Throttled) else replace(change, attempt=change.attempt + 1)
     await put_back(queues, CHANGES, build_change_message(again), again.attempt, error)
 
 

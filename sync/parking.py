@@ -57,9 +57,12 @@ async def put_back(queues: Queues, queue: str, message: str, attempt: int, error
 
 
 def wait_seconds(attempt: int, retry_after: float | None, chance: float) -> float:
-    """From 15 s doubling to one hour, at least what the service asked for; *chance* in [0, 1) spreads the herd."""
-    patience = min(15.0 * 2.0 ** min(attempt - 1, 10), 3_600.0)
-    return min(max(patience, retry_after or 0.0), _LONGEST) * (1 + 0.2 * chance)
+    """From 15 s doubling to one hour, at least what the service asked for; *chance* in [0, 1) spreads the herd.
+
+    It does so over our own patience only: what a service allows after the time it named is not to be left unused.
+    """
+    patience = min(15.0 * 2.0 ** min(max(attempt - 1, 0), 10), 3_600.0)
+    return min(max(patience, retry_after or 0.0), _LONGEST) + 0.2 * chance * patience
 
 
 async def park(queues: Queues, queue: str, message: str, error: SyncError) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sync.ledger_table import LedgerTable
     from sync.memory import RosterTable
     from sync.model import Action, Batch, Change, LifecycleNotification
+    from sync.pauses import Door
     from sync.roster import Plan
     from sync.roster_run import Report
     from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings
@@ -91,7 +92,7 @@ async def process_change(message: bytes) -> None:
     text, telemetry = _text(message), _telemetry()
     origin = parse_origin(text)
     with telemetry.span(f"process {CHANGES}", "consumer", origin) as told:
-        outcome = await process_change(text, _process, _spread, _queues())
+        outcome = await process_change(text, _process, _spread, _queues(), _let_in)
         told.set(outcome=outcome)
     if outcome != SPREAD:
         telemetry.aged(outcome, origin)
@@ -241,6 +242,7 @@ class LookedAt:
 
 @dataclass
 class Parts:
+    door: Door
     processor: Processor
     keeper: Keeper
     sweeper: Sweeper
@@ -253,6 +255,10 @@ class Parts:
             done = closable.close()
             if done is not None:
                 await done
+
+
+async def _let_in(mailbox: str) -> None:
+    await (await _parts()).door.let_in(mailbox)
 
 
 async def _process(change: Change) -> Action:
@@ -328,6 +334,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     from sync.dataverse import DataverseBookings
     from sync.handlers import Processor
     from sync.model import SyncMode
+    from sync.pauses import Door
     from sync.roster import Deployment
     from sync.settings import is_loopback
     from sync.standing import counts_after, standings_after
@@ -341,9 +348,11 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
     to_dataverse = _to_dataverse(may_write=settings.sync_mode is not SyncMode.OBSERVE)
     bookings = DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
+    door = Door(to_graph.pauses, to_dataverse.pauses)
     memory = _memory(settings)
 
     async def wanted() -> Sequence[str]:
+        await door.wait_for_dataverse()  # a backlog of changes may leave it open for moments only
         mailboxes = await bookings.mailboxes()
         return [mailbox for mailbox in mailboxes if not settings.mailboxes or mailbox in settings.mailboxes]
 
@@ -379,7 +388,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     not_ours_for = timedelta(hours=settings.not_ours_hours)
     policy, mode = settings.conflict_policy, settings.sync_mode
     processor = Processor(events, bookings, _ledger(), breaker, _now, policy, not_ours_for, mode)
-    return Parts(processor, keeper, sweeper, queues, looked_at, (to_graph, to_dataverse, memory))
+    return Parts(door, processor, keeper, sweeper, queues, looked_at, (to_graph, to_dataverse, memory))
 
 
 @cache

@@ -24,6 +24,7 @@ from sync.handlers import Processor, process_change
 from sync.loopback import LoopbackCredential
 from sync.model import Batch, SyncMode
 from sync.notifications import CHANGES, LIFECYCLE
+from sync.pauses import Door
 from sync.receiving import receive, spread
 from sync.roster import Deployment
 from sync.subscribing import Keeper, process_lifecycle
@@ -104,6 +105,7 @@ class App:
         self.deployment = Deployment.of(f"{self.webhook}?code={code}", keys[0], self.sandbox.dataverse_url, COLUMN)
         events = graph.GraphEvents(self.to_graph, EXTENSION_NAME, EXTENSION_PROPERTY)
         bookings = dataverse.DataverseBookings(self.to_dataverse, COLUMN)
+        self.door = Door(self.to_graph.pauses, self.to_dataverse.pauses)
         subscriptions = graph.GraphSubscriptions(self.to_graph, self.deployment.url, keys[0])
         self.processor = Processor(events, bookings, self.ledger, BreakerInMemory(), now, mode=self.mode)
         self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.ledger, self.memory, now)

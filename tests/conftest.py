@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 
 import pytest
 from azure.data.tables import TableServiceClient
 from azure.storage.queue import QueueServiceClient
+from tenacity import RetryCallState
 
 from sandbox.azurite import Azurite
+from sandbox.clock import Clock
+from sync import retry
 from tests.app import App, an_app
 from tests.desk import Desk
 from tests.world import World, a_world
@@ -35,19 +40,30 @@ def storage(azurite: Azurite) -> Iterator[str]:
 
 @pytest.fixture
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    """A technician with one booking and its event, and the app's real clients; short waits take no time."""
-    monkeypatch.setattr("sync.retry._wait", lambda state: 0.0)
+    """A technician with one booking and its event, and the app's real clients; short waits move the clock."""
     async with a_world() as world:
+        leap_over_short_waits(monkeypatch, world.sandbox.clock)
         yield world
 
 
 @pytest.fixture
 async def app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
-    """The whole app against the sandbox, its clock standing still; short waits take no time."""
-    monkeypatch.setattr("sync.retry._wait", lambda state: 0.0)
+    """The whole app against the sandbox, its clock standing still but for short waits, which move it."""
     monkeypatch.setattr("sync.pacing._patience", lambda failures: 0.0)
     async with an_app() as app:
+        leap_over_short_waits(monkeypatch, app.sandbox.clock)
         yield app
+
+
+def leap_over_short_waits(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """No test waits for them, and the simulated world takes them for over."""
+    wait = retry._wait
+
+    def leap(state: RetryCallState) -> float:
+        clock.move(timedelta(seconds=math.ceil(wait(state))))  # no times with fractions
+        return 0.0
+
+    monkeypatch.setattr(retry, "_wait", leap)
 
 
 @pytest.fixture

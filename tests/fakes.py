@@ -280,6 +280,9 @@ class RowsInMemory:
         self.rows.pop(_place(row), None)
         return True
 
+    async def delete_all_unchanged(self, rows: Sequence[RowInMemory]) -> int:
+        return sum([await self.delete_if_unchanged(row) for row in rows])
+
     async def query(
         self,
         where: str,

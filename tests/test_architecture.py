@@ -16,20 +16,22 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"command_line", "dataverse", "definitions", "differences", "doctor", "errors", "ledger_commands"}
+    "commands": {"capacity", "command_line", "dataverse", "definitions", "differences", "doctor", "errors"}
+    | {"ledger_commands"}
     | {"notifications", "poison", "rows", "setup", "status", "status_page", "sweep", "terminal", "wiring"},
     "ledger_commands": {"breaker", "command_line", "dataverse", "explain", "holds", "report", "rows", "terminal"}
     | {"wiring"},
     "command_line": {"errors", "terminal", "wiring"},
     "explain": {"errors", "ledger", "model"},
+    "capacity": {"roster", "sweep"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
     "outside": {"errors"},
     "wiring": {"breaker", "counter_table", "counters", "counting", "dataverse", "differences", "errors", "exporting"}
     | {"graph", "handlers", "holds", "ledger_table", "loopback", "memory", "model", "notifications", "overview"}
-    | {"receiving", "roster", "roster_run", "settings", "standing", "status", "status_page", "storage", "subscribing"}
-    | {"sweep", "tables", "telemetry"},
+    | {"pauses", "receiving", "roster", "roster_run", "settings", "standing", "status", "status_page", "storage"}
+    | {"subscribing", "sweep", "tables", "telemetry"},
     "holds": {"errors", "ledger", "model", "notifications", "parking"},
     "receiving": {"counters", "errors", "ledger", "model", "notifications", "parking", "telemetry"},
     "handlers": {"decide", "errors", "ledger", "model", "notifications", "parking"},
@@ -58,9 +60,10 @@ USES = {
     "memory": {"errors", "roster", "rounds"},
     "marks": set(),
     "pacing": {"errors"},
-    "graph": {"errors", "model", "notifications", "retry", "roster", "telemetry"},
-    "dataverse": {"errors", "model", "retry", "telemetry"},
+    "graph": {"errors", "model", "notifications", "pauses", "retry", "roster", "telemetry"},
+    "dataverse": {"errors", "model", "pauses", "retry", "telemetry"},
     "report": {"ledger", "model"},
+    "pauses": {"errors", "retry"},
     "rows": {"differences", "holds", "model", "poison", "roster"},
     "poison": {"errors", "model", "notifications", "storage"},
     "settings": {"errors", "model"},
@@ -106,6 +109,7 @@ COMMANDS = ["commands", "ledger_commands", "command_line"]
 """What operators type; nothing else may know the wiring, or what only they install."""
 
 PURE = [
+    "capacity",
     "counters",
     "decide",
     "differences",

@@ -15,7 +15,7 @@ from sandbox import dataverse_errors
 from sandbox.faults import Fault
 from sandbox.outlook_ids import twin
 from sync import dataverse
-from sync.errors import Malformed, Misconfigured, Refused, Stale, Transient
+from sync.errors import Malformed, Misconfigured, Refused, Stale, Throttled, Transient
 from sync.loopback import LoopbackCredential
 from sync.model import Booking, CancelBooking, LinkBooking, MoveBooking, Span, UnlinkBooking
 from tests.world import HOUR, MORNING, NINE, TEN, World, a_world
@@ -376,6 +376,19 @@ class TestAnswersThatNobodyWants:
             await read(world)
         assert caught.value.retry_after == 120
         assert len(world.sandbox.calls) == 1
+
+    async def test_what_one_call_is_told_all_others_keep_to(self, world: World) -> None:
+        throttled = dataverse_errors.THROTTLED_REQUESTS.retry_after("120")
+        world.sandbox.faults.order(throttled.fault(service="dataverse"))
+        with pytest.raises(Throttled):
+            await read(world)
+        for _ in range(3):
+            with pytest.raises(Throttled) as caught:
+                await read(world)
+            assert 115 < (caught.value.retry_after or 0) <= 120
+        assert len(world.sandbox.calls) == 1
+        world.sandbox.clock.move(timedelta(seconds=120))
+        assert await read(world)
 
     async def test_a_missing_application_user_is_refused_with_the_cure(self, world: World) -> None:
         world.sandbox.dataverse_switches.not_a_member = True

@@ -64,8 +64,8 @@ EVENTS = [
     pytest.param(403, "", Refused, id="any other 403 is for a person"),
     pytest.param(410, "syncStateNotFound", Refused, id="an old delta token is refused"),
     pytest.param(412, "ErrorIrresolvableConflict", Refused, id="a conflict in Outlook is not a changed row"),
-    pytest.param(429, "ApplicationThrottled", Transient, id="a throttled mailbox recovers"),
-    pytest.param(429, "TooManyRequests", Transient, id="a throttled app recovers"),
+    pytest.param(429, "ApplicationThrottled", Throttled, id="a throttled mailbox is left alone"),
+    pytest.param(429, "TooManyRequests", Throttled, id="a throttled app holds back"),
     pytest.param(500, "ErrorInternalServerError", Transient, id="a server's error passes"),
     pytest.param(503, "ErrorMailboxMoveInProgress", Transient, id="a moving mailbox arrives"),
     pytest.param(503, "UnknownError", Transient, id="an unknown error passes"),
@@ -108,9 +108,9 @@ BOOKINGS = [
     pytest.param(403, "0x80072560", Refused, id="an app that is no user is a person's to add"),
     pytest.param(405, "", Refused, id="a method that is not allowed is refused"),
     pytest.param(413, "", Refused, id="a payload too large is refused"),
-    pytest.param(429, "0x80072322", Transient, id="too many requests can wait"),
-    pytest.param(429, "0x80072321", Transient, id="too much execution time can wait"),
-    pytest.param(429, "0x80072326", Transient, id="too many requests at a time can wait"),
+    pytest.param(429, "0x80072322", Throttled, id="too many requests can wait"),
+    pytest.param(429, "0x80072321", Throttled, id="too much execution time can wait"),
+    pytest.param(429, "0x80072326", Throttled, id="too many requests at a time can wait"),
     pytest.param(500, "0x80044151", Transient, id="an SQL time-out passes"),
     pytest.param(503, "0x80044151", Transient, id="an SQL time-out passes with any status of the hundreds"),
 ]
@@ -190,7 +190,7 @@ def test_a_redirection_is_no_success(service, status):
 @pytest.mark.parametrize("content", [b"", HTML, body("")], ids=["no body", "HTML", "an empty code"])
 def test_a_gateways_error_passes(service, status, content):
     error = raised(service, status, content)
-    assert type(error) is (Throttled if (service, status) == ("subscriptions", 429) else Transient)
+    assert type(error) is (Throttled if status == 429 else Transient)
 
 
 @pytest.mark.parametrize("content", [b"", HTML, b"{}", b'{"error": null}'], ids=["no body", "HTML", "{}", "null"])

@@ -475,7 +475,7 @@ async def test_the_timers_call_their_handlers(app):
 
     async def parts() -> wiring.Parts:
         part: Any = Part()
-        return wiring.Parts(part, part, part, part, part, closing=())
+        return wiring.Parts(part, part, part, part, part, part, closing=())
 
     app.monkeypatch.setattr(wiring, "_parts", parts)
     await function_app.renew_subscriptions(TimerRequest())
@@ -549,7 +549,7 @@ async def test_a_run_of_the_roster_that_fails_is_shown_and_fails(app, storage):
 
     async def parts() -> wiring.Parts:
         part: Any = Keeper()
-        return wiring.Parts(part, part, part, part, part, closing=())
+        return wiring.Parts(part, part, part, part, part, part, closing=())
 
     app.monkeypatch.setattr(wiring, "_parts", parts)
     with pytest.raises(Transient):

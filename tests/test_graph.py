@@ -24,6 +24,7 @@ from sync.errors import (
     Refused,
     Stale,
     SyncError,
+    Throttled,
     Transient,
 )
 from sync.loopback import LoopbackCredential
@@ -134,6 +135,19 @@ class TestAnswersThatNobodyWants:
             await read(world)
         assert caught.value.retry_after == 30
         assert len(world.sandbox.calls) == 1
+
+    async def test_a_mailbox_that_is_throttled_is_left_alone_and_no_other(self, world: World) -> None:
+        ben = world.sandbox.people.hire("Ben")
+        meeting = ben.meet(NINE, TEN)
+        world.sandbox.faults.order(graph_errors.THROTTLED.retry_after("30").fault(service="graph", path=world.mailbox))
+        for _ in range(3):
+            with pytest.raises(Throttled) as caught:
+                await read(world)
+            assert 25 < (caught.value.retry_after or 0) <= 30
+        assert await world.events.read(ben.mailbox.id, meeting.immutable_id) is not None
+        assert len(world.sandbox.calls) == 2
+        world.sandbox.clock.move(timedelta(seconds=30))
+        assert await read(world) is not None
 
     async def test_retries_are_bounded(self, world: World) -> None:
         world.sandbox.faults.order(Fault("graph", status=503, times=None))

@@ -18,6 +18,7 @@ from sync.errors import (
     Refused,
     Stale,
     SyncError,
+    Throttled,
     Transient,
     Withdrawn,
 )
@@ -36,6 +37,7 @@ from sync.model import (
     Write,
 )
 from sync.notifications import build_change_message, parse_change_message
+from sync.parking import PARKS
 from tests.fakes import ANNA, NOW, BreakerInMemory, Calendars, LedgerInMemory, QueuesInMemory, Table, no_batch, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
@@ -361,11 +363,46 @@ class TestQueueMessages:
         assert queues.sent == []
 
     async def test_a_change_waits_as_long_as_the_service_asks(self, queues: QueuesInMemory) -> None:
-        await self.run(queues, Transient("429", retry_after=300))
+        await self.run(queues, Transient("503", retry_after=300))
         [(queue, message, hidden)] = queues.sent
         assert queue == "booking-changes"
         assert parse_change_message(message) == replace(UPDATED, attempt=1)
         assert 300 <= hidden <= 360
+
+    async def test_being_throttled_is_no_attempt_however_often(self, queues: QueuesInMemory) -> None:
+        last = replace(UPDATED, attempt=PARKS)
+        await self.run(queues, Throttled("429", retry_after=300), build_change_message(last))
+        [(queue, message, hidden)] = queues.sent
+        assert queue == "booking-changes"
+        assert parse_change_message(message) == last
+        assert hidden >= 300
+
+    async def test_a_change_that_is_not_let_in_is_put_back_unprocessed(self, queues: QueuesInMemory) -> None:
+        async def process(change: Change) -> Action:
+            raise AssertionError("processed")
+
+        async def let_in(mailbox: str) -> None:
+            assert mailbox == ANNA
+            raise Throttled("429", retry_after=300)
+
+        assert await process_change(build_change_message(UPDATED), process, no_batch, queues, let_in) == "put back"
+        [(_, message, hidden)] = queues.sent
+        assert parse_change_message(message) == UPDATED
+        assert 300 <= hidden <= 303
+
+    async def test_to_wait_to_be_let_in_takes_nothing_of_a_changes_patience(
+        self, queues: QueuesInMemory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sync.handlers.PATIENCE", 0.05)
+
+        async def process(change: Change) -> Action:
+            return Ignore("in step")
+
+        async def let_in(mailbox: str) -> None:
+            await asyncio.sleep(0.1)
+
+        assert await process_change(build_change_message(UPDATED), process, no_batch, queues, let_in) != "put back"
+        assert queues.sent == []
 
     async def test_an_outage_puts_changes_back_and_loses_their_hint_never(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Transient("no answer"), build_change_message(replace(DELETED, attempt=3)))

@@ -82,6 +82,7 @@ async def test_a_message_that_cannot_be_put_back_is_left_to_the_host():
 @pytest.mark.parametrize(
     ("attempt", "retry_after", "seconds"),
     [
+        pytest.param(0, None, 15, id="15 seconds if it was no attempt"),
         pytest.param(1, None, 15, id="15 seconds at first"),
         pytest.param(2, None, 30, id="twice as long the next time"),
         pytest.param(8, None, 1920, id="half an hour by and by"),
@@ -98,6 +99,10 @@ async def test_a_message_that_cannot_be_put_back_is_left_to_the_host():
 def test_the_wait_is(attempt, retry_after, seconds):
     assert wait_seconds(attempt, retry_after, 0.0) == seconds
     assert seconds < wait_seconds(attempt, retry_after, 0.999) < 1.2 * seconds
+
+
+def test_what_the_service_asks_for_is_spread_by_no_more_than_our_own_patience():
+    assert 600 < wait_seconds(1, 600.0, 0.999) <= 603
 
 
 @given(st.integers(1, 1000), st.none() | st.floats(0, allow_infinity=False), st.floats(0, 1, exclude_max=True))

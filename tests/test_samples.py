@@ -27,6 +27,7 @@ from sync.errors import (
     Refused,
     Stale,
     SyncError,
+    Throttled,
     Transient,
     UnknownColumn,
     Unvalidated,
@@ -150,8 +151,8 @@ GRAPH_ERRORS: dict[str, type[SyncError]] = {
     "404-ResourceNotFound-mailbox": MailboxUnavailable,
     "410-syncStateNotFound": Refused,
     "412-ErrorIrresolvableConflict-UNVERIFIED": Refused,
-    "429-ApplicationThrottled": Transient,
-    "429-TooManyRequests": Transient,
+    "429-ApplicationThrottled": Throttled,
+    "429-TooManyRequests": Throttled,
     "500-ErrorInternalServerError": Transient,
     "500-expand-extensions-without-filter-STATUS-UNVERIFIED": Transient,
     "503-UnknownError-empty-message": Transient,
@@ -190,9 +191,9 @@ DATAVERSE_ERRORS: dict[str, type[SyncError]] = {
     "412-alternate-key": Refused,
     "412-exists": Refused,
     "412-version-mismatch": Stale,
-    "429-concurrent": Transient,
-    "429-requests": Transient,
-    "429-time": Transient,
+    "429-concurrent": Throttled,
+    "429-requests": Throttled,
+    "429-time": Throttled,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError
+from azure.core.pipeline.transport import AioHttpTransport
 
 from sync.errors import Misconfigured, Stale, Transient
 from sync.tables import StorageTable
@@ -70,6 +71,31 @@ async def test_a_row_is_deleted_by_who_knows_it(table: StorageTable) -> None:
     assert await table.delete_if_unchanged(newer)
     assert await table.get("p", "k") is None
     assert await table.delete_if_unchanged(newer), "what is gone already is fine"
+
+
+async def test_many_rows_are_deleted_but_for_those_that_somebody_wrote(table: StorageTable) -> None:
+    for number in range(5):
+        await table.put({**ROW, "RowKey": str(number)})
+    known = [row async for row in table.query("PartitionKey eq @p", {"p": "p"}, ["PartitionKey", "RowKey"])]
+    assert await table.delete_all_unchanged(known[:2]) == 2
+    await table.put({**ROW, "RowKey": "3"})
+    assert await table.delete_all_unchanged(known[2:]) == 2
+    assert [row["RowKey"] async for row in table.query("PartitionKey eq @p", {"p": "p"})] == ["3"]
+
+
+async def test_a_hundred_rows_of_a_partition_are_deleted_by_one_request(real_table: StorageTable, monkeypatch) -> None:
+    await asyncio.gather(*(real_table.put({**ROW, "RowKey": str(number)}) for number in range(100)))
+    known = [row async for row in real_table.query("PartitionKey eq @p", {"p": "p"}, ["PartitionKey", "RowKey"])]
+    asked: list[str] = []
+    send = AioHttpTransport.send
+
+    async def witnessed(self: AioHttpTransport, request: Any, **options: Any) -> Any:
+        asked.append(request.method)
+        return await send(self, request, **options)
+
+    monkeypatch.setattr(AioHttpTransport, "send", witnessed)
+    assert await real_table.delete_all_unchanged(known) == 100
+    assert asked == ["POST"]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import pytest
 
 from sync import wiring
 from sync.dataverse import DataverseBookings
-from sync.errors import Misconfigured, Refused
+from sync.errors import Misconfigured, Refused, Throttled
 from sync.loopback import LoopbackCredential
 from sync.model import LinkBooking, SyncMode
+from sync.pauses import DATAVERSE, Door
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
 BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
@@ -171,6 +172,32 @@ async def test_a_pilot_is_limited_to_its_mailboxes(environment, limit, wanted):
     environment.setattr(DataverseBookings, "mailboxes", mailboxes)
     use(environment, MAILBOXES=limit)
     assert await (await wiring._parts()).keeper.wanted() == wanted
+
+
+async def test_the_roster_waits_until_dataverse_takes_calls_again(environment):
+    happened = []
+
+    async def mailboxes(self: DataverseBookings) -> list[str]:
+        happened.append("asked")
+        return [ANNA]
+
+    async def wait(self: Door) -> None:
+        happened.append("waited")
+
+    environment.setattr(DataverseBookings, "mailboxes", mailboxes)
+    environment.setattr(Door, "wait_for_dataverse", wait)
+    assert await (await wiring._parts()).keeper.wanted() == [ANNA]
+    assert happened == ["waited", "asked"]
+
+
+async def test_a_change_is_let_in_by_what_its_own_calls_are_told(environment):
+    parts = await wiring._parts()
+    environment.setattr("sync.pauses.HELD", 0.0)
+    for pauses, what in ((parts.looked_at.to_graph.pauses, ANNA), ((await wiring.dataverse()).pauses, DATAVERSE)):
+        with pytest.raises(Throttled), pauses.kept(what):
+            raise Throttled("429", 30.0)
+        with pytest.raises(Throttled, match="left alone"):
+            await wiring._let_in(ANNA)
 
 
 async def test_the_share_of_leavers_is_the_one_that_is_set(environment):

@@ -1,0 +1,134 @@
+"""The calculator: its sums, the nearest limit, and what it takes for granted of the roster and the host."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from typer.testing import CliRunner
+
+from sync import counting, roster, sweep
+from sync.capacity import (
+    BOOKINGS_CHANGE,
+    FLUSHES,
+    HANDSHAKES,
+    MESSAGE,
+    NIGHT,
+    ORDINARY_CHANGE,
+    POLLS,
+    WAKES,
+    Prediction,
+    predict,
+)
+from sync.commands import cli
+from tests.app import App
+
+ROOT = Path(__file__).parent.parent
+
+
+def by_day(prediction: Prediction) -> dict[str, int]:
+    return {total.what: total.day for total in prediction.totals}
+
+
+def test_an_app_without_changes_keeps_subscriptions_sweeps_and_looks_at_its_queues():
+    renewals = 100 * 86_400 / (roster.LIFETIME / 2).total_seconds()
+    assert by_day(predict(100, 0, 0.2)) == {
+        "Graph calls": round(24 + renewals + 100 * NIGHT.graph),
+        "Dataverse calls": round(24 + 100 * NIGHT.dataverse),
+        "executions": round(WAKES + HANDSHAKES * renewals + 100 * NIGHT.messages),
+        "storage transactions": round(POLLS + FLUSHES + 100 * (NIGHT.table + MESSAGE * NIGHT.messages)),
+    }
+
+
+@pytest.mark.parametrize(("bookings", "cost"), [(0.0, ORDINARY_CHANGE), (1.0, BOOKINGS_CHANGE)])
+def test_each_change_adds_what_was_measured_of_its_kind(bookings, cost):
+    without, with_them = by_day(predict(100, 0, bookings)), by_day(predict(100, 10_000, bookings))
+    added = {what: with_them[what] - without[what] for what in without}
+    assert added == pytest.approx(
+        {
+            "Graph calls": 10_000 * cost.graph,
+            "Dataverse calls": 10_000 * cost.dataverse,
+            "executions": 10_000 * (cost.posts + cost.messages),
+            "storage transactions": 10_000 * (cost.table + MESSAGE * cost.messages),
+        },
+        abs=1,
+    )
+
+
+def test_a_month_is_thirty_days():
+    assert all(total.month == pytest.approx(30 * total.day, abs=30) for total in predict(100, 1_000, 0.2).totals)
+
+
+@pytest.mark.parametrize(
+    ("mailboxes", "changes", "nearest"),
+    [
+        pytest.param(1_000, 1_000, "Dataverse, 5 minutes of the sweep", id="many people who change little"),
+        pytest.param(10, 10_000, "Dataverse, 24 hours of the tenant", id="few people who change much"),
+        pytest.param(1, 1_000_000, "Graph, 10 minutes of an average mailbox", id="one mailbox that never rests"),
+    ],
+)
+def test_the_nearest_limit_comes_first(mailboxes, changes, nearest):
+    limits = predict(mailboxes, changes, 0.0 if mailboxes == 1 else 0.2).limits
+    assert limits[0].limit == nearest
+    assert [use.share for use in limits] == sorted((use.share for use in limits), reverse=True)
+
+
+def test_the_sweep_of_however_many_mailboxes_stays_within_dataverses_limit_and_leaves_room_for_changes():
+    """It is spread over as much time as that takes."""
+    [use] = [use for use in predict(100_000, 0, 0.2).limits if use.limit == "Dataverse, 5 minutes of the sweep"]
+    assert use.used == sweep.MAILBOXES_PER_SECOND * 300 * NIGHT.dataverse
+    assert use.share < 0.6
+    assert use.is_spread
+
+
+async def test_a_run_of_the_roster_takes_a_page_of_each_list_and_a_renewal_a_call_and_two_handshakes(app: App):
+    for number in range(3):
+        app.sandbox.people.hire(f"Person {number}")
+    await app.keeper.keep()
+    app.sandbox.calls.clear()
+    await app.keeper.keep()
+    assert (app.sandbox.calls.reads("graph"), app.sandbox.calls.reads("dataverse"), len(app.sandbox.calls)) == (1, 1, 2)
+
+    handshakes = 0
+    answer = app.answer
+
+    async def witnessed(request: web.Request) -> web.Response:
+        nonlocal handshakes
+        handshakes += "validationToken" in request.query
+        return await answer(request)
+
+    app.answer = witnessed  # type: ignore[method-assign]
+    app.sandbox.calls.clear()
+    app.sandbox.clock.move(roster.LIFETIME * 0.7)
+    report = await app.keeper.keep()
+    assert report.renewed == app.sandbox.calls.writes("graph") == 3
+    assert handshakes == 3 * HANDSHAKES
+
+
+def test_an_idle_instance_looks_at_its_queues_as_rarely_as_the_host_lets_it():
+    longest = json.loads((ROOT / "host.json").read_text("utf-8"))["extensions"]["queues"]["maxPollingInterval"]
+    hours, minutes, seconds = map(int, longest.split(":"))
+    assert timedelta(days=1) / timedelta(hours=hours, minutes=minutes, seconds=seconds) * 2 == POLLS
+    assert 86_400 / counting.FLUSH_AFTER == FLUSHES
+
+
+def test_the_command_shows_totals_and_limits():
+    shown = CliRunner().invoke(cli, ["capacity", "--mailboxes", "500", "--changes-per-day", "5000"])
+    assert shown.exit_code == 0
+    lines = shown.stdout.splitlines()
+    assert lines[0].split() == ["what", "day", "month"]
+    assert sum("times as much would fit" in line for line in lines) == 4
+    told = CliRunner().invoke(cli, ["capacity", "--mailboxes", "500", "--changes-per-day", "5000", "--json"])
+    document = json.loads(told.stdout)
+    assert {total["what"]: total["day"] for total in document["totals"]} == by_day(predict(500, 5_000, 0.2))
+    assert document["limits"][0]["share"] == max(limit["share"] for limit in document["limits"])
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--mailboxes 0 --changes-per-day 1", "--mailboxes 1 --changes-per-day 1 --bookings 2"]
+)
+def test_what_cannot_be_is_refused(wrong):
+    assert CliRunner().invoke(cli, ["capacity", *wrong.split()]).exit_code == 2
