@@ -227,6 +227,11 @@ class TestWhoMoved:
     def test_a_deletion_of_what_nobody_moved_cancels(self, gone: Event | None) -> None:
         assert self.decide(gone, BOOKING) == CANCEL
 
+    @pytest.mark.parametrize("policy", ConflictPolicy)
+    def test_an_event_that_had_followed_and_is_cancelled_then_cancels(self, policy: ConflictPolicy) -> None:
+        followed = replace(CANCELLED, span=self.BY_DISPATCHER.span)
+        assert self.decide(followed, self.BY_DISPATCHER, policy) == CANCEL
+
     def test_nothing_is_known_so_it_was_the_event(self) -> None:
         assert self.decide(MOVED, self.BY_DISPATCHER, agreed=frozenset()) == MOVE
         assert self.decide(None, self.BY_DISPATCHER, agreed=frozenset()) == CANCEL
