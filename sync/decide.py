@@ -60,7 +60,8 @@ def decide(
     if rival is not None and rival.id != event.id:
         return Ignore("the event is a copy, its booking is linked to another event")
     if event.is_cancelled:
-        return _cancel(booking, now, agreed, policy)
+        # One that had followed its booking, or that the booking had followed, does not contradict it.
+        return _cancel(booking, now, agreed if event.span != booking.span else frozenset(), policy)
     return _decide_present(event, booking, agreed, policy)
 
 

@@ -1,4 +1,6 @@
-"""What docs/guarantees.md says is so: its table is what a run yields, and each test that it names exists.
+"""What docs/guarantees.md says is so: its table is what a run yields; and each test exists that it names.
+
+So does each one that docs/mutations.md names.
 
 ``python -m tests.test_guarantees`` writes the table anew.
 """
@@ -46,7 +48,11 @@ def test_the_page_tells_of_all_that_people_do_meanwhile() -> None:
     assert "once for each of six things" in PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/\S+\.py)(?:::(\w+))?`", PAGE.read_text("utf-8")))))
+PAGES = [PAGE, PAGE.with_name("mutations.md")]
+NAMED = re.compile(r"`(tests/\S+\.py)(?:::(?:\w+::)?(\w+))?`")
+
+
+@pytest.mark.parametrize("named", sorted({each for page in PAGES for each in NAMED.findall(page.read_text("utf-8"))}))
 def test_each_test_that_is_named_exists(named: tuple[str, str]) -> None:
     file, name = named
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -22,15 +23,18 @@ from sync.errors import (
     Transient,
     Withdrawn,
 )
-from sync.handlers import GRACE, LOOKS, Processor, process_change
+from sync.handlers import GRACE, LOOKS, Breaker, Processor, process_change
+from sync.ledger import Entry, Kind
 from sync.model import (
     Action,
     Booking,
     CancelBooking,
     Change,
+    ConflictPolicy,
     Event,
     Hold,
     Ignore,
+    Leave,
     LinkBooking,
     MoveBooking,
     Postpone,
@@ -65,18 +69,22 @@ class TestProcess:
     @pytest.fixture(autouse=True)
     def ledger(self) -> LedgerInMemory:
         self.remembered = LedgerInMemory()
+        self.breaker: Breaker = BreakerInMemory()
         return self.remembered
 
     def processor(self, calendars: Calendars, bookings: Table) -> Processor:
-        return Processor(calendars, bookings, self.remembered, BreakerInMemory(), lambda: NOW)
+        return Processor(calendars, bookings, self.remembered, self.breaker, lambda: NOW)
 
     async def process(self, calendars: Calendars, bookings: Table, change: Change = UPDATED) -> Action:
         return await self.processor(calendars, bookings).process(change)
 
     async def test_an_ordinary_meeting_costs_one_read(self, calendars: Calendars, bookings: Table) -> None:
-        calendars.put(ANNA, Event("E9", "", span(9)))
-        assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E9")), Ignore)
+        old = Event("E9", "", span(9), created=NOW - timedelta(days=3), modified=NOW)
+        calendars.put(ANNA, old)
+        action = await self.process(calendars, bookings, Change(ANNA, "E9"))
+        assert action == Ignore("the event was born in Outlook")
         assert (calendars.reads, bookings.reads) == (["E9"], [])
+        assert self.remembered.entries[ANNA, "E9"].kind is Kind.NOT_OURS
 
     async def test_a_pair_in_step_costs_one_read_each(self, calendars: Calendars, bookings: Table) -> None:
         assert isinstance(await self.process(calendars, bookings), Ignore)
@@ -103,6 +111,30 @@ class TestProcess:
         assert bookings.written == []
         assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), CancelBooking)
 
+    async def test_a_404_costs_a_pair_that_is_known_one_read_each(self, calendars: Calendars, bookings: Table) -> None:
+        await self.process(calendars, bookings)
+        calendars.delete("E1")
+        calendars.reads.clear()
+        bookings.reads.clear()
+        assert isinstance(await self.process(calendars, bookings), Postpone)
+        assert (calendars.reads, bookings.reads) == (["E1"], [GUID])
+
+    async def test_a_deletion_that_is_one_too_many_is_held_with_what_the_breaker_says(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        class Refusing:
+            async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str:
+                return f"no more for {mailbox}, {event_id}, {now}"
+
+        self.breaker = Refusing()
+        calendars.delete("E1")
+        held = await self.process(calendars, bookings, DELETED)
+        cancel = CancelBooking(GUID, bookings.rows[GUID].etag, unlink=True)
+        assert held == Hold(f"no more for {ANNA}, E1, {NOW}", GUID, cancel)
+        noted = self.remembered.entries[ANNA, "E1"].held
+        assert noted is not None
+        assert noted.booking_span == span(9), "a release holds as long as it is there"
+
     async def test_an_event_out_of_sight_for_a_moment_cancels_nothing(
         self, calendars: Calendars, bookings: Table
     ) -> None:
@@ -121,6 +153,35 @@ class TestProcess:
         calendars.stays_readable = True
         calendars.delete("E1")
         assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+
+    async def test_a_deleted_event_that_stays_readable_and_lost_our_extension_is_gone(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        calendars.change("E1", has_extension=False, booking_id=None)
+        calendars.stays_readable = True
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+
+    async def test_an_event_that_is_deleted_between_two_looks_is_not_followed(self, bookings: Table) -> None:
+        class Deleting(Calendars):
+            async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
+                stood = await super().stands(mailbox, event_id, event)
+                self.delete(event_id)
+                return stood
+
+        calendars = Deleting(stays_readable=True)
+        calendars.put(ANNA, replace(EVENT, span=span(12)))
+        bookings.edit(GUID, event_id=None)
+        assert isinstance(await self.process(calendars, bookings, DELETED), Ignore)
+        assert bookings.written == []
+
+    async def test_an_older_state_than_is_known_is_not_acted_on(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.change("E1", modified=NOW)
+        await self.process(calendars, bookings)
+        calendars.change("E1", modified=NOW - timedelta(seconds=1), span=span(12))
+        with pytest.raises(Transient, match=r"^graph: an older state of the event than is known$"):
+            await self.process(calendars, bookings)
+        assert bookings.written == []
 
     async def test_an_event_moved_to_another_calendar_is_not_gone(self, calendars: Calendars, bookings: Table) -> None:
         """It raises `deleted` and `created` and keeps its immutable id."""
@@ -144,6 +205,17 @@ class TestProcess:
         await self.process(calendars, bookings, DELETED)
         assert isinstance(await self.process(calendars, bookings, UPDATED), Ignore)
         assert len(bookings.written) == 1
+
+    async def test_a_canceled_booking_is_linked_to_an_event_only_if_that_stands_in_a_calendar(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        bookings.edit(GUID, event_id=None, is_canceled=True)
+        calendars.stays_readable = True
+        calendars.delete("E1")
+        assert await self.process(calendars, bookings) == Ignore("the event is in no calendar")
+        assert bookings.written == []
+        calendars.restore("E1")
+        assert isinstance(await self.process(calendars, bookings), LinkBooking)
 
     async def test_an_item_that_is_neither_readable_nor_in_a_calendar_is_gone(
         self, calendars: Calendars, bookings: Table
@@ -181,6 +253,19 @@ class TestProcess:
         calendars = Repointed()
         calendars.put(ANNA, replace(EVENT, span=span(12)))
         assert isinstance(await self.process(calendars, bookings), Ignore)
+        assert bookings.written == []
+
+    async def test_an_event_that_gets_other_bookings_for_ever_goes_back_to_the_queue(self, bookings: Table) -> None:
+        class Restless(Calendars):
+            async def read(self, mailbox: str, event_id: str) -> Event | None:
+                other = "e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10"
+                self.change("E1", booking_id=other if len(self.reads) % 2 else GUID)
+                return await super().read(mailbox, event_id)
+
+        calendars = Restless()
+        calendars.put(ANNA, replace(EVENT, span=span(12)))
+        with pytest.raises(Stale, match=f"looked at {LOOKS} times: the event went, or got another booking"):
+            await self.process(calendars, bookings)
         assert bookings.written == []
 
     async def test_a_deleted_event_that_stays_readable_is_not_linked_to_its_unlinked_booking(
@@ -248,10 +333,13 @@ class TestProcess:
             await self.process(calendars, bookings, change)
         assert bookings.written == []
 
-    async def test_a_copy_of_the_event_changes_nothing(self, calendars: Calendars, bookings: Table) -> None:
-        calendars.put(ANNA, replace(EVENT, id="E2", span=span(15)))
+    @pytest.mark.parametrize("hour", [9, 15])
+    async def test_a_copy_of_the_event_changes_nothing(
+        self, calendars: Calendars, bookings: Table, hour: float
+    ) -> None:
+        calendars.put(ANNA, replace(EVENT, id="E2", span=span(hour)))
         assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E2")), Ignore)
-        assert bookings.rows[GUID].span == span(9)
+        assert bookings.written == []
 
     @pytest.mark.parametrize("readable", [False, True])
     async def test_a_copy_takes_over_when_the_original_was_deleted_unnoticed(
@@ -276,37 +364,54 @@ class TestProcess:
         await self.process(calendars, bookings, Change(ANNA, "PLAIN"))
         assert bookings.rows[GUID].event_id == "E1"
 
-    async def test_an_event_id_that_was_typed_in_is_replaced(self, calendars: Calendars, bookings: Table) -> None:
+    @pytest.mark.parametrize("trouble", [InvalidId("400"), Withdrawn("403"), NotOurs("it cannot be read")])
+    async def test_what_is_no_event_of_the_mailbox_does_not_keep_this_one_from_the_booking(
+        self, bookings: Table, trouble: SyncError
+    ) -> None:
+        """Somebody typed it in, or it was copied from another system."""
+
         class Strict(Calendars):
             async def read(self, mailbox: str, event_id: str) -> Event | None:
-                if event_id == "see Outlook!":
-                    raise InvalidId("400 ErrorInvalidIdMalformed")
+                if event_id != "E1":
+                    raise trouble
                 return await super().read(mailbox, event_id)
 
-        strict = Strict(events=calendars.events, owner=calendars.owner)
-        bookings.edit(GUID, event_id="see Outlook!")
-        assert isinstance(await self.process(strict, bookings), LinkBooking)
+        strict = Strict()
+        strict.put(ANNA, EVENT)
+        for typed_in in ("see Outlook!", "seeOutlook"):
+            bookings.edit(GUID, event_id=typed_in)
+            assert isinstance(await self.process(strict, bookings), LinkBooking)
 
     async def test_an_event_in_deleted_items_does_not_keep_its_successor_from_the_booking(
-        self, calendars: Calendars, bookings: Table
+        self, bookings: Table
     ) -> None:
-        calendars.stays_readable = True
-        calendars.delete("E1")
-        calendars.put(ANNA, replace(EVENT, id="E2"))
-        assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E2")), LinkBooking)
+        class Noting(Calendars):
+            async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
+                looked_for.append((mailbox, event_id, event))
+                return await super().stands(mailbox, event_id, event)
+
+        looked_for: list[object] = []
+        noting = Noting(stays_readable=True)
+        original = noting.put(ANNA, EVENT)
+        noting.delete("E1")
+        noting.put(ANNA, replace(EVENT, id="E2"))
+        assert isinstance(await self.process(noting, bookings, Change(ANNA, "E2")), LinkBooking)
+        assert looked_for == [(ANNA, "E1", original)], "where its times say"
 
     async def test_an_ordinary_meeting_that_cannot_be_read_is_ignored(self, bookings: Table) -> None:
         class Odd(Calendars):
             async def read(self, mailbox: str, event_id: str) -> Event | None:
                 raise NotOurs("an event that cannot be read")
 
-        assert isinstance(await self.process(Odd(), bookings, DELETED), Ignore)
+        assert await self.process(Odd(), bookings, DELETED) == Ignore("an event that cannot be read")
         assert bookings.written == []
 
     async def test_two_bookings_with_one_event_id_are_held(self, calendars: Calendars, bookings: Table) -> None:
         bookings.put(replace(BOOKING, id="e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10"))
         calendars.delete("E1")
-        assert isinstance(await self.process(calendars, bookings, DELETED), Hold)
+        reason = "2 bookings hold this event's id"
+        assert await self.process(calendars, bookings) == Postpone(reason), "as it may be there again"
+        assert await self.process(calendars, bookings, DELETED) == Hold(reason)
         assert bookings.written == []
 
     async def test_a_lost_answer_is_found_to_have_been_our_own_write(
@@ -319,6 +424,50 @@ class TestProcess:
         assert isinstance(await self.process(calendars, bookings), Ignore)
         assert len(bookings.written) == 1
 
+    async def test_what_was_written_by_a_worker_that_died_is_nobody_elses_edit(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        await self.process(calendars, bookings)
+        calendars.change("E1", span=span(12))
+        bookings.answer_is_lost = True
+        with pytest.raises(Transient):
+            await self.process(calendars, bookings)
+        calendars.change("E1", span=span(15))
+        assert isinstance(await self.process(calendars, bookings), MoveBooking)
+
+    @pytest.mark.parametrize(
+        ("policy", "kind"),
+        [(ConflictPolicy.DATAVERSE, Leave), (ConflictPolicy.OUTLOOK, MoveBooking), (ConflictPolicy.HOLD, Hold)],
+    )
+    async def test_who_wins_a_conflict_is_a_setting(
+        self, calendars: Calendars, bookings: Table, policy: ConflictPolicy, kind: type[Action]
+    ) -> None:
+        await self.process(calendars, bookings)
+        calendars.change("E1", span=span(12))
+        bookings.edit(GUID, span=span(15))
+        processor = replace(self.processor(calendars, bookings), policy=policy)
+        assert isinstance(await processor.process(UPDATED), kind)
+
+    async def test_a_write_that_was_refused_in_the_end_may_have_been_done_at_first(self, calendars: Calendars) -> None:
+        """Its first answer was lost; then a dispatcher moved the booking on, and nobody moved the event."""
+
+        class Doubtful(Table):
+            async def write(self, action: Write) -> None:
+                await super().write(action)
+                self.edit(GUID, span=span(15))
+                error = Stale("412")
+                error.is_certain = False
+                raise error
+
+        bookings = Doubtful()
+        bookings.put(BOOKING)
+        await self.process(calendars, bookings)
+        calendars.change("E1", span=span(12))
+        action = await self.process(calendars, bookings)
+        assert isinstance(action, Leave)
+        assert not action.is_conflict, "which Outlook might win"
+        assert bookings.rows[GUID].span == span(15)
+
     async def test_a_row_that_never_keeps_still_goes_back_to_the_queue(self, calendars: Calendars) -> None:
         class Restless(Table):
             async def read(self, booking_id: str) -> Booking | None:
@@ -329,9 +478,28 @@ class TestProcess:
         bookings = Restless()
         bookings.put(BOOKING)
         calendars.change("E1", span=span(12))
-        with pytest.raises(Stale):
+        with pytest.raises(Stale, match=f"looked at {LOOKS} times: the row changed meanwhile"):
             await self.process(calendars, bookings)
         assert bookings.reads == [GUID] * LOOKS
+
+    @pytest.mark.parametrize(("is_gone", "looks"), [(False, 1), (True, 2)])
+    async def test_what_somebody_else_notes_meanwhile_costs_another_look_only_if_there_is_something_to_add(
+        self, calendars: Calendars, bookings: Table, is_gone: bool, looks: int
+    ) -> None:
+        class Overtaken(LedgerInMemory):
+            async def write(self, entry: Entry) -> Entry:
+                if not self.entries:
+                    await super().write(Entry(entry.mailbox, entry.event_id))
+                return await super().write(entry)
+
+        self.remembered = Overtaken()
+        if is_gone:
+            calendars.delete("E1")
+            bookings.edit(GUID, event_id=None)
+        action = await self.process(calendars, bookings, DELETED if is_gone else UPDATED)
+        assert isinstance(action, Ignore)
+        assert calendars.reads == ["E1"] * looks
+        assert (self.remembered.entries[ANNA, "E1"].kind is Kind.GONE) == is_gone
 
     async def test_a_booking_deleted_meanwhile_is_let_go(self, calendars: Calendars) -> None:
         class Vanishing(Table):
@@ -349,14 +517,31 @@ class TestQueueMessages:
     def queues(self) -> QueuesInMemory:
         return QueuesInMemory()
 
-    async def run(self, queues: QueuesInMemory, outcome: Action | SyncError, text: str | None = None) -> None:
+    async def run(self, queues: QueuesInMemory, outcome: Action | SyncError, text: str | None = None) -> str:
         async def process(change: Change) -> Action:
             self.processed = change
             if isinstance(outcome, SyncError):
                 raise outcome
             return outcome
 
-        await process_change(build_change_message(UPDATED) if text is None else text, process, no_batch, queues)
+        return await process_change(build_change_message(UPDATED) if text is None else text, process, no_batch, queues)
+
+    @pytest.mark.parametrize(
+        ("outcome", "said"),
+        [
+            (Ignore("in step"), "ignored"),
+            (Hold("it lasts all day"), "held"),
+            (Transient("429"), "put back"),
+            (Misconfigured("EVENT_ID_COLUMN"), "put back"),
+            (MailboxUnavailable("404"), "mailbox unavailable"),
+            (Refused("403"), "parked"),
+        ],
+    )
+    async def test_what_became_of_it_is_said(
+        self, queues: QueuesInMemory, outcome: Action | SyncError, said: str
+    ) -> None:
+        assert await self.run(queues, outcome) == said
+        assert await self.run(queues, outcome, "no json") == "parked"
 
     async def test_a_processed_change_leaves_nothing_behind(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Ignore("in step"))
@@ -416,15 +601,16 @@ class TestQueueMessages:
         assert parse_change_message(message) == replace(UPDATED, missing=True)
 
     async def test_a_change_that_takes_too_long_is_put_back(
-        self, queues: QueuesInMemory, monkeypatch: pytest.MonkeyPatch
+        self, queues: QueuesInMemory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def never(change: Change) -> Action:
             await asyncio.sleep(60)
             raise AssertionError
 
         monkeypatch.setattr("sync.handlers.PATIENCE", 0.01)
-        await process_change(build_change_message(UPDATED), never, no_batch, queues)
+        assert await process_change(build_change_message(UPDATED), never, no_batch, queues) == "put back"
         assert [queue for queue, _, _ in queues.sent] == ["booking-changes"]
+        assert "'it took too long'" in caplog.text
 
     async def test_a_change_waits_while_a_setting_is_wrong(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Misconfigured("EVENT_ID_COLUMN"))

@@ -11,8 +11,12 @@ from sync.ledger import (
     DECISIONS,
     GONE,
     GONE_KEPT,
+    KEPT,
+    KEPT_AFTER_END,
     LONGEST_SETTLE,
+    MISSED_KEPT,
     VERSIONS,
+    Decision,
     Entry,
     Held,
     Intent,
@@ -24,9 +28,11 @@ from sync.ledger import (
     agreed_spans,
     conclude,
     discard,
+    hold_missing,
     intend,
     is_known,
     is_queued,
+    is_released,
     is_stale,
     override,
     release,
@@ -83,6 +89,9 @@ class TestWhatIsAgreedOn:
     def test_after_an_action(self, action: Action, event: Event, expected: object) -> None:
         assert concluded(action, event, BOOKING).agreed == expected
 
+    def test_a_booking_that_was_canceled_has_nothing_in_common_with_its_cancelled_event(self) -> None:
+        assert concluded(CANCEL, replace(EVENT, is_cancelled=True), BOOKING).agreed == ()
+
     def test_what_was_agreed_on_before_stays_where_nothing_new_is(self) -> None:
         before = replace(NEW, agreed=(span(7),))
         assert concluded(Leave("", GUID), replace(EVENT, span=span(12)), BOOKING, before).agreed == (span(7),)
@@ -98,6 +107,19 @@ class TestWhatIsAgreedOn:
         assert entry is not None
         assert (entry.agreed, entry.booking_id, entry.versions) == ((span(9),), GUID, ("v2",))
         assert agree(entry, EVENT, BOOKING, NOW) is None, "once is enough"
+
+    def test_what_a_sweep_has_found_is_kept_until_some_time_after_it_is_over(self) -> None:
+        assert agree(NEW, EVENT, BOOKING, NOW).expires == NOW + KEPT  # type: ignore[union-attr]
+        far = span(9, day=200)
+        entry = agree(NEW, replace(EVENT, span=far), replace(BOOKING, span=far), NOW)
+        assert entry is not None
+        assert entry.expires == far.end + KEPT_AFTER_END
+
+    def test_a_pair_that_is_back_is_no_more_gone(self) -> None:
+        before = replace(NEW, kind=Kind.GONE, versions=("v1", "v2", "v0"))
+        entry = agree(before, EVENT, BOOKING, NOW)
+        assert entry is not None
+        assert (entry.kind, entry.versions) == (Kind.PAIR, ("v1", "v0", "v2"))
 
     def test_a_pair_that_came_in_step_without_a_notification_is_not_held_any_more(self) -> None:
         known = concluded(IN_STEP, EVENT, BOOKING)
@@ -164,6 +186,12 @@ class TestAWriteInDoubt:
         entry = intend(self.ENTRY, replace(MOVE, span=span(15)), look, CHANGE, NOW, None)
         assert entry.intent == Intent((span(12), span(15)), "b7")
 
+    def test_what_is_about_to_be_done_is_noted_with_the_times_that_the_booking_has_then(self) -> None:
+        entry = intend(NEW, LinkBooking(GUID, "b7", "E1"), Look(EVENT, BOOKING), CHANGE, NOW, None)
+        assert (entry.booking_id, entry.intent, entry.expires) == (GUID, Intent((span(9),), "b7"), NOW + KEPT)
+        assert [(each.at, each.outcome) for each in entry.history] == [(NOW, "about to be linked")]
+        assert intend(NEW, CANCEL, Look(None, None), CHANGE, NOW, None).intent == Intent((), "b7")
+
     def test_an_intent_on_a_newer_version_settles_the_older_ones(self) -> None:
         newer = replace(BOOKING, etag="b8", span=span(12))
         entry = intend(self.ENTRY, replace(MOVE, etag="b8", span=span(15)), Look(EVENT, newer), CHANGE, NOW, None)
@@ -182,9 +210,28 @@ class TestAWriteInDoubt:
             assert agreed_spans(entry, BOOKING) == {span(9)}
             assert agreed_spans(entry, replace(BOOKING, etag="b8", span=span(12))) == {span(12)}
 
+    @pytest.mark.parametrize(("event", "change"), [(None, TOLD), (replace(EVENT, span=span(20)), CHANGE)])
+    def test_what_became_of_it_is_remembered_as_far_as_it_is_known(self, event: Event | None, change: Change) -> None:
+        def agreed(booking: Booking, refusal: Refusal | None) -> object:
+            known = conclude(self.ENTRY, Leave("", GUID), Look(event, booking), change, NOW, DAY, refusal)
+            return known is not None and known.agreed
+
+        moved, changed = replace(BOOKING, etag="b8", span=span(12)), replace(BOOKING, etag="b8")
+        assert agreed(moved, None) == (span(12),)
+        assert agreed(changed, None) == (span(9), span(12))
+        assert agreed(changed, Refusal(span(12), "b7")) == (span(9),)
+
     def test_once_the_booking_has_changed_nobody_can_write_any_more(self) -> None:
         changed = replace(BOOKING, etag="b8")
         assert concluded(IN_STEP, EVENT, changed, self.ENTRY).intent is None
+        assert agree(self.ENTRY, EVENT, changed, NOW).intent is None  # type: ignore[union-attr]
+
+    def test_what_is_possible_is_stored_in_one_order(self) -> None:
+        spans = [span(hour, hours) for hour in (3, 5, 8) for hours in (1, 2, 4)]
+        entry = replace(self.ENTRY, agreed=tuple(reversed(spans)))
+        moved = replace(EVENT, span=span(20))
+        known = concluded(Leave("", GUID), moved, replace(BOOKING, etag="b8"), entry)
+        assert known.agreed == (*spans, span(12))
 
     def test_done_it_is_in_doubt_no_more(self) -> None:
         assert concluded(MOVE, replace(EVENT, span=span(12)), BOOKING, self.ENTRY).intent is None
@@ -202,6 +249,27 @@ class TestWhatNeedsNoSecondLook:
 
     def test_an_event_whose_booking_is_not_there_may_need_one(self) -> None:
         assert concluded(Ignore("no booking"), EVENT, None).versions == ()
+
+    def test_of_an_event_that_is_back_none_but_the_new_ones(self) -> None:
+        gone = replace(NEW, kind=Kind.GONE, versions=("v1",))
+        back = concluded(IN_STEP, EVENT, BOOKING, gone)
+        assert (back.kind, back.versions) == (Kind.PAIR, ("v2",))
+
+    def test_of_an_event_that_is_gone_none(self) -> None:
+        assert concluded(CANCEL, None, BOOKING, replace(NEW, versions=("v1",))).versions == ()
+
+    def test_for_some_time_and_until_it_is_long_over(self) -> None:
+        assert concluded(IN_STEP, EVENT, BOOKING).expires == NOW + KEPT
+        far = span(9, day=200)
+        known = concluded(IN_STEP, replace(EVENT, span=far), replace(BOOKING, span=far))
+        assert known.expires == far.end + KEPT_AFTER_END
+
+    def test_an_event_that_lost_our_extension_is_not_ours_for_a_week_as_every_sweep_comes_back_to_it(self) -> None:
+        young = replace(MEETING, created=NOW)
+        for event in (MEETING, young):
+            entry = conclude(NEW, IN_STEP, Look(event, None), replace(CHANGE, missing=True), NOW, timedelta(0))
+            assert entry is not None
+            assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + MISSED_KEPT)
 
     def test_an_old_meeting_of_somebodys_own_is_not_ours_for_a_day(self) -> None:
         entry = concluded(IN_STEP, MEETING, None)
@@ -222,7 +290,7 @@ class TestWhatNeedsNoSecondLook:
         assert concluded(CANCEL, None, BOOKING).kind is Kind.GONE
 
     def test_a_deletion_that_nobody_told_of_is_not_remembered(self) -> None:
-        assert conclude(NEW, Postpone("", GUID), Look(None, BOOKING), CHANGE, NOW, DAY) is None
+        assert conclude(NEW, Postpone("", GUID), Look(None, BOOKING), TOLD, NOW, DAY) is None
         assert conclude(NEW, Ignore(""), Look(None, None), CHANGE, NOW, DAY) is None
 
     @pytest.mark.parametrize(
@@ -239,6 +307,7 @@ class TestWhatNeedsNoSecondLook:
             pytest.param({"kind": Kind.NOT_OURS}, CHANGE, True, id="somebody's own meeting does not"),
             pytest.param({"kind": Kind.NOT_OURS}, TOLD, True, id="nor does its deletion"),
             pytest.param({"kind": Kind.NOT_OURS, "expires": NOW}, CHANGE, False, id="until that has expired"),
+            pytest.param({"kind": Kind.NOT_OURS, "expires": None}, CHANGE, False, id="or where nobody knows when"),
         ],
     )
     def test_of_a_notification(self, known: dict[str, object], change: Change, expected: bool) -> None:
@@ -304,11 +373,12 @@ class TestHeld:
         held = replace(concluded(hold, EVENT, BOOKING), released="v2")
         assert override(hold, Look(EVENT, replace(BOOKING, etag="b8")), held) == MOVE
         assert override(hold, Look(EVENT, replace(BOOKING, etag="b8", span=span(20))), held) == hold
+        assert not is_released(held, Look(EVENT, None))
 
     @pytest.mark.parametrize("action", [Hold("", GUID, MOVE), Leave("", GUID, write=MOVE), CANCEL, MOVE])
     def test_what_a_person_discards_stays_as_it_is(self, action: Action) -> None:
         look = Look(EVENT, BOOKING)
-        assert isinstance(override(action, look, replace(NEW, discarded="v2")), Ignore)
+        assert override(action, look, replace(NEW, discarded="v2")) == Ignore("a person decided to let it be")
         assert override(action, look, replace(NEW, discarded="v1")) == action
 
     def test_a_word_is_forgotten_with_the_version_it_was_said_of(self) -> None:
@@ -321,8 +391,8 @@ class TestHeld:
         assert entry.held is not None
         released = release(entry, entry.held, NOW + DAY)
         assert (released.released, released.discarded, released.held) == ("v2", None, entry.held)
-        said = released.history[-1]
-        assert (said.at, said.outcome, said.reason) == (NOW + DAY, "released", "it lasts all day")
+        said = Decision(NOW + DAY, "said by a person", "released", "it lasts all day", "v2")
+        assert released.history[-1] == said
         assert concluded(MOVE, EVENT, BOOKING, released).held is None
 
     def test_discarded_it_is_held_no_more(self) -> None:
@@ -330,7 +400,27 @@ class TestHeld:
         assert entry.held is not None
         discarded = discard(replace(entry, released="v2"), entry.held, NOW + DAY)
         assert (discarded.released, discarded.discarded, discarded.held) == (None, "v2", None)
-        assert discarded.history[-1].outcome == "discarded"
+        said = Decision(NOW + DAY, "said by a person", "discarded", "it lasts all day", "v2")
+        assert discarded.history[-1] == said
+
+    def test_what_a_sweep_misses_is_held_once(self) -> None:
+        entry = hold_missing(replace(NEW, booking_id="another"), BOOKING, "not in the list", NOW)
+        assert entry is not None
+        assert entry.held == Held("not in the list", NOW, GONE, False, "canceled", True, span(9))
+        assert (entry.booking_id, entry.expires) == (GUID, NOW + KEPT)
+        assert hold_missing(entry, BOOKING, "not in the list", NOW + DAY) is None
+
+    @pytest.mark.parametrize(
+        ("booking", "reason"),
+        [(BOOKING, "nor are others"), (replace(BOOKING, span=span(15)), "not in the list"), (None, "not in the list")],
+    )
+    def test_what_a_sweep_misses_is_held_anew_if_it_is_another_thing(self, booking: Booking, reason: str) -> None:
+        entry = hold_missing(NEW, BOOKING, "not in the list", NOW)
+        assert entry is not None
+        again = hold_missing(entry, booking, reason, NOW + DAY)
+        assert again is not None
+        assert again.held is not None
+        assert (again.booking_id, again.held.reason, again.held.since) == (GUID, reason, NOW + DAY)
 
     def test_of_a_deletion_it_is_known_until_some_time_after_the_end_of_the_booking(self) -> None:
         later = replace(BOOKING, span=span(9, day=200))
@@ -340,24 +430,42 @@ class TestHeld:
 
 class TestHistory:
     def test_a_decision_tells_what_was_seen_on_both_sides(self) -> None:
-        moved = replace(EVENT, span=span(12))
-        [decision] = concluded(MOVE, moved, BOOKING).history
-        assert (decision.at, decision.outcome, decision.cause) == (NOW, "moved", "told of a change")
-        assert (decision.event_span, decision.booking_span) == (span(12), span(9))
-        assert (decision.event_version, decision.booking_version) == ("v2", "b7")
+        [decision] = concluded(MOVE, replace(EVENT, span=span(12)), BOOKING).history
+        assert decision == Decision(NOW, "told of a change", "moved", "", "v2", "b7", span(12), span(9))
+        [decision] = concluded(Ignore("not there"), EVENT, None).history
+        assert decision == Decision(NOW, "told of a change", "ignored", "not there", "v2", "", span(9))
+
+    @pytest.mark.parametrize(
+        ("change", "cause"),
+        [
+            (TOLD, "told of its deletion"),
+            (replace(CHANGE, missing=True), "not found before"),
+            (replace(CHANGE, attempt=2), "told of a change, try 3"),
+        ],
+    )
+    def test_a_decision_tells_what_brought_it_about(self, change: Change, cause: str) -> None:
+        known = conclude(NEW, IN_STEP, Look(EVENT, BOOKING), change, NOW, DAY)
+        assert known is not None
+        assert [each.cause for each in known.history] == [cause]
 
     def test_what_was_about_to_be_done_gives_way_to_what_was_done(self) -> None:
         about_to = intend(NEW, MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None)
         assert [each.outcome for each in about_to.history] == ["about to be moved"]
         assert [each.outcome for each in concluded(MOVE, EVENT, BOOKING, about_to).history] == ["moved"]
+        later = intend(concluded(IN_STEP, EVENT, BOOKING), MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None)
+        assert [each.outcome for each in concluded(MOVE, EVENT, BOOKING, later).history] == ["ignored", "moved"]
         after_a_crash = concluded(IN_STEP, EVENT, BOOKING, about_to).history
         assert [each.outcome for each in after_a_crash] == ["about to be moved", "ignored"]
 
     def test_the_same_again_is_counted(self) -> None:
-        entry = NEW
-        for _ in range(3):
-            entry = concluded(IN_STEP, EVENT, BOOKING, entry)
-        assert [(each.outcome, each.times) for each in entry.history] == [("ignored", 3)]
+        entry: Entry | None = concluded(MOVE, EVENT, BOOKING)
+        for day in range(3):
+            assert entry is not None
+            change = replace(CHANGE, attempt=day)
+            entry = conclude(entry, IN_STEP, Look(EVENT, BOOKING), change, NOW + day * DAY, DAY)
+        assert entry is not None
+        assert [(each.outcome, each.times) for each in entry.history] == [("moved", 1), ("ignored", 3)]
+        assert (entry.history[-1].at, entry.history[-1].cause) == (NOW + 2 * DAY, "told of a change, try 3")
 
     def test_it_does_not_grow_for_ever(self) -> None:
         entry = NEW
@@ -396,6 +504,7 @@ class TestBursts:
         assert waits == [5, 5, 10, 20, 40, 60, 60, 60]
 
     def test_once_it_has_rested_it_is_as_any_other(self) -> None:
+        assert streak(self.at(5 + LONGEST_SETTLE, streak=9)) == 10
         rested = self.at(6 + LONGEST_SETTLE, streak=9, settle=60)
         assert (settle_seconds(CHANGE, rested, 5), streak(rested)) == (5, 1)
 

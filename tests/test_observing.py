@@ -9,16 +9,20 @@ from datetime import timedelta
 
 import pytest
 from hypothesis import settings
+from hypothesis.stateful import invariant
 
 from sync import dataverse
 from sync.errors import Refused
 from sync.handlers import Processor
+from sync.holds import Listed
 from sync.ledger import Notified, is_known
 from sync.loopback import LoopbackCredential
 from sync.model import Change, Hold, LinkBooking, Observed, SyncMode
+from sync.notifications import build_change_message
 from sync.tables import StorageTable
 from tests.app import COLUMN, App
 from tests.fakes import NOW, BreakerInMemory
+from tests.sync_world import Message
 from tests.test_end_to_end import HOUR, TOMORROW, act, running, turn_hostile
 from tests.test_month import Month, lived, quietly  # noqa: F401  a fixture
 from tests.test_sync_machine import SyncMachine
@@ -26,25 +30,36 @@ from tests.world import World
 
 
 class ObservingMachine(SyncMachine):
-    """The hostile user, while the app only observes; then it is switched on, and everything is swept once."""
+    """The hostile user, while the app only observes; then it is switched on, and everything is swept once.
 
-    mode = SyncMode.OBSERVE
+    What the first booking is linked by, in some runs, is an app that still wrote.
+    """
 
-    def teardown(self) -> None:
-        self.calendars.trouble.clear()
-        while self.workers:
-            while self.step(self.workers[0]):
-                pass
-            self.calendars.trouble.clear()
-        while self.notifications:
-            self.drain(self.notifications.pop(0))
-        assert self.table.written == []
-        assert not [entry for entry in self.ledger.entries.values() if entry.intent is not None]
-        self.mode = SyncMode.SYNC
-        self.table.answer_is_lost = False
-        for event_id, mailbox in self.calendars.owner.items():
-            self.drain(Change(mailbox, event_id, missing=not self.calendars.has(event_id)))
-        super().teardown()
+    written = 0
+
+    @invariant()
+    def nothing_is_written(self) -> None:
+        if self.world.mode is SyncMode.SYNC:
+            self.world.mode, self.written = SyncMode.OBSERVE, len(self.world.table.written)
+        assert len(self.world.table.written) == self.written
+
+    def see_it_done(self, each: Listed, word: str) -> None:
+        """A person's word is kept once the app may write."""
+
+    def check_the_end(self) -> None:
+        world = self.world
+        world.run(world.drain())
+        assert len(world.table.written) == self.written
+        world.mode = SyncMode.SYNC
+        listed = world.run(world.sweep())
+        world.run(world.drain())
+        world.check_convergence(set(), listed)
+        # Of a booking that is closed or over, a link may be missing still, which no sweep looks for.
+        for event_id, owner in world.calendars.owner.items():
+            again = Change(owner, event_id, missing=not world.calendars.has(event_id))
+            world.queues.messages.append(Message(build_change_message(again), world.clocks.true))
+        world.run(world.drain())
+        super().check_the_end()
 
 
 ObservingMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -102,6 +103,13 @@ class TestSpread:
         for _ in range(2):
             await spread(Batch((MOVED, DELETED)), queues, ledger, 5)
         assert len(queues.sent) == 2
+
+    @pytest.mark.parametrize(("settle", "queued"), [(5, 0), (0, 1)])
+    async def test_a_change_waits_for_another_unless_that_was_turned_off(self, settle: int, queued: int) -> None:
+        ledger, queues = LedgerInMemory(), QueuesInMemory()
+        ledger.marks[ANNA, "E1="] = Notified(NOW, due=NOW + timedelta(seconds=5), settle=5, streak=1)
+        await spread(Batch((MOVED,)), queues, ledger, settle)
+        assert len(queues.sent) == queued
 
     async def test_if_the_queue_refuses_the_host_brings_the_batch_back(self) -> None:
         with pytest.raises(Transient):
