@@ -426,6 +426,15 @@ def test_the_previous_key_is_forged_once_it_is_taken_out():
     assert received.dropped == {FORGED: 1}
 
 
+@pytest.mark.parametrize(
+    "forged", [f"{ANNA}.", f"{ANNA}.{'ä' * 43}", ANNA[:-1], ANNA + build_client_state(KEY, BEN)[36:]]
+)
+def test_who_saw_a_good_one_before_takes_no_forged_one_of_the_same_mailbox(forged):
+    received = post(change(), change(clientState=forged, resourceData={"id": OTHER_EVENT}))
+    assert [each.event_id for each in received.changes] == [EVENT]
+    assert received.dropped == {FORGED: 1}
+
+
 def test_without_a_key_everything_is_forged():
     assert post(change(), keys=()).dropped == {FORGED: 1}
 
