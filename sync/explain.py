@@ -136,7 +136,8 @@ def _lines(entry: Entry) -> Iterator[str]:
         yield f"agreed on    {' or '.join(map(_span, entry.agreed))}"
     if entry.intent is not None:
         spans = " or ".join(dict.fromkeys(map(_span, entry.intent.spans)))
-        yield f"in doubt     a write to the booking at {_version(entry.intent.version)}, of {spans}"
+        what = "left out" if entry.is_left_out else "in doubt"
+        yield f"{what:<11}  a write to the booking at {_version(entry.intent.version)}, of {spans}"
     if entry.held is not None:
         what = "waiting" if entry.held.is_waiting else "held"
         yield f"{what:<11}  since {entry.held.since:%Y-%m-%d %H:%M}: {entry.held.reason}"

@@ -38,6 +38,7 @@ from sync.ledger import (
     intended_span,
     is_released,
     is_stale,
+    left_unlinked,
     outcome_of,
     override,
 )
@@ -256,8 +257,8 @@ class Processor:
         Raises: Stale if the two reads do not fit together.
         """
         is_hinted = change.deleted or change.missing
-        booking: Booking | Hold | None
-        booking = None if entry.booking_id is None else await self.bookings.read(entry.booking_id)
+        known = None if entry.booking_id is None else await self.bookings.read(entry.booking_id)
+        booking: Booking | Hold | None = known
         if is_hinted and not _is_linked(booking, change):
             booking = await self._linked(change)
         event = await self._event_now(change, is_hinted, matters=booking is not None)
@@ -267,6 +268,8 @@ class Processor:
                 booking = await self._linked(change)
             if isinstance(booking, Hold):
                 return Look(None, None), booking if is_hinted else Postpone(booking.reason)
+            if booking is None and is_hinted and (hold := left_unlinked(entry, known, self.now())) is not None:
+                return Look(None, known), hold
             return Look(None, booking), self._decide(change, entry, None, booking, None, refusal)
         if event.booking_id is None:
             return Look(event, None), self._decide(change, entry, event, None, None, refusal)

@@ -145,6 +145,12 @@ class Entry:
         return next((decision for decision in reversed(self.history) if decision.is_observed), None)
 
     @property
+    def is_left_out(self) -> bool:
+        """Whether the last write that was decided on was not sent, because the app only observed."""
+        decided = (each for each in reversed(self.history) if each.is_observed or each.outcome in _WRITTEN)
+        return next((decision.is_observed for decision in decided), False)
+
+    @property
     def was_read(self) -> bool:
         """Whether the event was seen in this mailbox, with a booking that it claims, and not seen to be gone.
 
@@ -206,6 +212,19 @@ def override(action: Action, look: Look, entry: Entry) -> Action:
     return action
 
 
+def left_unlinked(entry: Entry, booking: Booking | None, now: datetime) -> Hold | None:
+    """What becomes of *booking*, which the entry names, when its event is gone and no booking is linked to that.
+
+    Linked, it would be canceled; but that it is not is only because a link was left out. A person is to say.
+    """
+    if booking is None or not entry.is_left_out or booking.mailbox != entry.mailbox:
+        return None
+    if booking.event_id is not None or not booking.is_open or booking.span.end <= now:
+        return None
+    cancel = CancelBooking(booking.id, booking.etag, unlink=False)
+    return Hold("its event was deleted, and while the app only observed nothing linked them", booking.id, cancel)
+
+
 def release(entry: Entry, held: Held, now: datetime) -> Entry:
     """*entry* with a person's word to do what the event asks; it is held until that is done."""
     history = _with(entry.history, _word("released", held, now))
@@ -249,22 +268,26 @@ def intended_span(write: Write, booking: Booking | None) -> Span | None:
 
 def intend(entry: Entry, write: Write, look: Look, change: Change, now: datetime, refusal: Refusal | None) -> Entry:
     """*entry* as it is stored before *write* is sent, so that a crash in between is known of."""
-    span = intended_span(write, look.booking)
-    spans: tuple[Span, ...] = () if span is None else (span,)
-    before = entry.intent
-    if before is not None and before.version == write.etag:
-        spans = (*before.spans, *(span for span in spans if before.spans.count(span) < 2))
     is_gone_still = entry.kind is Kind.GONE and look.event is None  # or nobody would be sure of it any more
     return replace(
         entry,
         kind=Kind.GONE if is_gone_still else Kind.PAIR,
         booking_id=write.booking_id,
         agreed=_ordered(agreed_spans(entry, look.booking, refusal)),
-        intent=Intent(spans, write.etag),
+        intent=_intent(entry, write, look.booking),
         modified=look.event.modified or entry.modified if look.event is not None else entry.modified,
         history=_with(entry.history, _decision(write, look, change, now, about_to=True)),
         expires=now + KEPT,
     )
+
+
+def _intent(entry: Entry, write: Write, booking: Booking | None) -> Intent:
+    span = intended_span(write, booking)
+    spans: tuple[Span, ...] = () if span is None else (span,)
+    before = entry.intent
+    if before is not None and before.version == write.etag:
+        spans = (*before.spans, *(span for span in spans if before.spans.count(span) < 2))
+    return Intent(spans, write.etag)
 
 
 def _ordered(spans: Set[Span]) -> tuple[Span, ...]:
@@ -314,14 +337,16 @@ def conclude(
             modified=event.modified or entry.modified,
             expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
         )
+    intent = None if isinstance(action, Write) else _under_way(entry, booking)
     is_left_out = isinstance(action, Observed)
     if isinstance(action, Observed):
-        # Somebody else may do it now, or do otherwise, so nobody knows what both sides will have in common. A person's
-        # word holds until it is done.
-        known = replace(known, booking_id=action.booking_id, agreed=())
+        # Somebody else may do it now: it is in doubt like a write of our own. A person's word holds until it is done.
+        agreed = _ordered(agreed_spans(entry, booking, refusal))
+        intent = _intent(entry, action.write, booking)
+        known = replace(known, booking_id=action.booking_id, agreed=agreed)
     return replace(
         known,
-        intent=None if isinstance(action, Write) else _under_way(entry, booking),
+        intent=intent,
         released=entry.released if is_left_out else None,
         discarded=entry.discarded if entry.discarded == look.version else None,
         held=entry.held if is_left_out and entry.released == look.version else _held(entry, action, look, now),
@@ -403,6 +428,9 @@ _OUTCOMES: dict[type[Action], str] = {
     CancelBooking: "canceled",
     MoveBooking: "moved",
 }
+
+
+_WRITTEN = {_OUTCOMES[kind] for kind in (LinkBooking, UnlinkBooking, CancelBooking, MoveBooking)}
 
 
 def outcome_of(action: Action) -> str:

@@ -22,6 +22,10 @@ class Outcome(StrEnum):
     NOTHING = "nothing yet"
     OVERTAKEN = "overtaken"
     """The event changed again, and that took no write."""
+    HELD = "held"
+    """A person is to say what becomes of it now."""
+    WRITTEN = "written"
+    """By the app, once it did not only observe any more."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def observed_rows(entries: Iterable[Entry], bookings: Iterable[Booking], since: 
                 entry.mailbox,
                 entry.event_id,
                 entry.booking_id,
-                _would_be(decision),
+                _would_be(decision) if entry.held is None else f"{entry.held.outcome or 'nothing'}, if released",
                 _state(booking, entry.event_id),
                 outcome_of(entry, decision, booking),
                 decision.event_version,
@@ -71,6 +75,10 @@ def claimed(entries: Iterable[Entry]) -> Sequence[str]:
 
 def outcome_of(entry: Entry, decision: Decision, booking: Booking | None) -> Outcome:
     """Compare *booking*, as it is now, with what the write of *decision* would have made of it."""
+    if not entry.is_left_out:
+        return Outcome.WRITTEN
+    if entry.held is not None:
+        return Outcome.HELD
     if booking is not None and _is_done(entry, decision, booking):
         return Outcome.SAME
     if entry.history[-1] != decision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,7 @@ from sync.ledger import (
     is_queued,
     is_released,
     is_stale,
+    left_unlinked,
     override,
     release,
     settle_seconds,
@@ -53,7 +55,7 @@ from sync.model import (
     Observed,
     Postpone,
 )
-from tests.fakes import ANNA, NOW, span
+from tests.fakes import ANNA, BEN, NOW, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 CHANGE = Change(ANNA, "E1", version="v2")
@@ -527,9 +529,36 @@ class TestObserved:
     def test_it_is_told_as_what_would_have_been_done(self) -> None:
         assert [decision.outcome for decision in self.concluded(NEW, MOVE).history] == ["would be moved"]
 
-    def test_nothing_is_agreed_on_after_it(self) -> None:
+    def test_it_is_in_doubt_like_a_write_that_was_sent_as_somebody_else_may_do_it(self) -> None:
         found = self.concluded(replace(NEW, agreed=(span(9),)), MOVE)
-        assert (found.agreed, found.intent) == ((), None)
+        assert found.is_left_out
+        assert agreed_spans(found, BOOKING) == {span(9)}
+        assert agreed_spans(found, replace(BOOKING, etag="b8", span=span(12))) == {span(12)}
+        assert agreed_spans(found, replace(BOOKING, etag="b8", span=span(20))) == {span(9), span(12)}
+
+    def test_a_later_write_that_was_sent_is_none_that_was_left_out(self) -> None:
+        found = conclude(self.concluded(NEW, MOVE), MOVE, Look(MOVED, BOOKING), CHANGE, NOW, DAY)
+        assert found is not None
+        assert not found.is_left_out
+
+    @pytest.mark.parametrize(
+        ("changes", "is_held"),
+        [
+            ({"event_id": None}, True),
+            ({"event_id": "E2"}, False),
+            ({"event_id": None, "mailbox": BEN}, False),
+            ({"event_id": None, "is_canceled": True}, False),
+            ({"event_id": None, "has_begun": True}, False),
+            ({"event_id": None, "span": span(0)}, False),
+        ],
+    )
+    def test_a_booking_that_only_observing_left_unlinked_is_not_forgotten_with_its_event(
+        self, changes: dict[str, Any], is_held: bool
+    ) -> None:
+        booking = replace(BOOKING, **changes)
+        assert (left_unlinked(self.concluded(NEW, MOVE), booking, NOW) is not None) == is_held
+        assert left_unlinked(NEW, booking, NOW) is None
+        assert left_unlinked(self.concluded(NEW, MOVE), None, NOW) is None
 
     def test_the_version_is_known(self) -> None:
         assert self.concluded(NEW, MOVE).versions == ("v2",)

@@ -15,9 +15,9 @@ from sync import dataverse
 from sync.errors import Refused
 from sync.handlers import Processor
 from sync.holds import Listed
-from sync.ledger import Notified, is_known
+from sync.ledger import Notified, is_known, release
 from sync.loopback import LoopbackCredential
-from sync.model import Change, Hold, LinkBooking, Observed, SyncMode
+from sync.model import CancelBooking, Change, Hold, LinkBooking, Observed, SyncMode
 from sync.notifications import build_change_message
 from sync.tables import StorageTable
 from tests.app import COLUMN, App
@@ -129,7 +129,6 @@ async def test_a_hostile_world_is_observed(storage: str, monkeypatch: pytest.Mon
     outcomes = {decision["outcome"] for entry in entries for decision in entry.get("history", ())}
     assert {"would be linked", "would be moved", "would be canceled"} <= outcomes
     assert not [outcome for outcome in outcomes if "about to be" in outcome]
-    assert not [entry for entry in entries if entry.get("intent")]
 
 
 # One change at a time.
@@ -163,8 +162,7 @@ async def test_what_would_be_written_is_in_the_ledger_with_both_sides_as_they_we
     assert decision.event_span.start - decision.booking_span.start == HOUR
     assert (decision.booking_version, decision.event_version) == (before, entry.versions[-1])
     assert world.booking.etag == before
-    assert entry.intent is None
-    assert entry.agreed == ()
+    assert entry.is_left_out
 
 
 async def test_a_redelivery_costs_nothing(world: World, observer: Processor) -> None:
@@ -191,17 +189,51 @@ async def test_cancellations_are_counted_and_too_many_are_held(world: World, obs
     assert isinstance(await observer.process(Change(world.mailbox, event.immutable_id, deleted=True)), Hold)
 
 
-async def test_what_was_agreed_on_before_decides_nothing_once_a_write_was_left_out(
+async def test_switched_on_the_app_does_what_it_left_out_if_nobody_touched_the_booking(
     world: World, observer: Processor
 ) -> None:
-    """Both sides went elsewhere unseen, as by the flows of today. Switched on, the event counts, as at first."""
     await world.link()
     world.technician.move(world.event, HOUR)
     await observer.process(change(world))
+    await world.process(world.event)
+    assert world.booking["starttime"] == world.event.start
+
+
+@pytest.mark.parametrize("did_others", [True, False], ids=["which somebody else had done", "which nobody had done"])
+async def test_switched_on_the_app_does_not_move_back_what_a_dispatcher_moved_since(
+    world: World, observer: Processor, did_others: bool
+) -> None:
+    """The flows of today bring the booking after; then it goes elsewhere, and its event is to follow."""
+    await world.link()
+    await world.process(world.event)
+    world.technician.move(world.event, HOUR)
+    await observer.process(change(world))
+    if did_others:
+        world.sandbox.tables.update(world.booking, {"starttime": world.event.start, "endtime": world.event.end})
+        await world.process(world.event)
     moved = {name: world.booking[name] + timedelta(hours=5) for name in ("starttime", "endtime")}
     world.sandbox.tables.update(world.booking, moved)
     await world.process(world.event)
-    assert world.booking["starttime"] == world.event.start
+    assert world.booking["starttime"] == moved["starttime"]
+    assert world.ledger.entries[world.mailbox, world.event.immutable_id].held is not None
+
+
+async def test_a_deletion_of_what_only_observing_left_unlinked_is_held_for_a_person(
+    world: World, observer: Processor
+) -> None:
+    """As an app that writes would have linked the booking, and canceled it now."""
+    assert isinstance(await observer.process(change(world)), Observed)
+    world.technician.delete(world.event)
+    held = await observer.process(change(world, deleted=True))
+    assert isinstance(held, Hold)
+    assert isinstance(held.write, CancelBooking)
+    entry = world.ledger.entries[world.mailbox, world.event.immutable_id]
+    assert entry.held is not None
+    world.ledger.entries[world.mailbox, world.event.immutable_id] = release(entry, entry.held, NOW)
+    await world.process(world.event, deleted=True)
+    booking = await world.bookings.read(world.booking.id)
+    assert booking is not None
+    assert booking.is_canceled
 
 
 async def test_a_client_of_an_observing_app_cannot_write_whoever_asks(world: World) -> None:

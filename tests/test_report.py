@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from sync.ledger import Decision, Entry
+from sync.ledger import GONE, Decision, Entry, Held
 from sync.model import Booking
 from sync.report import Outcome, claimed, observed_rows
 from tests.fakes import ANNA, BEN, NOW, span
@@ -51,6 +51,18 @@ CANCELED = replace(BOOKING, etag="b2", is_canceled=True, event_id=None)
 def test_since_then_it_was(what, booking, expected):
     [row] = observed_rows([entry(would_be(what))], [booking] if booking else [], NOW)
     assert row.outcome is expected
+
+
+def test_what_the_app_has_written_since_is_not_taken_for_somebody_elses():
+    moved = Decision(NOW + HOUR, "told of a change", "moved", "", "v2", "b1", span(12), span(9))
+    [row] = observed_rows([entry(would_be("moved"), moved)], [MOVED], NOW)
+    assert row.outcome is Outcome.WRITTEN
+
+
+def test_what_is_held_by_now_is_said_to_be():
+    held = replace(entry(would_be("linked")), held=Held("its event was deleted", NOW, GONE, outcome="canceled"))
+    [row] = observed_rows([held], [replace(BOOKING, event_id=None)], NOW)
+    assert (row.outcome, row.would_be) == (Outcome.HELD, "canceled, if released")
 
 
 def test_a_later_look_that_found_nothing_to_do_has_overtaken_it():
