@@ -91,6 +91,7 @@ class Tour:
         self.timeline = timeline
         self.status: int | None = None
         self._options = options
+        self._observes = ("SYNC_MODE", "observe") in options.overrides
         self._playing = False
 
     async def take(self) -> None:
@@ -135,6 +136,9 @@ class Tour:
             await app.run_timer("renew_subscriptions")
             await self._follow(judge, story.subscribed())
             came_true += 1
+            if self._observes:
+                timeline.say("\nThe app only observes, and the other steps wait for what it would write.", "bold green")
+                return 0
             judge.begin()
             for step in story.steps():
                 await self._follow(judge, step)
@@ -160,7 +164,12 @@ class Tour:
     def _invite(self, world: Sandbox, story: Story, app: FunctionsApp) -> None:
         say = self.timeline.say
         say(f"\n{world.overview.table()}")
-        if self.status == 0:
+        python = os.path.relpath(sys.executable)
+        if self._observes:
+            say("Now it is your turn; what the app would do about it is told by the second:")
+            say(f'  curl -X POST "{world.url}/sandbox/dispatcher/book?technician=Ben"')
+            say(f"  {python} -m sandbox sync report")
+        elif self.status == 0:
             event = world.overview.events.of(story.anas_event.immutable_id)
             acts = f"technician/move?event={event}&minutes=30", f"technician/delete?event={event}"
             say("Now it is your turn; what the app does about it is shown here:")
@@ -168,9 +177,8 @@ class Tour:
                 say(f'  curl -X POST "{world.url}/sandbox/{act}"')
         say(f"Everything that can be done: curl {world.url}/sandbox")
         say(f"How the app does: {app.url}/api/status/page")
-        python = os.path.relpath(sys.executable)
         say(f"What operators see: {python} -m sandbox sync doctor, or another command of docs/commands.md")
-        if self.status == 0:
+        if self.status == 0 and not self._observes:
             say(f"Why a booking is where it is: {python} -m sandbox sync explain {story.anas_booking.id}")
         say("Ctrl-C ends it.\n")
 

@@ -77,6 +77,14 @@ def test_a_step_that_does_not_come_true_is_named_with_what_was_seen(tmp_path: Pa
     assert "Ana, a technician, drags" not in output
 
 
+def test_an_app_that_only_observes_subscribes_and_is_not_waited_for(tmp_path: Path) -> None:
+    status, output = take_tour(tmp_path, "--set", "SYNC_MODE=observe")
+    assert status == 0, output
+    assert "3 mailboxes are subscribed" in output
+    assert "The app only observes" in output
+    assert "this did not come true" not in output
+
+
 def test_an_app_that_does_not_start_ends_the_run_with_its_last_lines(tmp_path: Path) -> None:
     status, output = take_tour(tmp_path, "--set", "AzureFunctionsJobHost__extensions__queues__batchSize=99")
     assert status == 1, output
