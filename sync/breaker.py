@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sync.marks import mark_of
-from sync.tables import StorageTable
+from sync.tables import StorageTable, written_at
 
 WINDOW = timedelta(hours=1)
 _KEPT = timedelta(days=1)
@@ -60,7 +60,7 @@ class Breaker:
         async for row in self.table.query(
             "PartitionKey eq @p and at gt @since", {"p": "cancellation", "since": now - WINDOW}
         ):
-            at = _plain(row["at"])
+            at = written_at(row)
             everybodys += at > since.get(EVERYBODY, at - WINDOW)
             mine += row["mailbox"] == mailbox and at > since.get(mailbox, at - WINDOW)
         for scope, count, ceiling in ((EVERYBODY, everybodys, self.in_all), (mailbox, mine, self.per_mailbox)):
@@ -70,12 +70,12 @@ class Breaker:
         return None
 
     async def reset(self, scope: str, now: datetime) -> None:
-        """Let bookings be canceled again; what was counted before *now* does not count any more."""
+        """Let bookings be canceled again; what was counted before does not count any more, by storage's clock."""
         await self.table.put({"PartitionKey": "breaker", "RowKey": scope, "at": now, "count": 0})
 
     async def _reset_times(self) -> dict[str, datetime]:
         rows = self.table.query("PartitionKey eq @p and count eq 0", {"p": "breaker"})
-        return {str(row["RowKey"]): _plain(row["at"]) async for row in rows}
+        return {str(row["RowKey"]): written_at(row) async for row in rows}
 
 
 def _reason(scope: str) -> str:

@@ -153,6 +153,6 @@ def _conflict(reason: str, write: CancelBooking | MoveBooking, policy: ConflictP
         case ConflictPolicy.OUTLOOK:
             return write
         case ConflictPolicy.HOLD:
-            return Hold(reason, write.booking_id, write)
+            return Hold(reason, write.booking_id, write, is_conflict=True)
         case _:
             return Leave(f"{reason}: the booking stays", write.booking_id, is_conflict=True, write=write)

@@ -109,6 +109,8 @@ class Held:
     """Whether only a sweep has missed the event, which is no evidence that it was deleted."""
     booking_span: Span | None = None
     """Where the booking was; a person's word to write over it holds as long as it is there."""
+    is_conflict: bool = False
+    """Whether both sides were changed. That holds for this version of the event, wherever the booking goes."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,8 @@ class Refusal:
 
 def agreed_spans(entry: Entry, booking: Booking | None, refusal: Refusal | None = None) -> Set[Span]:
     """What both sides last agreed on: no span if that is unknown, several while a write of ours is in doubt."""
+    if booking is not None and entry.booking_id not in (None, booking.id):
+        return frozenset()  # the event got another one
     agreed, intent = frozenset(entry.agreed), entry.intent
     if intent is None or booking is None or booking.etag == intent.version:
         return agreed  # nothing was written
@@ -209,7 +213,19 @@ def override(action: Action, look: Look, entry: Entry) -> Action:
         return action.write
     if isinstance(action, Hold | Leave | CancelBooking | MoveBooking) and entry.discarded == look.version:
         return Ignore("a person decided to let it be")
-    return action
+    return _still_in_conflict(action, look, entry) or action
+
+
+def _still_in_conflict(action: Action, look: Look, entry: Entry) -> Leave | Hold | None:
+    """What was decided of the event as it is stands, also if a dispatcher moves the booking back again."""
+    held = entry.held
+    if held is None or not held.is_conflict or held.version != look.version or is_released(entry, look):
+        return None
+    if not isinstance(action, CancelBooking | MoveBooking):
+        return None
+    if held.is_waiting:
+        return Leave(held.reason, action.booking_id, is_conflict=True, write=action)
+    return Hold(held.reason, action.booking_id, action, is_conflict=True)
 
 
 def left_unlinked(entry: Entry, booking: Booking | None, now: datetime) -> Hold | None:
@@ -290,6 +306,13 @@ def _intent(entry: Entry, write: Write, booking: Booking | None) -> Intent:
     return Intent(spans, write.etag)
 
 
+def _kept_until(now: datetime, span: Span) -> datetime:
+    try:
+        return max(now + KEPT, span.end + KEPT_AFTER_END)
+    except OverflowError:
+        return now + KEPT  # the year 9999
+
+
 def _ordered(spans: Set[Span]) -> tuple[Span, ...]:
     return tuple(sorted(spans, key=lambda span: (span.start, span.end)))
 
@@ -314,13 +337,15 @@ def conclude(
         # What a sweep is to find as long as nobody has done it is not forgotten.
         versions = tuple(dict.fromkeys((*entry.versions, GONE)))[-VERSIONS:] if isinstance(action, Observed) else ()
         # A person's word, or what waits for one, is of use as long as the booking.
-        until = now if booking is None else max(now, booking.span.end)
+        until = now if booking is None else min(max(now, booking.span.end), now + 50 * KEPT)
         known = replace(entry, kind=Kind.GONE, agreed=agreed, versions=versions, expires=until + GONE_KEPT)
     elif not event.has_extension:
         # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
         until = now + (max(not_ours_for, MISSED_KEPT) if change.missing else not_ours_for)
         if until == now or (_is_young(event) and not change.missing):
             return None
+        if entry.booking_id is not None and not change.missing:
+            return None  # it had our extension, and one look without it does not tell that it lost it
         return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=until)
     else:
         versions = entry.versions if entry.kind is Kind.PAIR else ()
@@ -335,7 +360,7 @@ def conclude(
             agreed=(common,) if common is not None else _ordered(agreed_spans(entry, booking, refusal)),
             versions=versions,
             modified=event.modified or entry.modified,
-            expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
+            expires=_kept_until(now, event.span),
         )
     intent = None if isinstance(action, Write) else _under_way(entry, booking)
     is_left_out = isinstance(action, Observed)
@@ -374,6 +399,8 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
     """*entry* with a pair that a sweep has found in step; None if that is known already, or none of its business."""
     if event.booking_id != booking.id or booking.event_id != event.id or event.span != booking.span:
         return None
+    if event.modified is not None and entry.modified is not None and event.modified < entry.modified:
+        return None  # the list lags behind
     intent = _under_way(entry, booking)
     known = (entry.kind, entry.booking_id, entry.agreed, entry.intent, entry.held)
     if known == (Kind.PAIR, booking.id, (event.span,), intent, None):
@@ -386,7 +413,7 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
         intent=intent,
         versions=(*(v for v in entry.versions if v != event.etag), event.etag)[-VERSIONS:],
         held=None,
-        expires=max(now + KEPT, event.span.end + KEPT_AFTER_END),
+        expires=_kept_until(now, event.span),
     )
 
 
@@ -415,7 +442,8 @@ def _held(entry: Entry, action: Action, look: Look, now: datetime) -> Held | Non
     since = before.since if before is not None and before.version == look.version else now
     outcome = _OUTCOMES[type(action.write)] if action.write is not None else ""
     span = look.booking.span if look.booking is not None else None
-    return Held(action.reason, since, look.version, isinstance(action, Leave), outcome, booking_span=span)
+    is_waiting, is_conflict = isinstance(action, Leave), action.is_conflict
+    return Held(action.reason, since, look.version, is_waiting, outcome, booking_span=span, is_conflict=is_conflict)
 
 
 _OUTCOMES: dict[type[Action], str] = {

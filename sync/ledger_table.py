@@ -108,7 +108,7 @@ class LedgerTable:
         # A kind is a text of a type of its own, which the library does not know.
         plain = {name: value if isinstance(value, datetime) else str(value) for name, value in values.items()}
         async for row in self._table.query(where, plain):
-            if "entry" in row:
+            if "entry" in row and "event" in row:
                 entry = _entry(row, Entry(str(row["PartitionKey"]), str(row["event"])))
                 if not entry.is_new:
                     yield entry

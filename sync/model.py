@@ -197,6 +197,8 @@ class Hold:
     booking_id: str | None = None
     write: Write | None = None
     """What is done if a person says so; None where nothing can be."""
+    is_conflict: bool = False
+    """Whether both sides were changed; see ``Leave``."""
 
 
 @dataclass(frozen=True)

@@ -663,7 +663,9 @@ class World:
     def is_reason_to_hold(self, booking: Booking, event_id: str) -> bool:
         """What nobody but people and losses of the ledger bring about."""
         is_tripped = self.has_tripped and not self.is_there(event_id)
-        return is_special(self.event(event_id)) or is_tripped or booking.id in self.edited or self.was_restored
+        if is_special(self.event(event_id)) or is_tripped or booking.id in self.edited:
+            return True
+        return self.epoch > 0  # of what was under way when the ledger was lost, nobody knows what it wrote
 
     def trouble_with(self, booking: Booking) -> tuple[str, str] | None:
         """P1 for one booking, told from the world alone: the event that it is out of step with, and how."""

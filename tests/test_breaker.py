@@ -73,6 +73,22 @@ async def test_after_a_reset_what_was_counted_before_does_not_count(breaker: Bre
     assert await canceled(breaker, ANNA, "5", "6", "7", "8", at=later) == [True, True, True, False]
 
 
+@pytest.mark.parametrize("skew", [-15, 15])
+async def test_the_clock_of_whoever_resets_it_does_not_matter(breaker: Breaker, skew: int) -> None:
+    breaker.in_all = 100
+    await canceled(breaker, ANNA, "1", "2", "3", "4")
+    await breaker.reset(ANNA, NOW + skew * MINUTE)
+    later = NOW + MINUTE
+    assert await canceled(breaker, ANNA, "5", "6", "7", "8", at=later) == [True, True, True, False]
+
+
+async def test_tripped_in_all_it_stays_so_for_mailboxes_that_canceled_nothing(breaker: Breaker) -> None:
+    await canceled(breaker, ANNA, "1", "2", "3")
+    await canceled(breaker, BEN, "1", "2", "3")
+    carl = "33333333-3333-4333-8333-333333333333"
+    assert await canceled(breaker, carl, "1", at=NOW + 120 * MINUTE) == [False]
+
+
 async def test_of_many_at_once_no_more_than_the_ceiling_pass(breaker: Breaker) -> None:
     refusals = await asyncio.gather(*(breaker.refuses(ANNA, str(number), NOW) for number in range(20)))
     assert sum(reason is None for reason in refusals) <= 3

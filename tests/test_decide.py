@@ -240,7 +240,7 @@ class TestWhoMoved:
         assert self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.OUTLOOK) == MOVE
 
     def test_both_apart_and_a_person_is_asked_where_that_is_set(self) -> None:
-        held = Hold("booking and event were moved apart", GUID, MOVE)
+        held = Hold("booking and event were moved apart", GUID, MOVE, is_conflict=True)
         assert self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.HOLD) == held
 
     @pytest.mark.parametrize("gone", [None, CANCELLED])
@@ -249,7 +249,7 @@ class TestWhoMoved:
         assert [self.decide(gone, self.BY_DISPATCHER, policy) for policy in ConflictPolicy] == [
             Leave(f"{reason}: the booking stays", GUID, is_conflict=True, write=CANCEL),
             CANCEL,
-            Hold(reason, GUID, CANCEL),
+            Hold(reason, GUID, CANCEL, is_conflict=True),
         ]
 
     @pytest.mark.parametrize("gone", [None, CANCELLED])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -123,6 +123,11 @@ class TestWhatIsAgreedOn:
         assert entry is not None
         assert (entry.kind, entry.versions) == (Kind.PAIR, ("v1", "v0", "v2"))
 
+    def test_a_list_that_lags_behind_teaches_nothing(self) -> None:
+        entry = replace(NEW, modified=NOW)
+        assert agree(entry, replace(EVENT, modified=NOW - DAY), BOOKING, NOW) is None
+        assert agree(entry, replace(EVENT, modified=NOW), BOOKING, NOW) is not None
+
     def test_a_pair_that_came_in_step_without_a_notification_is_not_held_any_more(self) -> None:
         known = concluded(IN_STEP, EVENT, BOOKING)
         entry = agree(replace(known, held=Held("moved in Dynamics", NOW, "v2", True)), EVENT, BOOKING, NOW)
@@ -240,6 +245,10 @@ class TestAWriteInDoubt:
 
 
 class TestWhatNeedsNoSecondLook:
+    def test_a_pair_is_not_forgotten_because_one_look_did_not_show_its_extension(self) -> None:
+        known = concluded(IN_STEP, EVENT, BOOKING)
+        assert conclude(known, IN_STEP, Look(MEETING, None), CHANGE, NOW, DAY) is None
+
     def test_the_versions_that_were_notified_and_read(self) -> None:
         entry = concluded(IN_STEP, replace(EVENT, etag="v3"), BOOKING)
         assert entry.versions == ("v2", "v3")
@@ -515,6 +524,48 @@ class TestBursts:
 
     def test_turned_off_nothing_waits(self) -> None:
         assert settle_seconds(CHANGE, self.at(5, streak=9, settle=60), 0) == 0
+
+
+class TestTheYear9999:
+    def test_an_event_then_is_remembered_as_any_other(self) -> None:
+        at_the_end = replace(span(9), end=datetime(9999, 12, 31, tzinfo=UTC))
+        event, booking = replace(EVENT, span=at_the_end), replace(BOOKING, span=at_the_end)
+        for entry in (concluded(IN_STEP, event, booking), agree(NEW, event, booking, NOW)):
+            assert entry is not None
+            assert entry.agreed == (at_the_end,)
+        gone = conclude(NEW, IN_STEP, Look(None, booking), TOLD, NOW, DAY)
+        assert gone is not None
+        assert gone.expires is not None
+
+
+class TestAnotherBooking:
+    def test_what_was_agreed_on_with_one_booking_says_nothing_of_another(self) -> None:
+        entry = replace(NEW, booking_id="other", agreed=(span(9),), intent=Intent((span(12),), "b1"))
+        assert agreed_spans(entry, BOOKING) == set()
+
+
+class TestAConflict:
+    HELD = Held("moved apart", NOW, "v2", is_waiting=True, booking_span=span(16), is_conflict=True)
+
+    @pytest.mark.parametrize("write", [MOVE, CANCEL])
+    def test_what_was_decided_of_an_event_stands_when_the_booking_moves_back(self, write: Write) -> None:
+        entry = replace(NEW, held=self.HELD)
+        kept = override(write, Look(EVENT, BOOKING), entry)
+        assert isinstance(kept, Leave)
+        assert kept.write == write
+        asked = replace(entry, held=replace(self.HELD, is_waiting=False))
+        assert isinstance(override(write, Look(EVENT, BOOKING), asked), Hold)
+
+    def test_a_new_version_of_the_event_is_judged_anew(self) -> None:
+        assert override(MOVE, Look(replace(EVENT, etag="v3"), BOOKING), replace(NEW, held=self.HELD)) == MOVE
+
+    def test_a_booking_that_only_waited_for_its_event_follows_it_again(self) -> None:
+        entry = replace(NEW, held=replace(self.HELD, is_conflict=False))
+        assert override(MOVE, Look(EVENT, BOOKING), entry) == MOVE
+
+    def test_a_person_may_say_otherwise(self) -> None:
+        entry = release(replace(NEW, held=self.HELD), self.HELD, NOW)
+        assert override(MOVE, Look(EVENT, replace(BOOKING, span=span(16))), entry) == MOVE
 
 
 class TestObserved:

@@ -463,6 +463,14 @@ def test_a_batch_comes_out_of_the_queue_as_it_went_in():
     assert build_batch_messages([]) == []
 
 
+def test_a_post_of_many_long_ids_takes_several_messages():
+    changes = [Change(ANNA, "A" * 1_000 + str(number)) for number in range(200)]
+    messages = build_batch_messages(changes)
+    assert [change for message in messages for change in parse_changes(message).changes] == changes
+    assert len(messages) > 4
+    assert max(len(base64.b64encode(message.encode())) for message in messages) <= 64 * 1024
+
+
 @given(st.lists(st.integers(1, 1_024), min_size=1, max_size=200))
 def test_a_post_of_any_size_fits_into_the_queue(lengths):
     changes = [Change(ANNA, "A" * length) for length in lengths]

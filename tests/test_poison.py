@@ -14,7 +14,14 @@ from azure.storage.queue.aio import QueueClient
 from sync import poison
 from sync.errors import Refused, Transient
 from sync.model import Batch, Change, LifecycleNotification
-from sync.notifications import CHANGES, LIFECYCLE, build_batch_messages, build_change_message, build_lifecycle_message
+from sync.notifications import (
+    CHANGES,
+    LIFECYCLE,
+    build_batch_messages,
+    build_change_message,
+    build_lifecycle_message,
+    parse_changes,
+)
 from sync.parking import park
 from sync.poison import PoisonQueue, parse_parked
 from sync.storage import StorageQueues
@@ -155,6 +162,15 @@ async def test_a_replay_that_fails_leaves_the_message_to_be_seen(
                 await queue.replay()
         assert len(await queue.list()) == 1
     assert await events(storage_queues, CHANGES) == ["e0"], "sent before it was deleted"
+
+
+async def test_a_batch_is_replayed_with_all_its_changes(queue: PoisonQueue, storage_queues: StorageQueues) -> None:
+    changes = [Change(MAILBOX, f"e{number}") for number in range(3)]
+    await storage_queues.send(f"{CHANGES}-poison", build_batch_messages(changes))
+    await queue.replay()
+    found = storage_queues.as_stored(CHANGES).receive_messages()
+    texts = [base64.b64decode(message.content).decode() async for message in found]
+    assert [parse_changes(text) for text in texts] == [Batch(tuple(changes))]
 
 
 async def test_two_who_replay_at_once_are_no_trouble(
