@@ -54,6 +54,7 @@ from sync.model import (
     MoveBooking,
     Observed,
     Postpone,
+    Write,
 )
 from tests.fakes import ANNA, BEN, NOW, span
 
