@@ -83,7 +83,7 @@ param maximumInstanceCount int = 40
 @description('Whom the alerts are mailed to; empty to see them in the portal only.')
 param alertEmail string = ''
 
-@description('Object id of the group that may read the queues and replay parked messages; empty for nobody.')
+@description('Object id of the group that may type the commands: queues, tables and both secrets; empty for nobody.')
 param operatorsGroupId string = ''
 
 var tags = { 'azd-env-name': environmentName }
@@ -125,6 +125,7 @@ module vault 'modules/vault.bicep' = {
     location: location
     tags: tags
     principalId: identity.outputs.principalId
+    operatorsGroupId: operatorsGroupId
   }
 }
 

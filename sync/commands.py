@@ -18,7 +18,7 @@ import typer
 from aiolimiter import AsyncLimiter
 
 from sync import ledger_commands, wiring
-from sync.command_line import DONE, FAILED, REFUSED, AsJson, Commands, Verbose, in_words, run
+from sync.command_line import DONE, FAILED, REFUSED, AsJson, Commands, Verbose, app_parts, in_words, run
 from sync.differences import Difference
 from sync.errors import Misconfigured, OtherKey, SyncError
 from sync.notifications import CHANGES, LIFECYCLE
@@ -89,7 +89,7 @@ def apply_subscriptions(
 
 
 async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], bool]) -> int:
-    keeper = (await wiring.parts()).keeper
+    keeper = (await app_parts()).keeper
     plan = await keeper.plan()
     rows = subscription_rows(plan, keeper.deployment, keeper.now())
     shown, counts = [row for row in rows if is_shown(row)], Counter(str(row.state) for row in rows)
@@ -113,7 +113,7 @@ async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], b
 
 
 async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
-    parts = await wiring.parts()
+    parts = await app_parts()
     with terminal.progress("subscriptions") as progress:
         parts.keeper.progress = progress
         try:
@@ -163,7 +163,7 @@ def sweep(
 
 
 async def _sweep(terminal: Terminal, mailbox: str | None, dry_run: bool) -> int:
-    sweeper = (await wiring.parts()).sweeper
+    sweeper = (await app_parts()).sweeper
     if mailbox is None:
         return await (_compare_all(terminal, sweeper) if dry_run else _sweep_all(terminal, sweeper))
     differences = await (sweeper.compare(mailbox) if dry_run else sweeper.sweep(mailbox))
@@ -360,7 +360,7 @@ async def _examine(terminal: Terminal, outside: str | None) -> int:
     from sync.doctor import Instruments, State, examine
 
     async def prepare() -> Instruments:
-        parts = await wiring.parts()
+        parts = await app_parts()
         at, keeper, definitions = parts.looked_at, parts.keeper, Definitions(await wiring.dataverse())
         return Instruments(
             *(at.settings, keeper.deployment, at.to_graph, at.events, at.subscriptions, at.bookings, definitions),

@@ -227,6 +227,16 @@ def test_a_role_is_granted_on_one_resource_never_on_the_group():
                 assert one.body["scope"] in {"account", "vault", "insights"}
 
 
+@pytest.mark.parametrize("module", ["modules/storage.bicep", "modules/vault.bicep"])
+def test_operators_have_their_roles_as_a_group_and_only_if_there_is_one(module):
+    (role,) = (one for one in FILES[module].resources if one.symbol == "operatorsRole")
+    assert role.body["properties"]["principalId"] == "operatorsGroupId"
+    assert role.body["properties"]["principalType"] == "Group"
+    assert "if (!empty(operatorsGroupId))" in role.node.text.decode()
+    (given,) = (body for body in main_module_bodies() if f"modules/{body['name']}.bicep" == module)
+    assert given["params"]["operatorsGroupId"] == "operatorsGroupId"
+
+
 def test_secrets_are_references_to_the_vault_read_with_the_identity():
     settings = app_settings()
     for name in ("CLIENT_STATE_KEY", "CLIENT_STATE_KEY_PREVIOUS", "NOTIFICATION_URL"):
