@@ -58,6 +58,15 @@ param extensionProperty string = ''
 @description('Microsoft Graph with its version; empty for the public cloud.')
 param graphUrl string = ''
 
+@description('true stops the writing of bookings, and lets changes wait in the queue; empty or false for not.')
+param changesPaused string = ''
+
+@description('Which traces are sent, like parentbased_traceidratio; empty for all.')
+param tracesSampler string = ''
+
+@description('What the sampler takes, like 0.1 for a tenth.')
+param tracesSamplerArg string = ''
+
 @description('While rotating: version of the secret client-state-key whose value is still accepted.')
 param previousClientStateKeyVersion string = ''
 
@@ -174,6 +183,9 @@ module app 'modules/app.bicep' = {
       EXTENSION_NAME: extensionName
       EXTENSION_PROPERTY: extensionProperty
       GRAPH_URL: graphUrl
+      'AzureWebJobs.process_change.Disabled': changesPaused
+      OTEL_TRACES_SAMPLER: tracesSampler
+      OTEL_TRACES_SAMPLER_ARG: tracesSamplerArg
     }
   }
 }

@@ -30,10 +30,11 @@ FORBIDDEN = {
     *("WEBSITE_TIME_ZONE", "AzureWebJobsStorage"),
 }
 
-# What the Functions host and azure-identity read, and the app does not.
+# What the Functions host, azure-identity and OpenTelemetry read, and the app does not.
 PLATFORM = {
     *("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "APPLICATIONINSIGHTS_CONNECTION_STRING", "AZURE_CLIENT_ID"),
     *("AzureWebJobsStorage__blobServiceUri", "AzureWebJobsStorage__credential", "AzureWebJobsStorage__tableServiceUri"),
+    *("AzureWebJobs.process_change.Disabled", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
 }
 
 # Source: Azure, "Azure built-in roles".
@@ -157,6 +158,23 @@ def test_the_app_gets_its_settings_and_nothing_unknown():
     # Storage is reached by identity, and by the services' URLs rather than the account's name.
     assert known - set(app_settings()) == {"AzureWebJobsStorage", "AzureWebJobsStorage__accountName"}
     assert set(app_settings()) - known <= PLATFORM
+
+
+def test_what_can_be_paused_is_the_function_that_writes_bookings():
+    disabled = [name for name in app_settings() if name.endswith(".Disabled")]
+    assert disabled == ["AzureWebJobs.process_change.Disabled"]
+    assert "async def process_change(" in FUNCTIONS
+
+
+def test_what_the_docs_set_by_hand_a_deployment_can_be_told():
+    """Or the next one would undo it, as it replaces all settings."""
+    texts = [path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+    commands = [
+        command for text in texts for command in re.findall(r"config appsettings set((?:[^\n]*\\\n)*[^\n]*)", text)
+    ]
+    by_hand = {name for command in commands for name in re.findall(r"([A-Za-z_.]+)=", command.replace("?code=", ""))}
+    assert {"SYNC_MODE", "AzureWebJobs.process_change.Disabled", "OTEL_TRACES_SAMPLER"} <= by_hand
+    assert by_hand <= set(app_settings())
 
 
 def test_no_setting_is_one_that_flex_consumption_refuses():
