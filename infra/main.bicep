@@ -58,6 +58,15 @@ param extensionProperty string = ''
 @description('Microsoft Graph with its version; empty for the public cloud.')
 param graphUrl string = ''
 
+@description('true stops the writing of bookings, and lets changes wait in the queue; empty or false for not.')
+param changesPaused string = ''
+
+@description('Which traces are sent, like parentbased_traceidratio; empty for all.')
+param tracesSampler string = ''
+
+@description('What the sampler takes, like 0.1 for a tenth.')
+param tracesSamplerArg string = ''
+
 @description('While rotating: version of the secret client-state-key whose value is still accepted.')
 param previousClientStateKeyVersion string = ''
 
@@ -83,7 +92,7 @@ param maximumInstanceCount int = 40
 @description('Whom the alerts are mailed to; empty to see them in the portal only.')
 param alertEmail string = ''
 
-@description('Object id of the group that may read the queues and replay parked messages; empty for nobody.')
+@description('Object id of the group that may type the commands: queues, tables and both secrets; empty for nobody.')
 param operatorsGroupId string = ''
 
 var tags = { 'azd-env-name': environmentName }
@@ -125,6 +134,7 @@ module vault 'modules/vault.bicep' = {
     location: location
     tags: tags
     principalId: identity.outputs.principalId
+    operatorsGroupId: operatorsGroupId
   }
 }
 
@@ -173,6 +183,9 @@ module app 'modules/app.bicep' = {
       EXTENSION_NAME: extensionName
       EXTENSION_PROPERTY: extensionProperty
       GRAPH_URL: graphUrl
+      'AzureWebJobs.process_change.Disabled': changesPaused
+      OTEL_TRACES_SAMPLER: tracesSampler
+      OTEL_TRACES_SAMPLER_ARG: tracesSamplerArg
     }
   }
 }

@@ -4,6 +4,9 @@
 param appName string
 param vaultName string
 
+@description('Which of its function keys, by its name: Azure makes `default`, a person others.')
+param keyName string = 'default'
+
 resource site 'Microsoft.Web/sites@2024-04-01' existing = {
   name: appName
 
@@ -20,6 +23,6 @@ resource notificationUrl 'Microsoft.KeyVault/vaults/secrets@2023-07-01' = {
   parent: vault
   name: 'notification-url'
   properties: {
-    value: 'https://${site.properties.defaultHostName}/api/notifications?code=${uriComponent(site::notifications.listKeys().default)}'
+    value: 'https://${site.properties.defaultHostName}/api/notifications?code=${uriComponent(site::notifications.listKeys()[keyName])}'
   }
 }

@@ -141,6 +141,13 @@ class Definitions:
         schema_name, length = body.get("SchemaName"), body.get("MaxLength", 100)
         if not isinstance(schema_name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{1,7}_\w+", schema_name):
             raise Refused("0x8004f02e", "The schema name must start with a valid customization prefix.")
+        # The codes of these two are in no documentation.
+        solution, solutions = request.headers.get("MSCRM.SolutionUniqueName"), self._switches.solutions
+        if solution is not None and solution not in solutions:
+            raise Refused("0x80040217", f"The solution {solution} was not found.")
+        prefix = schema_name.partition("_")[0].lower()
+        if prefix not in ([solutions[solution]] if solution else solutions.values()):
+            raise Refused("0x8004f02e", f"{prefix} is not the customization prefix of the solution's publisher.")
         if not isinstance(length, int) or not 1 <= length <= 4000:
             raise Refused("0x80044331", f"The MaxLength {length} of a string column is outside of 1 to 4000.")
         for label in re.findall(r"'LanguageCode': (\d+)", str(body)):
@@ -153,7 +160,7 @@ class Definitions:
             max_length=length,
             schema_name=schema_name,
             published=not self._switches.column_needs_publishing,
-            solution=request.headers.get("MSCRM.SolutionUniqueName"),
+            solution=solution,
             added_at=self._tables.clock.now(),
         )
         self._tables.add_column(table.name, column)

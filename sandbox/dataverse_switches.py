@@ -23,6 +23,8 @@ class DataverseSwitches:
     """For 30 seconds a new definition is found with ``Consistency: Strong`` only. Source: "Query table definitions"."""
     languages: set[int] = field(default_factory=lambda: {1033})
     """Those of the environment; a label in another one is refused, which is common belief and not documented."""
+    solutions: dict[str, str] = field(default_factory=lambda: {"ContosoBookingSync": "contoso"})
+    """By unique name the customization prefix of its publisher; there are no other solutions and prefixes."""
     plugin_refuses: dict[str, str] = field(default_factory=dict)
     """Row id, or "*" for every booking: the message of the synchronous plug-in that refuses each write (0x80040265)."""
     plugin_touches: bool = False

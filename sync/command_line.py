@@ -109,5 +109,33 @@ def take_local_settings(path: Path, environment: MutableMapping[str, str]) -> No
         environment.setdefault(name, str(value))
 
 
+async def app_parts() -> wiring.Parts:
+    """What the commands work with that talk to Graph or Dataverse as the app does.
+
+    Raises: Misconfigured, also if a setting's secret cannot be read; Transient.
+    """
+    await take_secrets(os.environ)
+    return await wiring.parts()
+
+
+async def take_secrets(environment: MutableMapping[str, str]) -> None:
+    """Put the secrets in the place of the Key Vault references that *environment* holds for the app's settings.
+
+    In Azure the platform does it, and here `func start` would. As storage needs no secret, what asks storage alone
+    does not come here, and works without a right to read any.
+
+    Raises: Misconfigured, naming the setting; Transient.
+    """
+    from sync.settings import Settings, is_vault_reference
+
+    names = [str(field.alias) for field in Settings.model_fields.values()]
+    references = {name: environment[name] for name in names if is_vault_reference(environment.get(name, ""))}
+    if references:
+        from sync.key_vault import read_secrets
+
+        async with wiring.identity() as identity:
+            environment.update(await read_secrets(references, identity))
+
+
 def in_words(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no subscription"

@@ -18,7 +18,7 @@ import typer
 from aiolimiter import AsyncLimiter
 
 from sync import ledger_commands, wiring
-from sync.command_line import DONE, FAILED, REFUSED, AsJson, Commands, Verbose, in_words, run
+from sync.command_line import DONE, FAILED, REFUSED, AsJson, Commands, Verbose, app_parts, in_words, run
 from sync.differences import Difference
 from sync.errors import Misconfigured, OtherKey, SyncError
 from sync.notifications import CHANGES, LIFECYCLE
@@ -89,7 +89,7 @@ def apply_subscriptions(
 
 
 async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], bool]) -> int:
-    keeper = (await wiring.parts()).keeper
+    keeper = (await app_parts()).keeper
     plan = await keeper.plan()
     rows = subscription_rows(plan, keeper.deployment, keeper.now())
     shown, counts = [row for row in rows if is_shown(row)], Counter(str(row.state) for row in rows)
@@ -113,7 +113,7 @@ async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], b
 
 
 async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
-    parts = await wiring.parts()
+    parts = await app_parts()
     with terminal.progress("subscriptions") as progress:
         parts.keeper.progress = progress
         try:
@@ -163,7 +163,7 @@ def sweep(
 
 
 async def _sweep(terminal: Terminal, mailbox: str | None, dry_run: bool) -> int:
-    sweeper = (await wiring.parts()).sweeper
+    sweeper = (await app_parts()).sweeper
     if mailbox is None:
         return await (_compare_all(terminal, sweeper) if dry_run else _sweep_all(terminal, sweeper))
     differences = await (sweeper.compare(mailbox) if dry_run else sweeper.sweep(mailbox))
@@ -360,7 +360,7 @@ async def _examine(terminal: Terminal, outside: str | None) -> int:
     from sync.doctor import Instruments, State, examine
 
     async def prepare() -> Instruments:
-        parts = await wiring.parts()
+        parts = await app_parts()
         at, keeper, definitions = parts.looked_at, parts.keeper, Definitions(await wiring.dataverse())
         return Instruments(
             *(at.settings, keeper.deployment, at.to_graph, at.events, at.subscriptions, at.bookings, definitions),
@@ -382,7 +382,7 @@ async def _examine(terminal: Terminal, outside: str | None) -> int:
 
 @cli.command()
 def setup(
-    solution: Annotated[str | None, typer.Option(help="Unique name of the solution that the column goes into.")] = None,
+    solution: Annotated[str | None, typer.Option(help="Unique name of the solution for a new column.")] = None,
     language: Annotated[int, typer.Option(help="Of the column's label, an LCID; 1033 is English.")] = 1033,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
     as_json: AsJson = False,
@@ -398,24 +398,28 @@ def setup(
 async def _set_up(terminal: Terminal, solution: str | None, language: int, yes: bool) -> int:
     from sync.dataverse import DataverseBookings
     from sync.definitions import Definitions
-    from sync.setup import Setup
+    from sync.setup import Setup, Step
 
     transport, settings = await wiring.dataverse(), wiring.environment()
     name = settings.event_id_column
     bookings = DataverseBookings(transport, name)
     setup = Setup(Definitions(transport), bookings, name, solution, language)
     steps = await setup.plan()
-    plan = {"environment": settings.dataverse_url, "column": name, "solution": solution, "steps": steps}
-    if not steps:
-        terminal.show({**plan, "done": True}, [f"{name} is there and published: nothing to do"])
-        return DONE
-    into = f", into the solution {solution}" if solution else ""
-    terminal.tell(
-        [f"{settings.dataverse_url}, {name}{into}:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))]
+    is_new = Step.CREATE in steps
+    into = solution if is_new else None
+    plan = {"environment": settings.dataverse_url, "column": name, "solution": into, "steps": steps}
+    unadded = (
+        f"was there before, and is not added to {solution} by this: Power Apps, Solutions, {solution}, Add existing"
     )
+    aside = [f"{name} {unadded}"] if solution and not is_new else []
+    if not steps:
+        terminal.show({**plan, "done": True}, [f"{name} is there and published: nothing to do", *aside])
+        return DONE
+    where = f"{settings.dataverse_url}, {name}" + (f", into the solution {into}" if into else "")
+    terminal.tell([f"{where}:", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))])
     if not (yes or terminal.agrees("Go ahead?")):
         terminal.show({**plan, "done": False}, ["nothing was changed; --yes goes ahead without asking"])
         return REFUSED
     await setup.carry_out(steps)
-    terminal.show({**plan, "done": True}, [f"{name} is there and published"])
+    terminal.show({**plan, "done": True}, [f"{name} is there and published", *aside])
     return DONE

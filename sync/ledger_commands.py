@@ -12,7 +12,7 @@ import typer
 
 from sync import wiring
 from sync.breaker import EVERYBODY
-from sync.command_line import DONE, FAILED, AsJson, Verbose, in_words, run
+from sync.command_line import DONE, FAILED, AsJson, Verbose, app_parts, in_words, run
 from sync.explain import Bookings, Finder, build_document, build_lines
 from sync.holds import Answered, Chosen, Holds, Listed, choose
 from sync.report import claimed, observed_rows
@@ -198,7 +198,7 @@ def report(
 
 
 async def _report(terminal: Terminal, back: timedelta) -> int:
-    parts = await wiring.parts()
+    parts = await app_parts()
     since = parts.keeper.now() - back
     entries = await wiring.ledger().observed(since)
     rows = observed_rows(entries, await parts.looked_at.bookings.with_ids(claimed(entries)), since)

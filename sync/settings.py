@@ -63,15 +63,26 @@ def _environment_url(value: str) -> str:
     return value
 
 
+def is_vault_reference(value: str) -> bool:
+    """Whether *value* is what Azure leaves in the place of a secret it could not read; anybody could guess it."""
+    return value.startswith("@Microsoft.KeyVault(")
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    if is_vault_reference(value.get_secret_value()):
+        raise ValueError(
+            "is a Key Vault reference in the place of the secret, which could not be read:"
+            " in Azure, is the app's identity Key Vault Secrets User of the vault?"
+        )
+    return value
+
+
 def _notification_url(value: SecretStr) -> SecretStr:
-    return SecretStr(_url(value.get_secret_value()))
+    return SecretStr(_url(_secret(value).get_secret_value()))
 
 
 def _key(value: SecretStr) -> SecretStr:
-    if value.get_secret_value().startswith("@Microsoft.KeyVault("):
-        # What Azure leaves in the place of a secret it could not read; anybody could guess it.
-        raise ValueError("is a Key Vault reference that was not resolved: may the app's identity read the secret?")
-    if len(value.get_secret_value()) < 32:
+    if len(_secret(value).get_secret_value()) < 32:
         raise ValueError(
             "must be at least 32 characters; python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
         )
@@ -106,8 +117,8 @@ Guid = Annotated[str, AfterValidator(_guid)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 
 
-class AcknowledgeSettings(BaseModel):
-    """What is needed to acknowledge a notification: storage, and the keys that clientStates are checked with."""
+class StorageSettings(BaseModel):
+    """Where the app's queues and tables are: all that is needed to look at what is parked, held or counted."""
 
     storage_account: str | None = Field(
         None,
@@ -131,6 +142,19 @@ class AcknowledgeSettings(BaseModel):
         description="connection string of the storage account; or the following, for an identity",
         validate_default=True,
     )
+
+    # A validator of the whole would keep silent as long as another setting is missing.
+    @field_validator("storage")
+    @classmethod
+    def _storage_is_named(cls, value: str | None, before: ValidationInfo) -> str | None:
+        if not (value or before.data.get("storage_account") or before.data.get("storage_queue_url")):
+            raise ValueError("(or AzureWebJobsStorage__accountName, for an identity) is missing")
+        return value
+
+
+class AcknowledgeSettings(StorageSettings):
+    """What is needed to acknowledge a notification: storage, and the keys that clientStates are checked with."""
+
     client_state_key: Key = Field(
         alias="CLIENT_STATE_KEY",
         description="32 or more random characters, from which each `clientState` is derived",
@@ -147,14 +171,6 @@ class AcknowledgeSettings(BaseModel):
         ge=0,
         le=60,
     )
-
-    # A validator of the whole would keep silent as long as another setting is missing.
-    @field_validator("storage")
-    @classmethod
-    def _storage_is_named(cls, value: str | None, before: ValidationInfo) -> str | None:
-        if not (value or before.data.get("storage_account") or before.data.get("storage_queue_url")):
-            raise ValueError("(or AzureWebJobsStorage__accountName, for an identity) is missing")
-        return value
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -12,6 +12,10 @@ from sync.dataverse import DataverseBookings
 from sync.definitions import Column, Definitions, why_unfit
 from sync.errors import Misconfigured, Refused, Transient
 
+# InvalidArgument; of all that is sent, the language alone is a person's to choose.
+# Source: Dataverse, "Web service error codes".
+_INVALID_ARGUMENT = "0x80040203"
+
 
 class Step(StrEnum):
     CREATE = "create the column"
@@ -63,9 +67,15 @@ class Setup:
             for step in steps:
                 await do[step]()
         except Refused as error:
-            prefix = self._column.partition("_")[0]
-            raise Refused(
-                f"{error}: may you customize tables, is the solution there, and {prefix} the prefix of its publisher?"
-            ) from None
+            raise Refused(f"{error}: {self._question(str(error))}") from None
         if not await self._bookings.knows_event_id_column():
             raise Transient("the column was published, but queries do not know it yet: run this again in a minute")
+
+    def _question(self, refusal: str) -> str:
+        """What a person has to look at, as Dataverse's own words are not shown."""
+        if _INVALID_ARGUMENT in refusal:
+            return f"is {self._language} (--language) one of the environment's languages?"
+        prefix = self._column.partition("_")[0]
+        if self._solution is None:
+            return f"may you customize tables, and has a publisher of the environment the prefix {prefix}?"
+        return f"may you customize tables, is there a solution {self._solution}, and {prefix} its publisher's prefix?"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sync.pauses import Door
     from sync.roster import Plan
     from sync.roster_run import Report
-    from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings
+    from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings, StorageSettings
     from sync.status import Status
     from sync.storage import StorageQueues
     from sync.subscribing import Keeper
@@ -198,6 +198,11 @@ def breaker() -> Breaker:
     return Breaker(_table("ledger"), per_mailbox=0, in_all=0)
 
 
+def identity() -> AsyncTokenCredential:
+    """Who is signed in, to read what only a person's command has to ask for; whoever takes it, closes it."""
+    return _credential(is_loopback=False)
+
+
 async def dataverse() -> Transport:
     """What a person customizes through, also while the app only observes: the environment, and no other service."""
     return _dataverse_of(asyncio.get_running_loop())
@@ -223,7 +228,7 @@ async def close() -> None:
         await _counters().close()
     if _exporting.cache_info().currsize:
         await asyncio.to_thread(_exporting())
-    of_settings = (_settings, _environment_settings, _acknowledge_settings)
+    of_settings = (_settings, _environment_settings, _acknowledge_settings, _storage_settings)
     for built in (_parts_of, _dataverse_of, _queues, _ledger, _counting, _counters, _table, _exporting, *of_settings):
         built.cache_clear()
 
@@ -445,7 +450,7 @@ def _counters() -> CounterTable:
 def _table(name: str) -> StorageTable:
     from sync.tables import StorageTable
 
-    settings = _acknowledge_settings()
+    settings = _storage_settings()
     if settings.storage:
         return StorageTable.of_connection_string(settings.storage, name)
     url = settings.storage_table_url or f"https://{settings.storage_account}.table.core.windows.net"
@@ -459,7 +464,7 @@ def _queues() -> StorageQueues:
     from sync.errors import Misconfigured
     from sync.storage import StorageQueues
 
-    settings = _acknowledge_settings()
+    settings = _storage_settings()
     url = settings.storage_queue_url or f"https://{settings.storage_account}.queue.core.windows.net"
     try:
         if settings.storage:
@@ -488,6 +493,13 @@ def _acknowledge_settings() -> AcknowledgeSettings:
     from sync.settings import AcknowledgeSettings, parse_settings
 
     return parse_settings(AcknowledgeSettings, os.environ)
+
+
+@cache
+def _storage_settings() -> StorageSettings:
+    from sync.settings import StorageSettings, parse_settings
+
+    return parse_settings(StorageSettings, os.environ)
 
 
 def _credential(is_loopback: bool, client_id: str | None = None) -> AsyncTokenCredential:

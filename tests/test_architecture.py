@@ -21,7 +21,8 @@ USES = {
     | {"notifications", "poison", "rows", "setup", "status", "status_page", "sweep", "terminal", "wiring"},
     "ledger_commands": {"breaker", "command_line", "dataverse", "explain", "holds", "report", "rows", "terminal"}
     | {"wiring"},
-    "command_line": {"errors", "terminal", "wiring"},
+    "command_line": {"errors", "key_vault", "settings", "terminal", "wiring"},
+    "key_vault": {"errors"},
     "explain": {"errors", "ledger", "model"},
     "capacity": {"roster", "sweep"},
     "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
@@ -86,6 +87,7 @@ NEEDS = {
     "ledger_commands": {"typer"},
     "command_line": {"typer"},
     "terminal": {"rich"},
+    "key_vault": {"azure.core", "azure.keyvault"},
     "wiring": {"azure.core", "azure.identity"},
     "graph": {"azure.core", "httpx", "kiota_abstractions", "kiota_authentication_azure", "kiota_http", "msgraph"}
     | {"msgraph_core"},
@@ -192,8 +194,10 @@ def test_nothing_but_the_commands_uses_the_wiring():
 
 
 def test_what_only_operators_install_is_needed_for_commands_only():
-    assert {name for name, needed in NEEDS.items() if needed & {"rich", "typer"}} == {*COMMANDS, "terminal"}
+    only_theirs = {"azure.keyvault", "rich", "typer"}
+    assert {name for name, needed in NEEDS.items() if needed & only_theirs} == {*COMMANDS, "key_vault", "terminal"}
     assert [name for name, used in USES.items() if "terminal" in used] == COMMANDS
+    assert [name for name, used in USES.items() if "key_vault" in used] == ["command_line"]
 
 
 def test_the_command_line_imports_nothing_before_it_can_say_what_is_missing():

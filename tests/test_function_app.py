@@ -282,8 +282,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> App:
     for name in list(os.environ):
         if name.upper().startswith("AZUREWEBJOBSSTORAGE") or name.startswith("CLIENT_STATE_KEY"):
             monkeypatch.delenv(name)
-    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_queues", "_ledger", "_table")
-    caches += ("_dataverse_of", "_parts_of", "_counting", "_counters")
+    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_storage_settings")
+    caches += ("_queues", "_ledger", "_table", "_dataverse_of", "_parts_of", "_counting", "_counters")
     for built in caches:
         monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
     return App(monkeypatch)

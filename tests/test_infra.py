@@ -30,10 +30,11 @@ FORBIDDEN = {
     *("WEBSITE_TIME_ZONE", "AzureWebJobsStorage"),
 }
 
-# What the Functions host and azure-identity read, and the app does not.
+# What the Functions host, azure-identity and OpenTelemetry read, and the app does not.
 PLATFORM = {
     *("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "APPLICATIONINSIGHTS_CONNECTION_STRING", "AZURE_CLIENT_ID"),
     *("AzureWebJobsStorage__blobServiceUri", "AzureWebJobsStorage__credential", "AzureWebJobsStorage__tableServiceUri"),
+    *("AzureWebJobs.process_change.Disabled", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
 }
 
 # Source: Azure, "Azure built-in roles".
@@ -159,6 +160,23 @@ def test_the_app_gets_its_settings_and_nothing_unknown():
     assert set(app_settings()) - known <= PLATFORM
 
 
+def test_what_can_be_paused_is_the_function_that_writes_bookings():
+    disabled = [name for name in app_settings() if name.endswith(".Disabled")]
+    assert disabled == ["AzureWebJobs.process_change.Disabled"]
+    assert "async def process_change(" in FUNCTIONS
+
+
+def test_what_the_docs_set_by_hand_a_deployment_can_be_told():
+    """Or the next one would undo it, as it replaces all settings."""
+    texts = [path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+    commands = [
+        command for text in texts for command in re.findall(r"config appsettings set((?:[^\n]*\\\n)*[^\n]*)", text)
+    ]
+    by_hand = {name for command in commands for name in re.findall(r"([A-Za-z_.]+)=", command.replace("?code=", ""))}
+    assert {"SYNC_MODE", "AzureWebJobs.process_change.Disabled", "OTEL_TRACES_SAMPLER"} <= by_hand
+    assert by_hand <= set(app_settings())
+
+
 def test_no_setting_is_one_that_flex_consumption_refuses():
     assert not FORBIDDEN & set(app_settings())
 
@@ -225,6 +243,16 @@ def test_a_role_is_granted_on_one_resource_never_on_the_group():
         for one in file.resources:
             if one.type == "Microsoft.Authorization/roleAssignments":
                 assert one.body["scope"] in {"account", "vault", "insights"}
+
+
+@pytest.mark.parametrize("module", ["modules/storage.bicep", "modules/vault.bicep"])
+def test_operators_have_their_roles_as_a_group_and_only_if_there_is_one(module):
+    (role,) = (one for one in FILES[module].resources if one.symbol == "operatorsRole")
+    assert role.body["properties"]["principalId"] == "operatorsGroupId"
+    assert role.body["properties"]["principalType"] == "Group"
+    assert "if (!empty(operatorsGroupId))" in role.node.text.decode()
+    (given,) = (body for body in main_module_bodies() if f"modules/{body['name']}.bicep" == module)
+    assert given["params"]["operatorsGroupId"] == "operatorsGroupId"
 
 
 def test_secrets_are_references_to_the_vault_read_with_the_identity():

@@ -165,9 +165,19 @@ def test_the_function_key_stays_in_azure(script):
     vault, cli = script("vault", Arm())
     assert vault.main(["notification-url", *VAULT]) == 0
     (deployment,) = (command for command in cli.commands if "deployment" in command)
-    assert {"appName=A", "vaultName=V"} <= set(deployment)
+    assert {"appName=A", "vaultName=V", "keyName=default"} <= set(deployment)
     assert deployment[deployment.index("--query") + 1] == "properties.provisioningState"
     assert Path(deployment[deployment.index("--template-file") + 1]).is_file()
+
+
+def test_the_url_can_get_another_function_key_while_the_former_is_still_good(script):
+    vault, cli = script("vault", Arm(notification_url="one"))
+    assert vault.main(["notification-url", "--new", "--key", "second", *VAULT]) == 0
+    (deployment,) = (command for command in cli.commands if "deployment" in command)
+    assert "keyName=second" in deployment
+    text = vault.TEMPLATE.read_text("utf-8")
+    assert "param keyName string = 'default'" in text
+    assert "listKeys()[keyName]" in text
 
 
 def test_a_dry_run_writes_nothing(script, capsys):

@@ -120,6 +120,12 @@ UNREADABLE = [
         "Key Vault reference",
         id="a secret that was not found",
     ),
+    pytest.param(
+        "NOTIFICATION_URL",
+        "@Microsoft.KeyVault(SecretUri=https://contoso.vault.azure.net/secrets/url)",
+        "Key Vault reference",
+        id="a URL that was not found",
+    ),
     pytest.param("CLIENT_STATE_KEY_PREVIOUS", "short", "at least 32", id="a previous key too short"),
     pytest.param("CANCELED_STATUS_ID", "Canceled", "a GUID", id="a status by its name"),
     pytest.param("SYNC_MODE", "Observe ", "'sync' or 'observe'", id="a mode that might be meant"),

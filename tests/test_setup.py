@@ -86,9 +86,39 @@ async def test_it_goes_into_the_solution_that_is_named(desk: Desk) -> None:
     assert desk.columns[COLUMN].solution == "ContosoBookingSync"
 
 
+async def test_a_column_that_is_there_is_added_to_no_solution_and_that_is_said(desk: Desk) -> None:
+    desk.has(max_length=LENGTH)
+    result = await desk.types("setup --solution ContosoBookingSync")
+    assert result.exit_code == 0
+    assert f"{COLUMN} was there before, and is not added to ContosoBookingSync" in result.stdout
+    assert (await desk.sets_up("--solution ContosoBookingSync"))["solution"] is None
+    assert desk.writes == []
+
+
+async def test_a_solution_that_is_not_there_is_asked_for(desk: Desk) -> None:
+    result = await desk.types("setup --yes --solution Nope")
+    assert result.exit_code == 1
+    assert "is there a solution Nope" in result.stderr
+    assert COLUMN not in desk.columns
+
+
+@pytest.mark.parametrize("solution", ["", "--solution ContosoBookingSync"])
+async def test_a_prefix_that_is_not_the_publishers_is_asked_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, solution: str
+) -> None:
+    monkeypatch.setenv("EVENT_ID_COLUMN", "fabrikam_new")
+    result = await desk.types(f"setup --yes {solution}")
+    assert result.exit_code == 1
+    assert "fabrikam" in result.stderr
+    assert "fabrikam_new" not in desk.columns
+
+
 async def test_its_label_is_in_the_language_that_is_named(desk: Desk) -> None:
     desk.sandbox.dataverse_switches.languages = {1031}
-    assert (await desk.types("setup --yes")).exit_code == 1
+    result = await desk.types("setup --yes")
+    assert result.exit_code == 1
+    assert "is 1033 (--language) one of the environment's languages?" in result.stderr
+    assert "customize" not in result.stderr
     await desk.sets_up("--language 1031")
 
 
@@ -197,7 +227,7 @@ async def test_somebody_who_may_not_customize_learns_what_it_may_be(desk: Desk, 
     result = await desk.types("setup --yes")
     assert result.exit_code == 1
     assert "0x80040220" in result.stderr
-    assert "contoso the prefix of its publisher?" in result.stderr
+    assert "may you customize tables, and has a publisher of the environment the prefix contoso?" in result.stderr
 
 
 async def test_a_column_that_stays_unknown_is_no_success(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

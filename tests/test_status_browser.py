@@ -41,8 +41,30 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH (a
 
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark", "is_mobile": True}
+NARROW: dict[str, Any] = {"viewport": {"width": 641, "height": 900}, "color_scheme": "light"}
+"""The narrowest on which tables are laid out as tables."""
 LARGE_PRINT: dict[str, Any] = {"viewport": {"width": 320, "height": 640}, "color_scheme": "light"}
 """What 1280 pixels are at a zoom of 400 %. Source: WCAG 2.2, 1.4.10 "Reflow"."""
+
+TORN = """() => {
+  const lines = (node, from, to) => {
+    const range = document.createRange();
+    range.setStart(node, from);
+    range.setEnd(node, to);
+    return new Set([...range.getClientRects()].map(each => each.top)).size;
+  };
+  const torn = [];
+  for (const cell of document.querySelectorAll("thead th, td.short")) {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const text = walker.currentNode.data;
+      for (const piece of text.matchAll(cell.tagName === "TH" ? /\\S+/g : /\\S.*\\S|\\S/g))
+        if (lines(walker.currentNode, piece.index, piece.index + piece[0].length) > 1) torn.push(piece[0]);
+    }
+  }
+  return torn;
+}"""
+"""The words of headings, and the short values, that stand on more than one line."""
 
 
 @pytest.fixture
@@ -88,6 +110,8 @@ async def look(browser: Browser, app: Running, name: str, device: dict[str, Any]
     await page.eval_on_selector_all("details", "all => all.forEach(each => each.open = true)")
     assert [url for url in asked if not url.startswith("data:")] == [response.url], "nothing else is loaded"
     assert await page.evaluate("document.documentElement.scrollWidth") <= width, "nothing is scrolled sideways"
+    if device in (DESKTOP, NARROW):
+        assert await page.evaluate(TORN) == [], "headings and times are in one piece"
     if device is not LARGE_PRINT:
         axe = await Axe().run(page)
         assert axe.violations_count == 0, axe.generate_report()
@@ -97,7 +121,7 @@ async def look(browser: Browser, app: Running, name: str, device: dict[str, Any]
 
 async def look_at_all(browser: Browser, app: Running, name: str) -> str:
     """The text on a desktop's screen."""
-    for device in (PHONE, LARGE_PRINT):
+    for device in (PHONE, LARGE_PRINT, NARROW):
         await look(browser, app, name, device)
     desktop = await look(browser, app, name, DESKTOP)
     await reach_everything_by_keyboard(desktop.page)

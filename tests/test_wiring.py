@@ -47,8 +47,8 @@ class Identity:
 @pytest.fixture
 async def environment(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[pytest.MonkeyPatch]:
     """Settings to set, an identity that tells how it was made; what is built is closed in the end."""
-    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_queues", "_dataverse_of", "_parts_of")
-    caches += ("_counting", "_counters")
+    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_storage_settings")
+    caches += ("_queues", "_dataverse_of", "_parts_of", "_counting", "_counters")
     for built in caches:
         monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
     monkeypatch.setattr(azure.identity.aio, "DefaultAzureCredential", Identity)

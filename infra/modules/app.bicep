@@ -93,6 +93,7 @@ resource site 'Microsoft.Web/sites@2024-04-01' = {
 
 var secrets = '@Microsoft.KeyVault(SecretUri=${vault.properties.vaultUri}secrets'
 
+// All of them, each time: whatever else was set by hand is gone after a deployment.
 resource appSettings 'Microsoft.Web/sites/config@2024-04-01' = {
   parent: site
   name: 'appsettings'

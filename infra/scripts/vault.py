@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("secret", choices=sorted(SETTINGS))
     parser.add_argument("--new", action="store_true", help="write another version, though there is one")
+    parser.add_argument("--key", default="default", help="name of the function key in the notification URL")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
     option(parser, "--subscription", "AZURE_SUBSCRIPTION_ID", "id of the subscription")
     option(parser, "--resource-group", "AZURE_RESOURCE_GROUP", "name of the resource group")
@@ -61,7 +62,7 @@ def current_version(vault: str, name: str) -> str | None:
 
 
 def write_notification_url(given: argparse.Namespace) -> None:
-    parameters = [f"appName={given.app}", f"vaultName={given.vault}"]
+    parameters = [f"appName={given.app}", f"vaultName={given.vault}", f"keyName={given.key}"]
     az(
         *("deployment", "group", "create", "--subscription", given.subscription),
         *("--resource-group", given.resource_group, "--name", "notification-url"),
