@@ -356,8 +356,9 @@ def doctor(
 
 
 async def _examine(terminal: Terminal, outside: str | None) -> int:
+    from sync.checks import Instruments, State
     from sync.definitions import Definitions
-    from sync.doctor import Instruments, State, examine
+    from sync.doctor import examine
 
     async def prepare() -> Instruments:
         parts = await wiring.parts()

@@ -1,0 +1,318 @@
+"""What each check of the doctor looks at, and how it judges what it sees; each asks the app's own clients one thing.
+
+Which checks there are, what they wait for and how they are cured is in doctor.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import uuid4
+
+from sync.dataverse import DataverseBookings
+from sync.definitions import Definitions, User, why_unfit
+from sync.errors import AccessDenied, MailboxUnavailable, NotFound, Refused
+from sync.graph import GraphEvents, GraphSubscriptions, Transport, read_secrets_ends
+from sync.memory import RosterTable
+from sync.outside import Answer, clock_offset, shake_hands
+from sync.roster import Deployment
+from sync.settings import Settings
+from sync.storage import StorageQueues
+
+TO_READ = ("prvReadUser", "prvReadBookableResource", "prvReadBookingStatus", "prvReadBookableResourceBooking")
+TO_WRITE = ("prvWriteBookableResourceBooking", "prvAppendBookableResourceBooking", "prvAppendToBookingStatus")
+"""Privileges. Two to append, because a lookup is written: a booking's status."""
+
+TRIED = 3
+"""Mailboxes that are read; one may have a trouble of its own, which `subscriptions` shows of all."""
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""No user's id: whatever Graph says of it, it has taken the token."""
+
+OFF = timedelta(minutes=2)
+"""Further than this the clocks must not be apart; tokens are valid from and until a time."""
+
+SLOW = 3.0
+"""Seconds. A handshake has ten, but the notifications that come the same way have three. Source: Graph, "Receive
+change notifications through webhooks"."""
+
+SOON = timedelta(days=1)
+"""Subscriptions are renewed with half of a week ahead; with less than this, nobody does."""
+
+SECRETS_SOON = timedelta(days=30)
+
+AS_CUSTOMIZER = "`python -m sync doctor` as somebody who may customize tables"
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Finding:
+    state: State
+    seen: str
+    cure: str | None = None
+    """None is the check's own."""
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What there is to look with: the app's own clients."""
+
+    settings: Settings
+    deployment: Deployment
+    to_graph: Transport
+    events: GraphEvents
+    subscriptions: GraphSubscriptions
+    bookings: DataverseBookings
+    definitions: Definitions
+    queues: StorageQueues
+    memory: RosterTable
+    now: Callable[[], datetime]
+    outside: str | None = None
+    """A mailbox that the app must not be able to read."""
+
+
+def ok(seen: str) -> Finding:
+    return Finding(State.OK, seen)
+
+
+def warning(seen: str, cure: str | None = None) -> Finding:
+    return Finding(State.WARNING, seen, cure)
+
+
+def failed(seen: str, cure: str | None = None) -> Finding:
+    return Finding(State.FAILED, seen, cure)
+
+
+def skipped(seen: str) -> Finding:
+    return Finding(State.SKIPPED, seen)
+
+
+# --- tokens ---
+
+
+async def graph_token(on: Instruments) -> Finding:
+    with suppress(Refused):  # whoever is refused has been recognized
+        await on.events.check_access(NOBODY)
+    return ok("Graph takes it")
+
+
+async def dataverse_token(on: Instruments) -> Finding:
+    with suppress(Refused):
+        await on.definitions.who_am_i()
+    return ok("Dataverse takes it")
+
+
+# --- Dataverse ---
+
+
+async def dataverse_user(on: Instruments) -> Finding:
+    user_id = await on.definitions.who_am_i()
+    try:
+        user = await on.definitions.user(user_id)
+    except Refused as error:
+        return ok(f"{user_id}; its row cannot be read ({error})")  # for want of a privilege, which is the next check's
+    if not user.is_enabled:
+        return failed(f"{user_id} is disabled", "Power Platform admin center, Application users: activate it")
+    if user.application_id is None:
+        return warning(
+            f"{user_id} is a person; what follows is what this person may do", "sign in as the app: docs/commands.md"
+        )
+    return ok(f"application user {user_id}")
+
+
+async def user(on: Instruments) -> User:
+    return await on.definitions.user(await on.definitions.who_am_i())
+
+
+async def may_read(on: Instruments) -> Finding:
+    return await _may(on, TO_READ)
+
+
+async def may_write(on: Instruments) -> Finding:
+    return await _may(on, TO_WRITE)
+
+
+async def _may(on: Instruments, wanted: Sequence[str]) -> Finding:
+    try:
+        held = await on.definitions.privileges(await on.definitions.who_am_i())
+    except Refused as error:  # whether it takes a privilege to see one's own is not documented
+        return warning(f"cannot be seen ({error})")
+    return judge_privileges(held, wanted)
+
+
+def judge_privileges(held: Mapping[str, str], wanted: Sequence[str]) -> Finding:
+    missing = [name for name in wanted if name not in held]
+    if missing:
+        return failed(f"missing {', '.join(missing)}")
+    limited = [f"{name} ({held[name]})" for name in wanted if held[name] != "Global"]
+    if limited:
+        return warning(f"not for the whole organization: {', '.join(limited)}", "give them at organization level")
+    return ok(f"all {len(wanted)}, for the whole organization")
+
+
+async def optimistic_concurrency(on: Instruments) -> Finding:
+    try:
+        is_enabled = await on.definitions.has_optimistic_concurrency()
+    except Refused as error:
+        return warning(f"cannot be seen ({error})", AS_CUSTOMIZER)
+    return ok("bookings have it") if is_enabled else failed("bookings do not have it, so no write could be guarded")
+
+
+async def event_id_column(on: Instruments) -> Finding:
+    name = on.settings.event_id_column
+    try:
+        column = await on.definitions.column(name)
+    except Refused as error:
+        return warning(f"cannot be seen ({error})", AS_CUSTOMIZER)
+    if column is None:
+        return failed(f"bookings have no column {name}")
+    trouble = why_unfit(column)
+    if trouble is not None:
+        return failed(f"{name} {trouble}", "power apps, table Bookable Resource Booking: a text column of length 1024")
+    return ok(f"{name}, {column.type} of {column.max_length} characters")
+
+
+async def published(on: Instruments) -> Finding:
+    if await on.bookings.knows_event_id_column():
+        return ok("queries know it")
+    return failed(f"queries do not know {on.settings.event_id_column}")
+
+
+async def names(on: Instruments) -> Finding:
+    if await on.bookings.knows_names():
+        return ok("columns and navigation properties are called as expected")
+    return failed("a column or navigation property of bookings is called otherwise here")
+
+
+async def canceled(on: Instruments) -> Finding:
+    return ok(await on.bookings.canceled_status())
+
+
+# --- whose calendars ---
+
+
+async def _wanted(on: Instruments) -> list[str]:
+    limit = on.settings.mailboxes
+    return [mailbox for mailbox in await on.bookings.mailboxes() if not limit or mailbox in limit]
+
+
+async def mailboxes(on: Instruments) -> Finding:
+    wanted = await _wanted(on)
+    strangers = sorted(on.settings.mailboxes.difference(wanted))
+    if not wanted:
+        return failed("nobody is to be synchronized")
+    if strangers:
+        return warning(f"MAILBOXES names users who are no bookable resources: {', '.join(strangers)}")
+    return ok(f"{len(wanted)} wanted")
+
+
+async def calendars(on: Instruments) -> Finding:
+    tried = (await _wanted(on))[:TRIED]
+    refused = []
+    for mailbox in tried:
+        try:
+            await on.events.check_access(mailbox)
+        except MailboxUnavailable as error:
+            refused.append(f"{mailbox}: {error}")
+    if len(refused) == len(tried):
+        return failed(f"none of {len(tried)} tried can be read; {refused[0]}")
+    if refused:
+        return warning(f"{len(tried) - len(refused)} of {len(tried)} tried can be read; {'; '.join(refused)}")
+    return ok(f"{len(tried)} tried can be read")
+
+
+async def scope(on: Instruments) -> Finding:
+    if on.outside is None:
+        return skipped("not asked for: --outside MAILBOX names one that the app must not read")
+    try:
+        await on.events.check_access(on.outside)
+    except AccessDenied:
+        return ok(f"{on.outside} is refused, as it should be")
+    except MailboxUnavailable as error:
+        return warning(f"{on.outside}: {error}, which proves nothing", "name somebody who has a mailbox")
+    return failed(f"{on.outside} can be read")
+
+
+async def subscriptions(on: Instruments) -> Finding:
+    ours = [each for each in await on.subscriptions.list() if on.deployment.owns(each)]
+    if not ours:
+        return ok("can be listed; none is ours yet")
+    first = min(each.expires for each in ours)
+    seen = f"{len(ours)} are ours, and the first expires {first:%Y-%m-%d %H:%M} (UTC)"
+    return ok(seen) if first - on.now() > SOON else warning(seen)
+
+
+# --- storage ---
+
+
+async def queues(on: Instruments) -> Finding:
+    await on.queues.probe()
+    return ok("a message was written, read and deleted")
+
+
+async def table(on: Instruments) -> Finding:
+    await on.memory.probe()
+    return ok("a row was written, read and deleted")
+
+
+# --- the way in, and time ---
+
+
+async def notification_url(on: Instruments) -> Finding:
+    token = f"doctor {uuid4()} 1+1=2 ÄÖ€"  # opaque, with what an endpoint might decode or escape wrongly
+    return judge_handshake(await shake_hands(on.deployment.url, token), token)
+
+
+def judge_handshake(answer: Answer, token: str) -> Finding:
+    """What Graph would say to *answer*, and sooner or later to one as slow.
+
+    Source: Graph, "Receive change notifications through webhooks", validation.
+    """
+    took = f"in {answer.seconds:.1f} s"
+    if answer.status in (401, 403):
+        return failed(f"{answer.status} {took}", "NOTIFICATION_URL: is its code the function's present key?")
+    if answer.status == 404:
+        return failed(f"404 {took}", "NOTIFICATION_URL: is its path that of `notifications`, and the app deployed?")
+    if answer.status != 200:
+        return failed(f"{answer.status} {took}, not 200", "the app's log tells why")
+    if answer.media_type != "text/plain":
+        return failed(f"answered as {answer.media_type or 'nothing'}, not text/plain")
+    if answer.body != token.encode():
+        return failed("did not echo the validation token as it is")
+    if answer.seconds > SLOW:
+        return warning(f"echoed {took}; notifications have three seconds", "docs/deploy.md: an always-ready instance")
+    return ok(f"echoed {took}")
+
+
+async def clock(on: Instruments) -> Finding:
+    urls = {"Graph": on.settings.graph_url, "Dataverse": f"{on.settings.dataverse_url}/api/data/v9.2/"}
+    told = await asyncio.gather(*(clock_offset(url, on.now) for url in urls.values()))
+    offsets = {name: offset for name, offset in zip(urls, told, strict=True) if offset is not None}
+    if not offsets:
+        return skipped("neither service tells its time")
+    seen = ", ".join(f"{name} {round(offset.total_seconds()):+d} s" for name, offset in offsets.items())
+    return ok(seen) if all(abs(offset) <= OFF for offset in offsets.values()) else warning(seen)
+
+
+async def secrets(on: Instruments) -> Finding:
+    try:
+        ends = await read_secrets_ends(on.to_graph, str((await user(on)).application_id))
+    except NotFound:
+        return ok("no app registration")
+    except Refused:
+        return skipped("cannot be seen: Entra, App registrations, Certificates & secrets (a managed identity has none)")
+    if not ends:
+        return ok("the app registration has none")
+    # After a rotation the former one may end in peace.
+    seen = f"the last of {len(ends)} ends {ends[-1]:%Y-%m-%d} (UTC)"
+    return ok(seen) if ends[-1] - on.now() > SECRETS_SOON else warning(seen)
