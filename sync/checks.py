@@ -6,7 +6,7 @@ Which checks there are, what they wait for and how they are cured is in doctor.p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,10 +16,10 @@ from uuid import uuid4
 from sync.dataverse import DataverseBookings
 from sync.definitions import Definitions, User, why_unfit
 from sync.errors import AccessDenied, MailboxUnavailable, NotFound, Refused
-from sync.graph import GraphEvents, GraphSubscriptions, Transport, read_secrets_ends
+from sync.graph import GraphEvents, Transport, read_secrets_ends
 from sync.memory import RosterTable
 from sync.outside import Answer, clock_offset, shake_hands
-from sync.roster import Deployment
+from sync.roster import Deployment, LastRun, Plan
 from sync.settings import Settings
 from sync.storage import StorageQueues
 
@@ -71,7 +71,8 @@ class Instruments:
     deployment: Deployment
     to_graph: Transport
     events: GraphEvents
-    subscriptions: GraphSubscriptions
+    plan: Callable[[], Awaitable[Plan]]
+    """What the app would do now to its subscriptions."""
     bookings: DataverseBookings
     definitions: Definitions
     queues: StorageQueues
@@ -244,12 +245,43 @@ async def scope(on: Instruments) -> Finding:
 
 
 async def subscriptions(on: Instruments) -> Finding:
-    ours = [each for each in await on.subscriptions.list() if on.deployment.owns(each)]
-    if not ours:
-        return ok("can be listed; none is ours yet")
-    first = min(each.expires for each in ours)
-    seen = f"{len(ours)} are ours, and the first expires {first:%Y-%m-%d %H:%M} (UTC)"
-    return ok(seen) if first - on.now() > SOON else warning(seen)
+    plan, last = await asyncio.gather(on.plan(), on.memory.last_run())
+    return judge_roster(plan, last, _former(on.settings), on.now())
+
+
+def _former(settings: Settings) -> Sequence[Deployment]:
+    """The same deployment with the keys that are valid for a little while yet."""
+    url = settings.notification_url.get_secret_value()
+    return [Deployment.of(url, key, settings.dataverse_url, settings.event_id_column) for key in settings.keys[1:]]
+
+
+def judge_roster(plan: Plan, last: LastRun | None, former: Sequence[Deployment], now: datetime) -> Finding:
+    """A mailbox that refuses may have its own trouble; one that is missing without that was left to itself."""
+    alive = [held for _, held in (*plan.replace, *plan.renew, *plan.keep)]
+    missing = [*plan.create, *(trouble.mailbox for trouble in plan.wait)]
+    troubles = [plan.troubles[mailbox] for mailbox in missing if mailbox in plan.troubles]
+    refusing = sum(trouble.tries > 0 for trouble in troubles)
+    seen = f"{len(alive)} of {plan.wanted} wanted are subscribed"
+    if plan.other_key is not None and not all(any(each.is_right(held) for each in former) for _, held in plan.replace):
+        return failed(plan.other_key, "CLIENT_STATE_KEY is to be the app's: python -m sync subscriptions plan")
+    if len(missing) > refusing or not alive:
+        if last is None:
+            return warning(
+                f"{seen}; the app has not looked after them yet",
+                "`python -m sync subscriptions apply` does it now, the timer renew_subscriptions each hour",
+            )
+        reason = f", {troubles[0].mailbox}: {troubles[0].reason}" if troubles else ""
+        return failed(f"{seen}; the app looked after them last at {last.at:%Y-%m-%d %H:%M} (UTC){reason}")
+    if refusing:
+        return warning(f"{seen}; refused: {refusing}", "python -m sync subscriptions: for what reason")
+    if plan.refusal is not None:
+        return warning(f"{seen}; {plan.refusal}", "if it is so: python -m sync subscriptions apply --leavers")
+    if plan.replace:
+        cure = "the app's next run does it; python -m sync subscriptions plan: for what reason"
+        return warning(f"{seen}; to be replaced: {len(plan.replace)}", cure)
+    first = min(held.expires for held in alive)
+    seen += f", and the first expires {first:%Y-%m-%d %H:%M} (UTC)"
+    return ok(seen) if first - now > SOON else warning(seen)
 
 
 # --- storage ---

@@ -364,7 +364,7 @@ async def _examine(terminal: Terminal, outside: str | None) -> int:
         parts = await wiring.parts()
         at, keeper, definitions = parts.looked_at, parts.keeper, Definitions(await wiring.dataverse())
         return Instruments(
-            *(at.settings, keeper.deployment, at.to_graph, at.events, at.subscriptions, at.bookings, definitions),
+            *(at.settings, keeper.deployment, at.to_graph, at.events, keeper.plan, at.bookings, definitions),
             *(parts.queues, at.memory, keeper.now, outside),
         )
 

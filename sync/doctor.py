@@ -129,12 +129,6 @@ CHECKS: Sequence[Check] = (
         checks.scope,
         "infra/scripts/scope-mailboxes.ps1; an access policy takes an hour or more to have effect",
     ),
-    Check(
-        "subscriptions",
-        ("graph token",),
-        checks.subscriptions,
-        "does the timer renew_subscriptions run? `python -m sync subscriptions apply` does it now",
-    ),
     Check("queues", (), checks.queues, _STORAGE),
     Check("table", (), checks.table, _STORAGE),
     Check(
@@ -142,6 +136,12 @@ CHECKS: Sequence[Check] = (
         (),
         checks.notification_url,
         "is the app deployed and running, and NOTIFICATION_URL its own?",
+    ),
+    Check(
+        "subscriptions",
+        ("calendars", "column published", "table", "notification URL"),
+        checks.subscriptions,
+        "does the timer renew_subscriptions run? `python -m sync subscriptions apply` does it now",
     ),
     Check("clock", (), checks.clock, "set this machine's clock"),
     Check(
