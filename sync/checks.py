@@ -15,9 +15,10 @@ from uuid import uuid4
 
 from sync.dataverse import DataverseBookings
 from sync.definitions import Definitions, User, why_unfit
-from sync.errors import AccessDenied, MailboxUnavailable, NotFound, Refused
+from sync.errors import AccessDenied, MailboxUnavailable, NotFound, Refused, Transient
 from sync.graph import GraphEvents, Transport, read_secrets_ends
 from sync.memory import RosterTable
+from sync.notifications import CHANGES
 from sync.outside import Answer, clock_offset, shake_hands
 from sync.roster import Deployment, LastRun, Plan
 from sync.settings import Settings
@@ -152,6 +153,9 @@ async def _may(on: Instruments, wanted: Sequence[str]) -> Finding:
 
 
 def judge_privileges(held: Mapping[str, str], wanted: Sequence[str]) -> Finding:
+    """Without any at all there is no role, which is one thing that is wrong: to "may read" it is left to say so."""
+    if held.keys().isdisjoint((*TO_READ, *TO_WRITE)):
+        return failed("none of what the app needs: no role?") if wanted is TO_READ else skipped("needs may read")
     missing = [name for name in wanted if name not in held]
     if missing:
         return failed(f"missing {', '.join(missing)}")
@@ -285,6 +289,20 @@ def judge_roster(plan: Plan, last: LastRun | None, former: Sequence[Deployment],
 
 
 # --- storage ---
+
+
+async def storage_account(on: Instruments) -> Finding:
+    """Its queues and tables are two services; what neither of them gives is not the fault of either."""
+
+    async def trouble(asked: Awaitable[object]) -> str | None:
+        try:
+            await asked
+        except Transient as error:
+            return str(error)
+        return None
+
+    of_queues, of_table = await asyncio.gather(trouble(on.queues.backlog(CHANGES)), trouble(on.memory.last_run()))
+    return failed(f"{of_queues}; {of_table}") if of_queues and of_table else ok("there, and it knows the caller")
 
 
 async def queues(on: Instruments) -> Finding:

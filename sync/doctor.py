@@ -129,8 +129,9 @@ CHECKS: Sequence[Check] = (
         checks.scope,
         "infra/scripts/scope-mailboxes.ps1; an access policy takes an hour or more to have effect",
     ),
-    Check("queues", (), checks.queues, _STORAGE),
-    Check("table", (), checks.table, _STORAGE),
+    Check("storage account", (), checks.storage_account, _STORAGE),
+    Check("queues", ("storage account",), checks.queues, _STORAGE),
+    Check("table", ("storage account",), checks.table, _STORAGE),
     Check(
         "notification URL",
         (),

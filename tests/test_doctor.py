@@ -72,11 +72,12 @@ class Hospital:
         for name, value in settings.items():
             self.monkeypatch.setenv(name, value)
 
-    def move_storage(self, service: str) -> None:
-        """To where nobody answers: the Queue or the Table endpoint."""
-        self.set(
-            AzureWebJobsStorage=re.sub(rf"{service}Endpoint=[^;]+", f"{service}Endpoint={NOWHERE}/x", self.storage)
-        )
+    def move_storage(self, *services: str) -> None:
+        """To where nobody answers: the Queue endpoint, the Table endpoint, or both."""
+        moved = self.storage
+        for service in services:
+            moved = re.sub(rf"{service}Endpoint=[^;]+", f"{service}Endpoint={NOWHERE}/x", moved)
+        self.set(AzureWebJobsStorage=moved)
 
     async def types(self, command: str) -> Result:
         return await asyncio.to_thread(CliRunner().invoke, cli, command.split())
@@ -158,8 +159,8 @@ async def test_probes_leave_nothing_in_storage(hospital: Hospital) -> None:
 # --- one thing is wrong ---
 
 
-def without(privilege: str) -> Callable[[Hospital], None]:
-    return lambda hospital: hospital.sandbox.dataverse_switches.missing_privileges.add(privilege)
+def without(*privileges: str) -> Callable[[Hospital], None]:
+    return lambda hospital: hospital.sandbox.dataverse_switches.missing_privileges.update(privileges)
 
 
 def replies(reply: Callable[[web.Request], web.Response]) -> Callable[[Hospital], None]:
@@ -252,6 +253,7 @@ FAILURES = [
         "is disabled",
         id="the application user is disabled",
     ),
+    pytest.param(without(*TO_READ, *TO_WRITE), "may read", "no role", id="the application user has no role"),
     *(pytest.param(without(each), "may read", f"missing {each}", id=each) for each in TO_READ),
     *(pytest.param(without(each), "may write", f"missing {each}", id=each) for each in TO_WRITE),
     pytest.param(
@@ -306,6 +308,15 @@ FAILURES = [
         "subscriptions",
         "2 of 2 subscriptions at this NOTIFICATION_URL have another CLIENT_STATE_KEY",
         id="not the key of the app",
+    ),
+    pytest.param(
+        lambda h: h.set(AzureWebJobsStorage=re.sub("AccountKey=[^;]+", "AccountKey=bm90LXRoZS1rZXk=", h.storage)),
+        "storage account",
+        "403",
+        id="a wrong account key",
+    ),
+    pytest.param(
+        lambda h: h.move_storage("Queue", "Table"), "storage account", "ServiceRequestError", id="no storage account"
     ),
     pytest.param(lambda h: h.move_storage("Queue"), "queues", "queue: ServiceRequestError", id="no queues"),
     pytest.param(lambda h: h.move_storage("Table"), "table", "table: ServiceRequestError", id="no tables"),
@@ -583,7 +594,7 @@ async def test_the_table_says_what_was_seen_and_the_lines_below_it_the_cures(hos
     [row] = [line for line in lines if line.startswith("event-id column")]
     assert re.split(r"\s{2,}", row.strip()) == ["event-id column", "failed", f"bookings have no column {COLUMN}"]
     assert "failed: event-id column: python -m sync setup" in lines
-    assert lines[-1] == "checks: ok: 16, failed: 1, skipped: 3"
+    assert lines[-1] == "checks: ok: 17, failed: 1, skipped: 3"
     assert result.exit_code == 1
     assert (CODE in result.output, "\x1b" in result.output) == (False, False)
 
