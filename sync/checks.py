@@ -28,8 +28,9 @@ TO_READ = ("prvReadUser", "prvReadBookableResource", "prvReadBookingStatus", "pr
 TO_WRITE = ("prvWriteBookableResourceBooking", "prvAppendBookableResourceBooking", "prvAppendToBookingStatus")
 """Privileges. Two to append, because a lookup is written: a booking's status."""
 
-TRIED = 3
-"""Mailboxes that are read; one may have a trouble of its own, which `subscriptions` shows of all."""
+TRIED, MOST_TRIED = 3, 20
+"""Mailboxes that are read, and if none of them can be, until one can: some may have a trouble of their own, which
+`subscriptions` shows of all."""
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """No user's id: whatever Graph says of it, it has taken the token."""
@@ -222,18 +223,21 @@ async def mailboxes(on: Instruments) -> Finding:
 
 
 async def calendars(on: Instruments) -> Finding:
-    tried = (await _wanted(on))[:TRIED]
-    refused = []
-    for mailbox in tried:
+    tried = 0
+    refused: list[str] = []
+    for mailbox in (await _wanted(on))[:MOST_TRIED]:
+        if tried >= TRIED and len(refused) < tried:
+            break
+        tried += 1
         try:
             await on.events.check_access(mailbox)
         except MailboxUnavailable as error:
             refused.append(f"{mailbox}: {error}")
-    if len(refused) == len(tried):
-        return failed(f"none of {len(tried)} tried can be read; {refused[0]}")
+    if len(refused) == tried:
+        return failed(f"none of {tried} tried can be read; {refused[0]}")
     if refused:
-        return warning(f"{len(tried) - len(refused)} of {len(tried)} tried can be read; {'; '.join(refused)}")
-    return ok(f"{len(tried)} tried can be read")
+        return warning(f"{tried - len(refused)} of {tried} tried can be read; {'; '.join(refused[:TRIED])}")
+    return ok(f"{tried} tried can be read")
 
 
 async def scope(on: Instruments) -> Finding:
@@ -364,5 +368,7 @@ async def secrets(on: Instruments) -> Finding:
     if not ends:
         return ok("the app registration has none")
     # After a rotation the former one may end in peace.
+    if ends[-1] <= on.now():
+        return failed(f"the last of {len(ends)} ended {ends[-1]:%Y-%m-%d} (UTC)", "make a new one")
     seen = f"the last of {len(ends)} ends {ends[-1]:%Y-%m-%d} (UTC)"
     return ok(seen) if ends[-1] - on.now() > SECRETS_SOON else warning(seen)

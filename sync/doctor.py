@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sync import checks
 from sync.checks import Finding, Instruments, State
-from sync.errors import Misconfigured, SyncError
+from sync.errors import Misconfigured, Refused, SyncError, Throttled
 
 SETTINGS = "settings"
 _ROLE = "docs/real-tenant.md, 3: the role of the application user"
@@ -80,9 +80,18 @@ async def _look(check: Check, on: Instruments) -> Result:
         is_idle = check.as_app and (await checks.user(on)).application_id is None
         finding = checks.skipped("a person is signed in, not the app") if is_idle else await check.look(on)
     except SyncError as error:
-        finding = checks.failed(str(error))
+        finding = checks.failed(str(error), _cure(check, error))
     is_well = finding.state in (State.OK, State.SKIPPED)
     return Result(check.name, finding.state, finding.seen, None if is_well else finding.cure or check.cure)
+
+
+def _cure(check: Check, error: SyncError) -> str | None:
+    """What helps whichever check it is that ends with *error*; None if that is the check's own cure."""
+    if isinstance(error, Throttled):
+        return "the service has had too many calls, of whomever: wait a few minutes"
+    if isinstance(error, Refused) and "may read" in check.needs:
+        return _ROLE  # which "may read" could not see, or that more than its privileges is missing
+    return None
 
 
 CHECKS: Sequence[Check] = (

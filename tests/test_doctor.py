@@ -28,7 +28,7 @@ from typer.testing import CliRunner, Result
 from sandbox import dataverse_errors, graph_errors
 from sandbox.columns import Column
 from sandbox.faults import Fault
-from sandbox.mailboxes import Mailbox
+from sandbox.mailboxes import Mailbox, MailboxState
 from sandbox.people import Technician
 from sandbox.server import Sandbox
 from sync.checks import TO_READ, TO_WRITE, State
@@ -320,6 +320,12 @@ FAILURES = [
     ),
     pytest.param(lambda h: h.move_storage("Queue"), "queues", "queue: ServiceRequestError", id="no queues"),
     pytest.param(lambda h: h.move_storage("Table"), "table", "table: ServiceRequestError", id="no tables"),
+    pytest.param(
+        switched("graph", "secrets_end", [datetime.now(UTC) - timedelta(days=days) for days in (40, 2)]),
+        "secrets",
+        "the last of 2 ended",
+        id="all secrets have ended",
+    ),
     pytest.param(replies(lambda request: web.Response(status=401)), "notification URL", "401", id="a wrong key"),
     pytest.param(
         lambda h: h.set(NOTIFICATION_URL=os.environ["NOTIFICATION_URL"].replace("/api/", "/apy/")),
@@ -399,6 +405,44 @@ async def test_what_may_be_meant_is_a_warning(
     assert seen in checks[name]["seen"].replace("-179", "-180").replace("-181", "-180")
     assert checks[name]["cure"]
     assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("break_it", "name", "cure"),
+    [
+        pytest.param(faulty("graph", 429), "graph token", "too many calls", id="Graph throttles"),
+        pytest.param(faulty("dataverse", 429), "dataverse token", "too many calls", id="Dataverse throttles"),
+        pytest.param(
+            faulty("dataverse", 403, "bookingstatuses", PRIVILEGE_MISSING.body),
+            "canceled status",
+            "the role of the application user",
+            id="statuses may not be read",
+        ),
+        pytest.param(
+            lambda h: h.set(CANCELED_STATUS_ID=NOBODY), "canceled status", "CANCELED_STATUS_ID", id="no such status"
+        ),
+    ],
+)
+async def test_the_cure_is_for_what_was_seen(
+    hospital: Hospital, break_it: Callable[[Hospital], object], name: str, cure: str
+) -> None:
+    break_it(hospital)
+    _, checks = await hospital.examine()
+    assert named(checks) == {name: "failed"}
+    assert cure in checks[name]["cure"]
+
+
+@pytest.mark.parametrize("state", ["on_premises", "invalid_user"])
+async def test_mailboxes_are_tried_until_one_can_be_read(hospital: Hospital, state: MailboxState) -> None:
+    for name in ("Cleo", "Dan", "Eve"):
+        hospital.sandbox.people.hire(name)
+    await hospital.types("subscriptions apply")
+    first = sorted(hospital.sandbox.people, key=lambda technician: technician.mailbox.id)[:3]
+    for technician in first:
+        technician.mailbox.state = state
+    _, checks = await hospital.examine()
+    assert checks["calendars"]["state"] == "warning"
+    assert "1 of 4 tried can be read" in checks["calendars"]["seen"]
 
 
 async def test_privileges_for_one_business_unit_are_a_warning(hospital: Hospital) -> None:
