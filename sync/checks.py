@@ -15,9 +15,10 @@ from uuid import uuid4
 
 from sync.dataverse import DataverseBookings
 from sync.definitions import Definitions, User, why_unfit
-from sync.errors import AccessDenied, MailboxUnavailable, NotFound, Refused, Transient
+from sync.errors import AccessDenied, MailboxUnavailable, Malformed, NotFound, Refused, Transient
 from sync.graph import GraphEvents, Transport, read_secrets_ends
 from sync.memory import RosterTable
+from sync.model import Span
 from sync.notifications import CHANGES
 from sync.outside import Answer, clock_offset, shake_hands
 from sync.roster import Deployment, LastRun, Plan
@@ -44,6 +45,9 @@ change notifications through webhooks"."""
 
 SOON = timedelta(days=1)
 """Subscriptions are renewed with half of a week ahead; with less than this, nobody does."""
+
+AROUND = timedelta(days=14)
+"""Bookings whose events are looked at for the extension: so long ago, and to come."""
 
 SECRETS_SOON = timedelta(days=30)
 
@@ -238,6 +242,23 @@ async def calendars(on: Instruments) -> Finding:
     if refused:
         return warning(f"{tried - len(refused)} of {tried} tried can be read; {'; '.join(refused[:TRIED])}")
     return ok(f"{tried} tried can be read")
+
+
+async def extension(on: Instruments) -> Finding:
+    window = Span.of(on.now() - AROUND, on.now() + AROUND)
+    looked_at = 0
+    for mailbox in (await _wanted(on))[:TRIED]:
+        linked = [each for each in await on.bookings.of_mailbox(mailbox, window) if each.event_id]
+        for booking in linked[:TRIED]:
+            try:
+                event = await on.events.read(mailbox, str(booking.event_id))
+            except (Refused, Malformed):  # an event may have a trouble of its own, as may a mailbox
+                continue
+            if event is not None and event.booking_id is not None:
+                return ok("an event of a booking carries it")
+            looked_at += event is not None
+    name = f"{on.settings.extension_name}, {on.settings.extension_property}"
+    return warning(f"none of {looked_at} events of bookings carries {name}") if looked_at else ok("no event to look at")
 
 
 async def scope(on: Instruments) -> Finding:

@@ -153,6 +153,12 @@ CHECKS: Sequence[Check] = (
         checks.subscriptions,
         "does the timer renew_subscriptions run? `python -m sync subscriptions apply` does it now",
     ),
+    Check(
+        "extension",
+        ("calendars", "names", "column published"),
+        checks.extension,
+        "EXTENSION_NAME and EXTENSION_PROPERTY are to be those that whatever makes the events writes",
+    ),
     Check("clock", (), checks.clock, "set this machine's clock"),
     Check(
         "secrets",

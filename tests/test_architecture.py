@@ -25,8 +25,8 @@ USES = {
     "explain": {"errors", "ledger", "model"},
     "capacity": {"roster", "sweep"},
     "doctor": {"checks", "errors"},
-    "checks": {"dataverse", "definitions", "errors", "graph", "memory", "notifications", "outside", "roster"}
-    | {"settings", "storage"},
+    "checks": {"dataverse", "definitions", "errors", "graph", "memory", "model", "notifications", "outside"}
+    | {"roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
     "outside": {"errors"},

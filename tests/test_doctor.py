@@ -408,6 +408,27 @@ async def test_what_may_be_meant_is_a_warning(
 
 
 @pytest.mark.parametrize(
+    ("settings", "state", "seen"),
+    [
+        ({}, "ok", "carries it"),
+        ({"EXTENSION_NAME": "com.contoso.other"}, "warning", "none of 1 events of bookings carries com.contoso.other"),
+        ({"EXTENSION_PROPERTY": "other"}, "warning", "BookingSyncOpenExtension, other"),
+    ],
+)
+async def test_events_of_bookings_are_to_carry_the_extension(
+    hospital: Hospital, settings: dict[str, str], state: str, seen: str
+) -> None:
+    start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    booking, event = hospital.sandbox.people.dispatcher.book(hospital.ana, start, start + timedelta(hours=1))
+    hospital.sandbox.tables.update(booking, {COLUMN: event.immutable_id})
+    hospital.set(**settings)
+    status, checks = await hospital.examine()
+    assert named(checks) == ({} if state == "ok" else {"extension": state})
+    assert seen in checks["extension"]["seen"]
+    assert status == 0
+
+
+@pytest.mark.parametrize(
     ("break_it", "name", "cure"),
     [
         pytest.param(faulty("graph", 429), "graph token", "too many calls", id="Graph throttles"),
@@ -550,7 +571,7 @@ async def test_what_a_person_may_do_in_graph_is_not_taken_for_what_the_app_may(h
         "seen": "a person is signed in, not the app",
         "cure": None,
     }
-    assert {checks[name]["state"] for name in ("scope", "subscriptions", "secrets")} == {"skipped"}
+    assert {checks[name]["state"] for name in ("scope", "subscriptions", "extension", "secrets")} == {"skipped"}
 
 
 async def test_what_cannot_be_seen_or_was_not_asked_for_says_so(hospital: Hospital) -> None:
@@ -638,7 +659,7 @@ async def test_the_table_says_what_was_seen_and_the_lines_below_it_the_cures(hos
     [row] = [line for line in lines if line.startswith("event-id column")]
     assert re.split(r"\s{2,}", row.strip()) == ["event-id column", "failed", f"bookings have no column {COLUMN}"]
     assert "failed: event-id column: python -m sync setup" in lines
-    assert lines[-1] == "checks: ok: 17, failed: 1, skipped: 3"
+    assert lines[-1] == "checks: ok: 17, failed: 1, skipped: 4"
     assert result.exit_code == 1
     assert (CODE in result.output, "\x1b" in result.output) == (False, False)
 
