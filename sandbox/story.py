@@ -30,7 +30,10 @@ class Story:
     """Happens in *world*, from the first technician hired to the last event dragged."""
 
     def __init__(self, world: Sandbox) -> None:
-        """What is there before the app is: three technicians, two bookings linked to their events, one meeting."""
+        """What is there before the app is: three technicians, two bookings linked to their events, one meeting.
+
+        And a mailbox that is none of the app's business.
+        """
         self._world = world
         self._ana, self._ben, self._cleo = (world.people.hire(name) for name in ("Ana", "Ben", "Cleo"))
         tomorrow = (world.clock.now() + timedelta(days=1)).replace(hour=9, minute=0, second=0, microsecond=0)
@@ -38,6 +41,8 @@ class Story:
         self._bens = self._book_linked(self._ben, self._nine)
         self._cleos = self._book_linked(self._cleo, self._nine)
         self._meeting = self._cleo.meet(self._nine + 4 * HOUR, self._nine + 5 * HOUR)
+        self.stranger = world.mailboxes.add(address="stefan.stranger@contoso.example", state="denied")
+        """Of somebody whom the access policy leaves out, as it should."""
         self.anas_booking: Row
         self.anas_event: Event
         """Both are made by the first step."""

@@ -177,7 +177,8 @@ class Tour:
                 say(f'  curl -X POST "{world.url}/sandbox/{act}"')
         say(f"Everything that can be done: curl {world.url}/sandbox")
         say(f"How the app does: {app.url}/api/status/page")
-        say(f"What operators see: {python} -m sandbox sync doctor, or another command of docs/commands.md")
+        say("What operators see, or with another command of docs/commands.md:")
+        say(f"  {python} -m sandbox sync doctor --outside {story.stranger.id}")
         if self.status == 0 and not self._observes:
             say(f"Why a booking is where it is: {python} -m sandbox sync explain {story.anas_booking.id}")
         say("Ctrl-C ends it.\n")

@@ -356,14 +356,15 @@ def doctor(
 
 
 async def _examine(terminal: Terminal, outside: str | None) -> int:
+    from sync.checks import Instruments, State
     from sync.definitions import Definitions
-    from sync.doctor import Instruments, State, examine
+    from sync.doctor import examine
 
     async def prepare() -> Instruments:
         parts = await app_parts()
         at, keeper, definitions = parts.looked_at, parts.keeper, Definitions(await wiring.dataverse())
         return Instruments(
-            *(at.settings, keeper.deployment, at.to_graph, at.events, at.subscriptions, at.bookings, definitions),
+            *(at.settings, keeper.deployment, at.to_graph, at.events, keeper.plan, at.bookings, definitions),
             *(parts.queues, at.memory, keeper.now, outside),
         )
 

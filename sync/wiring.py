@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sync.counting import Counting
     from sync.dataverse import DataverseBookings, Transport
     from sync.differences import Difference
-    from sync.graph import GraphEvents, GraphSubscriptions
+    from sync.graph import GraphEvents
     from sync.graph import Transport as GraphTransport
     from sync.handlers import Processor
     from sync.holds import Holds
@@ -240,7 +240,6 @@ class LookedAt:
     settings: Settings
     to_graph: GraphTransport
     events: GraphEvents
-    subscriptions: GraphSubscriptions
     bookings: DataverseBookings
     memory: RosterTable
 
@@ -388,7 +387,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
         leavers_share=settings.leavers_share,
         note=note,
     )
-    looked_at = LookedAt(settings, to_graph, events, subscriptions, bookings, memory)
+    looked_at = LookedAt(settings, to_graph, events, bookings, memory)
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
     not_ours_for = timedelta(hours=settings.not_ours_hours)
     policy, mode = settings.conflict_policy, settings.sync_mode

@@ -16,7 +16,7 @@ FILES = sorted(path.stem for path in (ROOT / "sync").glob("*.py") if not path.st
 
 # What of sync/ a file may import; lazy imports and those for type checkers count as any other.
 USES = {
-    "commands": {"capacity", "command_line", "dataverse", "definitions", "differences", "doctor", "errors"}
+    "commands": {"capacity", "checks", "command_line", "dataverse", "definitions", "differences", "doctor", "errors"}
     | {"ledger_commands"}
     | {"notifications", "poison", "rows", "setup", "status", "status_page", "sweep", "terminal", "wiring"},
     "ledger_commands": {"breaker", "command_line", "dataverse", "explain", "holds", "report", "rows", "terminal"}
@@ -25,7 +25,9 @@ USES = {
     "key_vault": {"errors"},
     "explain": {"errors", "ledger", "model"},
     "capacity": {"roster", "sweep"},
-    "doctor": {"dataverse", "definitions", "errors", "graph", "memory", "outside", "roster", "settings", "storage"},
+    "doctor": {"checks", "errors"},
+    "checks": {"dataverse", "definitions", "errors", "graph", "memory", "model", "notifications", "outside"}
+    | {"roster", "settings", "storage"},
     "setup": {"dataverse", "definitions", "errors"},
     "definitions": {"dataverse", "errors"},
     "outside": {"errors"},

@@ -1,0 +1,395 @@
+"""What each check of the doctor looks at, and how it judges what it sees; each asks the app's own clients one thing.
+
+Which checks there are, what they wait for and how they are cured is in doctor.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import uuid4
+
+from sync.dataverse import DataverseBookings
+from sync.definitions import Definitions, User, why_unfit
+from sync.errors import AccessDenied, MailboxUnavailable, Malformed, NotFound, Refused, Transient
+from sync.graph import GraphEvents, Transport, read_secrets_ends
+from sync.memory import RosterTable
+from sync.model import Span
+from sync.notifications import CHANGES
+from sync.outside import Answer, clock_offset, shake_hands
+from sync.roster import Deployment, LastRun, Plan
+from sync.settings import Settings
+from sync.storage import StorageQueues
+
+TO_READ = ("prvReadUser", "prvReadBookableResource", "prvReadBookingStatus", "prvReadBookableResourceBooking")
+TO_WRITE = ("prvWriteBookableResourceBooking", "prvAppendBookableResourceBooking", "prvAppendToBookingStatus")
+"""Privileges. Two to append, because a lookup is written: a booking's status."""
+
+TRIED, MOST_TRIED = 3, 20
+"""Mailboxes that are read, and if none of them can be, until one can: some may have a trouble of their own, which
+`subscriptions` shows of all."""
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""No user's id: whatever Graph says of it, it has taken the token."""
+
+OFF = timedelta(minutes=2)
+"""Further than this the clocks must not be apart; tokens are valid from and until a time."""
+
+SLOW = 3.0
+"""Seconds. A handshake has ten, but the notifications that come the same way have three. Source: Graph, "Receive
+change notifications through webhooks"."""
+
+SOON = timedelta(days=1)
+"""Subscriptions are renewed with half of a week ahead; with less than this, nobody does."""
+
+AROUND = timedelta(days=14)
+"""Bookings whose events are looked at for the extension: so long ago, and to come."""
+
+SECRETS_SOON = timedelta(days=30)
+
+AS_CUSTOMIZER = "`python -m sync doctor` as somebody who may customize tables"
+
+
+class State(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Finding:
+    state: State
+    seen: str
+    cure: str | None = None
+    """None is the check's own."""
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What there is to look with: the app's own clients."""
+
+    settings: Settings
+    deployment: Deployment
+    to_graph: Transport
+    events: GraphEvents
+    plan: Callable[[], Awaitable[Plan]]
+    """What the app would do now to its subscriptions."""
+    bookings: DataverseBookings
+    definitions: Definitions
+    queues: StorageQueues
+    memory: RosterTable
+    now: Callable[[], datetime]
+    outside: str | None = None
+    """A mailbox that the app must not be able to read."""
+
+
+def ok(seen: str) -> Finding:
+    return Finding(State.OK, seen)
+
+
+def warning(seen: str, cure: str | None = None) -> Finding:
+    return Finding(State.WARNING, seen, cure)
+
+
+def failed(seen: str, cure: str | None = None) -> Finding:
+    return Finding(State.FAILED, seen, cure)
+
+
+def skipped(seen: str) -> Finding:
+    return Finding(State.SKIPPED, seen)
+
+
+# --- tokens ---
+
+
+async def graph_token(on: Instruments) -> Finding:
+    with suppress(Refused):  # whoever is refused has been recognized
+        await on.events.check_access(NOBODY)
+    return ok("Graph takes it")
+
+
+async def dataverse_token(on: Instruments) -> Finding:
+    with suppress(Refused):
+        await on.definitions.who_am_i()
+    return ok("Dataverse takes it")
+
+
+# --- Dataverse ---
+
+
+async def dataverse_user(on: Instruments) -> Finding:
+    user_id = await on.definitions.who_am_i()
+    try:
+        user = await on.definitions.user(user_id)
+    except Refused as error:
+        return ok(f"{user_id}; its row cannot be read ({error})")  # for want of a privilege, which is the next check's
+    if not user.is_enabled:
+        return failed(f"{user_id} is disabled", "Power Platform admin center, Application users: activate it")
+    if user.application_id is None:
+        return warning(
+            f"{user_id} is a person; what follows is what this person may do", "sign in as the app: docs/commands.md"
+        )
+    return ok(f"application user {user_id}")
+
+
+async def user(on: Instruments) -> User:
+    return await on.definitions.user(await on.definitions.who_am_i())
+
+
+async def may_read(on: Instruments) -> Finding:
+    return await _may(on, TO_READ)
+
+
+async def may_write(on: Instruments) -> Finding:
+    return await _may(on, TO_WRITE)
+
+
+async def _may(on: Instruments, wanted: Sequence[str]) -> Finding:
+    try:
+        held = await on.definitions.privileges(await on.definitions.who_am_i())
+    except Refused as error:  # whether it takes a privilege to see one's own is not documented
+        return warning(f"cannot be seen ({error})")
+    return judge_privileges(held, wanted)
+
+
+def judge_privileges(held: Mapping[str, str], wanted: Sequence[str]) -> Finding:
+    """Without any at all there is no role, which is one thing that is wrong: to "may read" it is left to say so."""
+    if held.keys().isdisjoint((*TO_READ, *TO_WRITE)):
+        return failed("none of what the app needs: no role?") if wanted is TO_READ else skipped("needs may read")
+    missing = [name for name in wanted if name not in held]
+    if missing:
+        return failed(f"missing {', '.join(missing)}")
+    limited = [f"{name} ({held[name]})" for name in wanted if held[name] != "Global"]
+    if limited:
+        return warning(f"not for the whole organization: {', '.join(limited)}", "give them at organization level")
+    return ok(f"all {len(wanted)}, for the whole organization")
+
+
+async def optimistic_concurrency(on: Instruments) -> Finding:
+    try:
+        is_enabled = await on.definitions.has_optimistic_concurrency()
+    except Refused as error:
+        return warning(f"cannot be seen ({error})", AS_CUSTOMIZER)
+    return ok("bookings have it") if is_enabled else failed("bookings do not have it, so no write could be guarded")
+
+
+async def event_id_column(on: Instruments) -> Finding:
+    name = on.settings.event_id_column
+    try:
+        column = await on.definitions.column(name)
+    except Refused as error:
+        return warning(f"cannot be seen ({error})", AS_CUSTOMIZER)
+    if column is None:
+        return failed(f"bookings have no column {name}")
+    trouble = why_unfit(column)
+    if trouble is not None:
+        return failed(f"{name} {trouble}", "power apps, table Bookable Resource Booking: a text column of length 1024")
+    return ok(f"{name}, {column.type} of {column.max_length} characters")
+
+
+async def published(on: Instruments) -> Finding:
+    if await on.bookings.knows_event_id_column():
+        return ok("queries know it")
+    return failed(f"queries do not know {on.settings.event_id_column}")
+
+
+async def names(on: Instruments) -> Finding:
+    if await on.bookings.knows_names():
+        return ok("columns and navigation properties are called as expected")
+    return failed("a column or navigation property of bookings is called otherwise here")
+
+
+async def canceled(on: Instruments) -> Finding:
+    return ok(await on.bookings.canceled_status())
+
+
+# --- whose calendars ---
+
+
+async def _wanted(on: Instruments) -> list[str]:
+    limit = on.settings.mailboxes
+    return [mailbox for mailbox in await on.bookings.mailboxes() if not limit or mailbox in limit]
+
+
+async def mailboxes(on: Instruments) -> Finding:
+    wanted = await _wanted(on)
+    strangers = sorted(on.settings.mailboxes.difference(wanted))
+    if not wanted:
+        return failed("nobody is to be synchronized")
+    if strangers:
+        return warning(f"MAILBOXES names users who are no bookable resources: {', '.join(strangers)}")
+    return ok(f"{len(wanted)} wanted")
+
+
+async def calendars(on: Instruments) -> Finding:
+    tried = 0
+    refused: list[str] = []
+    for mailbox in (await _wanted(on))[:MOST_TRIED]:
+        if tried >= TRIED and len(refused) < tried:
+            break
+        tried += 1
+        try:
+            await on.events.check_access(mailbox)
+        except MailboxUnavailable as error:
+            refused.append(f"{mailbox}: {error}")
+    if len(refused) == tried:
+        return failed(f"none of {tried} tried can be read; {refused[0]}")
+    if refused:
+        return warning(f"{tried - len(refused)} of {tried} tried can be read; {'; '.join(refused[:TRIED])}")
+    return ok(f"{tried} tried can be read")
+
+
+async def extension(on: Instruments) -> Finding:
+    window = Span.of(on.now() - AROUND, on.now() + AROUND)
+    looked_at = 0
+    for mailbox in (await _wanted(on))[:TRIED]:
+        linked = [each for each in await on.bookings.of_mailbox(mailbox, window) if each.event_id]
+        for booking in linked[:TRIED]:
+            try:
+                event = await on.events.read(mailbox, str(booking.event_id))
+            except (Refused, Malformed):  # an event may have a trouble of its own, as may a mailbox
+                continue
+            if event is not None and event.booking_id is not None:
+                return ok("an event of a booking carries it")
+            looked_at += event is not None
+    name = f"{on.settings.extension_name}, {on.settings.extension_property}"
+    return warning(f"none of {looked_at} events of bookings carries {name}") if looked_at else ok("no event to look at")
+
+
+async def scope(on: Instruments) -> Finding:
+    if on.outside is None:
+        return skipped("not asked for: --outside MAILBOX names one that the app must not read")
+    try:
+        await on.events.check_access(on.outside)
+    except AccessDenied:
+        return ok(f"{on.outside} is refused, as it should be")
+    except MailboxUnavailable as error:
+        return warning(f"{on.outside}: {error}, which proves nothing", "name somebody who has a mailbox")
+    return failed(f"{on.outside} can be read")
+
+
+async def subscriptions(on: Instruments) -> Finding:
+    plan, last = await asyncio.gather(on.plan(), on.memory.last_run())
+    return judge_roster(plan, last, _former(on.settings), on.now())
+
+
+def _former(settings: Settings) -> Sequence[Deployment]:
+    """The same deployment with the keys that are valid for a little while yet."""
+    url = settings.notification_url.get_secret_value()
+    return [Deployment.of(url, key, settings.dataverse_url, settings.event_id_column) for key in settings.keys[1:]]
+
+
+def judge_roster(plan: Plan, last: LastRun | None, former: Sequence[Deployment], now: datetime) -> Finding:
+    """A mailbox that refuses may have its own trouble; one that is missing without that was left to itself."""
+    alive = [held for _, held in (*plan.replace, *plan.renew, *plan.keep)]
+    missing = [*plan.create, *(trouble.mailbox for trouble in plan.wait)]
+    troubles = [plan.troubles[mailbox] for mailbox in missing if mailbox in plan.troubles]
+    refusing = sum(trouble.tries > 0 for trouble in troubles)
+    seen = f"{len(alive)} of {plan.wanted} wanted are subscribed"
+    if plan.other_key is not None and not all(any(each.is_right(held) for each in former) for _, held in plan.replace):
+        return failed(plan.other_key, "CLIENT_STATE_KEY is to be the app's: python -m sync subscriptions plan")
+    if len(missing) > refusing or not alive:
+        if last is None:
+            return warning(
+                f"{seen}; the app has not looked after them yet",
+                "`python -m sync subscriptions apply` does it now, the timer renew_subscriptions each hour",
+            )
+        reason = f", {troubles[0].mailbox}: {troubles[0].reason}" if troubles else ""
+        return failed(f"{seen}; the app looked after them last at {last.at:%Y-%m-%d %H:%M} (UTC){reason}")
+    if refusing:
+        return warning(f"{seen}; refused: {refusing}", "python -m sync subscriptions: for what reason")
+    if plan.refusal is not None:
+        return warning(f"{seen}; {plan.refusal}", "if it is so: python -m sync subscriptions apply --leavers")
+    if plan.replace:
+        cure = "the app's next run does it; python -m sync subscriptions plan: for what reason"
+        return warning(f"{seen}; to be replaced: {len(plan.replace)}", cure)
+    first = min(held.expires for held in alive)
+    seen += f", and the first expires {first:%Y-%m-%d %H:%M} (UTC)"
+    return ok(seen) if first - now > SOON else warning(seen)
+
+
+# --- storage ---
+
+
+async def storage_account(on: Instruments) -> Finding:
+    """Its queues and tables are two services; what neither of them gives is not the fault of either."""
+
+    async def trouble(asked: Awaitable[object]) -> str | None:
+        try:
+            await asked
+        except Transient as error:
+            return str(error)
+        return None
+
+    of_queues, of_table = await asyncio.gather(trouble(on.queues.backlog(CHANGES)), trouble(on.memory.last_run()))
+    return failed(f"{of_queues}; {of_table}") if of_queues and of_table else ok("there, and it knows the caller")
+
+
+async def queues(on: Instruments) -> Finding:
+    await on.queues.probe()
+    return ok("a message was written, read and deleted")
+
+
+async def table(on: Instruments) -> Finding:
+    await on.memory.probe()
+    return ok("a row was written, read and deleted")
+
+
+# --- the way in, and time ---
+
+
+async def notification_url(on: Instruments) -> Finding:
+    token = f"doctor {uuid4()} 1+1=2 ÄÖ€"  # opaque, with what an endpoint might decode or escape wrongly
+    return judge_handshake(await shake_hands(on.deployment.url, token), token)
+
+
+def judge_handshake(answer: Answer, token: str) -> Finding:
+    """What Graph would say to *answer*, and sooner or later to one as slow.
+
+    Source: Graph, "Receive change notifications through webhooks", validation.
+    """
+    took = f"in {answer.seconds:.1f} s"
+    if answer.status in (401, 403):
+        return failed(f"{answer.status} {took}", "NOTIFICATION_URL: is its code the function's present key?")
+    if answer.status == 404:
+        return failed(f"404 {took}", "NOTIFICATION_URL: is its path that of `notifications`, and the app deployed?")
+    if answer.status != 200:
+        return failed(f"{answer.status} {took}, not 200", "the app's log tells why")
+    if answer.media_type != "text/plain":
+        return failed(f"answered as {answer.media_type or 'nothing'}, not text/plain")
+    if answer.body != token.encode():
+        return failed("did not echo the validation token as it is")
+    if answer.seconds > SLOW:
+        return warning(f"echoed {took}; notifications have three seconds", "docs/deploy.md: an always-ready instance")
+    return ok(f"echoed {took}")
+
+
+async def clock(on: Instruments) -> Finding:
+    urls = {"Graph": on.settings.graph_url, "Dataverse": f"{on.settings.dataverse_url}/api/data/v9.2/"}
+    told = await asyncio.gather(*(clock_offset(url, on.now) for url in urls.values()))
+    offsets = {name: offset for name, offset in zip(urls, told, strict=True) if offset is not None}
+    if not offsets:
+        return skipped("neither service tells its time")
+    seen = ", ".join(f"{name} {round(offset.total_seconds()):+d} s" for name, offset in offsets.items())
+    return ok(seen) if all(abs(offset) <= OFF for offset in offsets.values()) else warning(seen)
+
+
+async def secrets(on: Instruments) -> Finding:
+    try:
+        ends = await read_secrets_ends(on.to_graph, str((await user(on)).application_id))
+    except NotFound:
+        return ok("no app registration")
+    except Refused:
+        return skipped("cannot be seen: Entra, App registrations, Certificates & secrets (a managed identity has none)")
+    if not ends:
+        return ok("the app registration has none")
+    # After a rotation the former one may end in peace.
+    if ends[-1] <= on.now():
+        return failed(f"the last of {len(ends)} ended {ends[-1]:%Y-%m-%d} (UTC)", "make a new one")
+    seen = f"the last of {len(ends)} ends {ends[-1]:%Y-%m-%d} (UTC)"
+    return ok(seen) if ends[-1] - on.now() > SECRETS_SOON else warning(seen)
