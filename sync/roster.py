@@ -45,13 +45,22 @@ class Deployment:
     """With the mark."""
     id: str
     """The same for all deployments that sync one table column: they are one and the same, moved or updated."""
+    previous: frozenset[str] = frozenset()
+    """The marks of the former clientState keys that are valid still."""
 
     @classmethod
-    def of(cls, notification_url: str, client_state_key: str, dataverse_url: str, event_id_column: str) -> Deployment:
+    def of(
+        cls,
+        notification_url: str,
+        client_state_key: str,
+        dataverse_url: str,
+        event_id_column: str,
+        previous_keys: Iterable[str] = (),
+    ) -> Deployment:
         deployment = hashlib.sha256(f"{dataverse_url.lower()} {event_id_column}".encode()).hexdigest()[:8]
-        key = hmac.new(client_state_key.encode(), b"booking-sync key mark", hashlib.sha256).hexdigest()[:8]
         separator = "&" if "?" in notification_url else "?"
-        return cls(f"{notification_url}{separator}booking-sync={deployment}.{key}", deployment)
+        url = f"{notification_url}{separator}booking-sync={deployment}.{_key_mark(client_state_key)}"
+        return cls(url, deployment, frozenset(map(_key_mark, previous_keys)))
 
     @property
     def mark(self) -> str:
@@ -81,6 +90,16 @@ class Deployment:
             and _is_same_url(subscription.lifecycle_url, self.url)
             and subscription.change_types == CHANGE_TYPES
         )
+
+    def hears(self, subscription: Subscription) -> bool:
+        """Whether its notifications come here and are believed, right or not, as far as its URL tells."""
+        mark = _MARK.search(subscription.notification_url)
+        is_believed = mark is None or mark[2] == self.key_mark or mark[2] in self.previous
+        return is_believed and _base(subscription.notification_url) == _base(self.url)
+
+
+def _key_mark(key: str) -> str:
+    return hmac.new(key.encode(), b"booking-sync key mark", hashlib.sha256).hexdigest()[:8]
 
 
 def _is_same_url(one: str | None, other: str) -> bool:
@@ -139,6 +158,8 @@ class Plan:
     """Those of ``create`` whose old subscription was deleted to make room for the new one."""
     replace: tuple[tuple[str, Subscription], ...] = ()
     """A new one first, then the old one goes."""
+    fall_back: frozenset[str] = frozenset()
+    """The ids of those of ``replace`` that are renewed if no new one can be made, or they would end before there is."""
     renew: tuple[tuple[str, Subscription], ...] = ()
     keep: tuple[tuple[str, Subscription], ...] = ()
     wait: tuple[Trouble, ...] = ()
@@ -227,6 +248,7 @@ def plan_roster(
         create=tuple(sorted(create, key=lambda mailbox: mailbox not in gaps)),
         gaps=gaps,
         replace=tuple(sorted(replace, key=lambda held: held[1].expires)),
+        fall_back=frozenset(held.id for _, held in replace if is_due(held) and deployment.hears(held)),
         renew=tuple(sorted(renew, key=lambda held: held[1].expires)),
         keep=tuple(keep),
         wait=tuple(wait),

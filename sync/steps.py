@@ -154,9 +154,12 @@ class Steps:
     async def delete(self, held: Subscription, until: float) -> None:
         await self.pace.run(lambda: self.subscriptions.delete(held.id), until)
 
-    async def remembering(self, mailbox: str, act: Callable[[], Awaitable[None]]) -> None:
+    async def remembering(
+        self, mailbox: str, act: Callable[[], Awaitable[None]], is_subscribed: Callable[[], bool] = lambda: False
+    ) -> None:
         """Do *act*, and note for operators and later runs what goes wrong with *mailbox*, or that it is well again.
 
+        What refuses a mailbox that *is subscribed* still counts for nothing: when that ends, there is no time to wait.
         Raises: what *act* does.
         """
         try:
@@ -167,7 +170,7 @@ class Steps:
             await self.memory.remember(mailbox, str(error), self.now(), rarely=False)
             raise
         except SyncError as error:
-            await self.memory.remember(mailbox, str(error), self.now(), rarely=True)
+            await self.memory.remember(mailbox, str(error), self.now(), rarely=not is_subscribed())
             raise
         if mailbox in self.troubled:
             await self.memory.forget(mailbox)

@@ -477,6 +477,50 @@ async def test_the_trouble_of_a_mailbox_whose_replacement_was_not_begun_is_not_f
     assert ANNA in desk.memory.known
 
 
+@pytest.mark.parametrize("trouble", [*SHOWN, Duplicate("409", HELD)], ids=repr)
+async def test_a_wrong_one_that_cannot_be_replaced_is_renewed_in_time_and_the_reason_shown(desk, trouble):
+    desk.graph.longest = timedelta(days=30)
+    old = desk.graph.put(ANNA, lifecycle_url=None)
+    desk.graph.trouble[ANNA] = [trouble] * 9_999
+    for _ in range(24 * 20):
+        await desk.keeper(ANNA).keep()
+        assert desk.graph.held[old.id].expires > desk.now + LIFETIME / 3
+        assert ANNA in desk.memory.known
+        desk.now += HOUR
+    assert len([call for call in desk.graph.calls if call[0] == "renew"]) < 10, "not more often than any other"
+    desk.graph.trouble.clear()
+    assert (await desk.keeper(ANNA).keep()).replaced == 1
+    assert desk.memory.known == {}
+
+
+async def test_a_wrong_one_is_renewed_while_it_has_to_wait_for_others(desk):
+    """The first gap that stays ends all replacements, in that run and in those that cannot close it."""
+    desk.graph = Refusing(in_gap=[Transient("503")] * 9_999, longest=timedelta(days=30))
+    mailboxes = all_wrong(desk, 5)
+    for _ in range(24 * 9):
+        await desk.keeper(*mailboxes).keep()
+        subscribed = {mailbox_of(held) for held in desk.graph.held.values() if held.expires > desk.now}
+        assert len(subscribed) == 4, "one is silent, and no other one"
+        assert set(mailboxes) - subscribed <= desk.memory.known.keys()
+        desk.now += HOUR
+
+
+@pytest.mark.parametrize("trouble", SHOWN, ids=repr)
+async def test_who_refused_while_subscribed_is_tried_at_once_when_that_has_ended(desk, trouble):
+    desk.graph.longest = timedelta(days=30)
+    old = desk.graph.put(ANNA, 30 * HOUR)
+    desk.graph.trouble = {ANNA: [trouble] * 999, old.id: [trouble] * 999}
+    for wrong in (old, replace(old, lifecycle_url=None)):
+        desk.graph.held = {old.id: wrong}
+        for _ in range(15):
+            await desk.keeper(ANNA).keep()
+            desk.now += HOUR
+    desk.graph.trouble.clear()
+    desk.graph.held.clear()
+    await desk.keeper(ANNA).keep()
+    assert [US.is_right(held) for held in desk.graph.of(ANNA)] == [True]
+
+
 # Time.
 
 
