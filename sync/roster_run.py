@@ -190,8 +190,10 @@ class Run:
             (mailbox, partial(self._replace, mailbox, held, spare.pop(mailbox, [])))
             for mailbox, held in self._plan.replace
         ]
-        unwanted = [*((mailbox, held) for mailbox, others in spare.items() for held in others), *self._plan.leave]
-        return replaced, [(mailbox, partial(self._delete, held)) for mailbox, held in unwanted]
+        return replaced, [
+            *((mailbox, partial(self._retire, mailbox, held)) for mailbox, others in spare.items() for held in others),
+            *((mailbox, partial(self._delete, held)) for mailbox, held in self._plan.leave),
+        ]
 
     async def _create(self, mailbox: str) -> None:
         """What another run has subscribed meanwhile is adopted: if it should not be right, the next run sees that."""
@@ -218,7 +220,7 @@ class Run:
     async def _replace(self, mailbox: str, old: Subscription, others: Sequence[Subscription]) -> None:
         """A new one for the *old* one, which is renewed where that fails, and it is in time, and of use still."""
         for other in others:
-            await self._delete(other)
+            await self._retire(mailbox, other)
         try:
             await self._find_out_and_replace(mailbox, old)
         except Misconfigured:
@@ -271,7 +273,7 @@ class Run:
             else:
                 self._is_second_taken = True
                 self._validated()
-                await self._steps.delete(old, self._deadline)
+                await self._steps.retire(mailbox, old, self._deadline, self._sweep_after())
                 self._report.replaced += 1
                 return
         async with self._gaps:
@@ -302,6 +304,10 @@ class Run:
             self._has_gap_closed = True
             self._report.replaced += 1
 
+    async def _retire(self, mailbox: str, held: Subscription) -> None:
+        await self._steps.retire(mailbox, held, self._deadline, self._sweep_after())
+        self._report.deleted += 1
+
     async def _delete(self, held: Subscription) -> None:
         await self._steps.delete(held, self._deadline)
         self._report.deleted += 1
@@ -313,7 +319,8 @@ class Run:
 
     def _sweep_after(self) -> float:
         """The sweeps of many new subscriptions are spread like those of the nightly one."""
-        return SWEEP_AFTER + (self._report.created + self._report.replaced) / MAILBOXES_PER_SECOND
+        report = self._report
+        return SWEEP_AFTER + (report.created + report.replaced + report.deleted) / MAILBOXES_PER_SECOND
 
     async def _look_after_adopted(self) -> None:
         """What Graph calls a duplicate has to be in its list, or nobody would know that a mailbox is silent."""
