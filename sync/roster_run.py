@@ -155,6 +155,13 @@ class Run:
     def _cannot_be_reached(self) -> bool:
         return self._unvalidated >= UNVALIDATED_IN_A_ROW and clock() - self._validated_at > VALIDATED_LATELY
 
+    @property
+    def is_reached(self) -> bool | None:
+        """Whether Graph can reach the app, as far as this run has shown."""
+        if self._validated_at > -math.inf:
+            return True
+        return False if self._unvalidated else None
+
     def _validated(self) -> None:
         """A handshake has passed. What fails for another reason says nothing about it, either way."""
         self._unvalidated, self._validated_at = 0, clock()

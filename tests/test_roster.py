@@ -109,6 +109,19 @@ def test_a_failed_renewal_has_days_of_further_tries():
     assert timedelta(days=3) < LIFETIME * (0.5 - JITTER / 2)
 
 
+def test_one_is_renewed_early_to_find_out_whether_graph_can_reach_the_app_if_none_is_due():
+    held = {mailbox: replace(OURS, id=mailbox, resource=resource_of(mailbox)) for mailbox in (ANNA, BEN, CLEO)}
+    fresh = [held[ANNA], expiring(LIFETIME * 0.8, held[BEN]), expiring(LIFETIME * 0.7, held[CLEO])]
+    found = plan(fresh, *held, knock=True)
+    assert ([mailbox for mailbox, _ in found.renew], len(found.keep)) == ([CLEO], 2)
+    refuses = Trouble(CLEO, "403", NOW, 0, NOW)
+    found = plan(fresh, *held, knock=True, troubles={CLEO: refuses})
+    assert [mailbox for mailbox, _ in found.renew] == [BEN], "rather one that was well the last time"
+    due = expiring(HOUR, held[ANNA])
+    assert plan([due, *fresh[1:]], *held, knock=True) == plan([due, *fresh[1:]], *held)
+    assert plan([], knock=True).renew == ()
+
+
 def test_half_of_the_life_is_that_of_the_lifetime_that_the_service_allows():
     assert plan([expiring(timedelta(hours=40))], lifetime=timedelta(hours=70)).keep
     assert plan([expiring(timedelta(hours=30))], lifetime=timedelta(hours=70)).renew

@@ -327,6 +327,27 @@ async def test_an_app_that_does_not_answer_the_handshake_is_subscribed_as_soon_a
     assert len(app.held(ana)) == 1
 
 
+async def test_what_was_lost_while_graph_could_not_reach_the_app_is_swept_for(app):
+    """Its timer ran all the time."""
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    pair = await a_pair(app, ana)
+    app.sandbox.clock.move(timedelta(minutes=2))
+    await app.work()
+    app.is_up, app.sandbox.delivery.hostility.drop = False, 1.0
+    ana.move(pair[1], HOUR)
+    for _ in range(14):
+        app.sandbox.clock.move(HOUR)
+        assert "NOTIFICATION_URL" in (await app.keeper.keep()).failed[ana.mailbox.id]
+    app.is_up, app.sandbox.delivery.hostility.drop = True, 0.0
+    app.sandbox.clock.move(HOUR)
+    assert (await app.keeper.keep()).was_away
+    app.sandbox.clock.move(timedelta(minutes=2))
+    await app.work()
+    assert is_in_step(app.sandbox, *pair)
+    assert app.memory.known == {}
+
+
 async def test_a_reauthorization_is_one_patch_and_never_a_reauthorize(app):
     (ana,) = hire(app, "Ana")
     await app.keeper.keep()
