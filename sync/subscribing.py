@@ -30,7 +30,7 @@ from sync.marks import mark_of
 from sync.model import LifecycleNotification
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
 from sync.parking import PARKS, Queues, park, put_back
-from sync.roster import LEAVERS_SHARE, Deployment, LastRun, Made, Plan, away_since, plan_roster, unreached_since
+from sync.roster import LEAVERS_SHARE, OUTAGE, Deployment, LastRun, Made, Plan, away_since, plan_roster, unreached_since
 from sync.roster_run import Report, Run
 from sync.steps import SHORTEST, Memory, Steps, Subscriptions, clock
 
@@ -86,7 +86,8 @@ class Keeper:
     queues: Queues
     now: Callable[[], datetime]
     sweep: Callable[[str], Awaitable[Sequence[Difference]]]
-    sweep_all: Callable[[], Awaitable[int]]
+    sweep_all: Callable[[datetime], Awaitable[int]]
+    """Those that were swept since that time may be left out."""
     leavers_share: float = LEAVERS_SHARE
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     progress: Callable[[int, int], None] = lambda done, of: None
@@ -164,10 +165,12 @@ class Keeper:
             await run.carry_out()
         finally:
             await self._remember_made(look)
-        report.was_away = away_since(last, began, run.is_reached) is not None
-        if report.was_away:
+        since = away_since(last, began, run.is_reached)
+        report.was_away = since is not None
+        if since is not None:
             log.warning("the app was away, or out of reach: all mailboxes are swept")
-            report.queued_sweeps = await self.sweep_all()
+            # A round of before the outage does not count; one that an earlier try of this sweep began does.
+            report.queued_sweeps = await self.sweep_all(since + OUTAGE)
         # Last of all: a run that did not come to its end has not been. Nor does a person's tell that the app was there.
         if look.is_last_known:
             at = began if is_app or report.was_away or last is None else last.at

@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -205,7 +205,7 @@ async def test_an_outage_is_not_over_before_the_sweeps_are_queued(desk):
     await desk.memory.ran(LastRun(NOW - HOUR * 9, LIFETIME))
     keeper = desk.keeper(ANNA)
 
-    async def refuse() -> int:
+    async def refuse(since: datetime) -> int:
         raise Transient("the queue refuses")
 
     keeper.sweep_all = refuse
@@ -285,7 +285,7 @@ async def test_that_graph_could_not_reach_the_app_is_not_forgotten_before_the_sw
     await desk.memory.ran(LastRun(NOW - HOUR, LIFETIME, unreached_since=NOW - HOUR * 9))
     keeper = desk.keeper(ANNA)
 
-    async def refuse() -> int:
+    async def refuse(since: datetime) -> int:
         raise Transient("the queue refuses")
 
     keeper.sweep_all = refuse
