@@ -142,7 +142,7 @@ async def measure(url: str, mailboxes: int) -> None:
             async def sweep(mailbox: str) -> Sequence[object]:
                 return []
 
-            async def sweep_all() -> int:
+            async def sweep_all(since: datetime) -> int:
                 return 0
 
             return Keeper(

@@ -90,7 +90,7 @@ class Prediction:
 def predict(mailboxes: int, changes: int, bookings: float) -> Prediction:
     """For so many *changes* a day in all mailboxes, of which the share *bookings* is of bookings' events."""
     change = _mixed(bookings)
-    renewals = mailboxes * timedelta(days=1) / (LIFETIME / 2)
+    renewals = max(mailboxes * timedelta(days=1) / (LIFETIME / 2), RUNS)
     graph = changes * change.graph + mailboxes * NIGHT.graph
     graph += RUNS * math.ceil(mailboxes / SUBSCRIPTIONS_PAGE) + renewals
     by_day, by_night = changes * change.dataverse, mailboxes * NIGHT.dataverse

@@ -87,14 +87,21 @@ class RosterTable:
             raise _unreachable(error) from None
         with suppress(*_UNREADABLE):
             lifetime = timedelta(minutes=entity["lifetime"])
-            return LastRun(_moment(entity["at"]), lifetime, entity.get("leavers_stay") is True)
+            unreached = entity.get("unreached_since")
+            return LastRun(
+                _moment(entity["at"]),
+                lifetime,
+                entity.get("leavers_stay") is True,
+                _moment(unreached) if unreached is not None else None,
+            )
         return None
 
     async def ran(self, run: LastRun) -> None:
         lifetime = int(run.lifetime / timedelta(minutes=1))
         with _forgiven("written"):
             last = {"at": run.at, "lifetime": lifetime, "leavers_stay": run.leavers_stay}
-            await self._put({"PartitionKey": "run", "RowKey": "last", **last})
+            unreached = {"unreached_since": run.unreached_since} if run.unreached_since else {}
+            await self._put({"PartitionKey": "run", "RowKey": "last", **last, **unreached})
 
     async def made(self) -> Made | None:
         with _forgiven("read"), suppress(ResourceNotFoundError):

@@ -30,6 +30,14 @@ LEAVERS_SHARE = 0.2
 LONGEST_WAIT = timedelta(days=1)
 """For another try of a mailbox that refuses; more can only come from a clock that was wrong."""
 
+OUTAGE = timedelta(hours=3)
+"""A timer that runs each hour and has not for so long was away; so were the answers to Graph, which tries again for
+four hours. Source: Graph, "Receive change notifications through webhooks"."""
+
+SKEW = timedelta(minutes=5)
+"""Between two machines' clocks. A last run later than that was noted by a clock that was wrong, so nobody knows when
+it was, and the app counts as away."""
+
 JITTER = 0.1
 """Renewals are spread over this share of a lifetime, so that those made together do not stay together for ever."""
 
@@ -45,13 +53,22 @@ class Deployment:
     """With the mark."""
     id: str
     """The same for all deployments that sync one table column: they are one and the same, moved or updated."""
+    previous: frozenset[str] = frozenset()
+    """The marks of the former clientState keys that are valid still."""
 
     @classmethod
-    def of(cls, notification_url: str, client_state_key: str, dataverse_url: str, event_id_column: str) -> Deployment:
+    def of(
+        cls,
+        notification_url: str,
+        client_state_key: str,
+        dataverse_url: str,
+        event_id_column: str,
+        previous_keys: Iterable[str] = (),
+    ) -> Deployment:
         deployment = hashlib.sha256(f"{dataverse_url.lower()} {event_id_column}".encode()).hexdigest()[:8]
-        key = hmac.new(client_state_key.encode(), b"booking-sync key mark", hashlib.sha256).hexdigest()[:8]
         separator = "&" if "?" in notification_url else "?"
-        return cls(f"{notification_url}{separator}booking-sync={deployment}.{key}", deployment)
+        url = f"{notification_url}{separator}booking-sync={deployment}.{_key_mark(client_state_key)}"
+        return cls(url, deployment, frozenset(map(_key_mark, previous_keys)))
 
     @property
     def mark(self) -> str:
@@ -81,6 +98,16 @@ class Deployment:
             and _is_same_url(subscription.lifecycle_url, self.url)
             and subscription.change_types == CHANGE_TYPES
         )
+
+    def hears(self, subscription: Subscription) -> bool:
+        """Whether its notifications come here and are believed, right or not, as far as its URL tells."""
+        mark = _MARK.search(subscription.notification_url)
+        is_believed = mark is None or mark[2] == self.key_mark or mark[2] in self.previous
+        return is_believed and _base(subscription.notification_url) == _base(self.url)
+
+
+def _key_mark(key: str) -> str:
+    return hmac.new(key.encode(), b"booking-sync key mark", hashlib.sha256).hexdigest()[:8]
 
 
 def _is_same_url(one: str | None, other: str) -> bool:
@@ -114,6 +141,8 @@ class LastRun:
     lifetime: timedelta
     leavers_stay: bool = False
     """Too many mailboxes were to be left then, so all stay subscribed until a person agrees."""
+    unreached_since: datetime | None = None
+    """The last run before Graph could not reach the app any more, None while it can."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +168,8 @@ class Plan:
     """Those of ``create`` whose old subscription was deleted to make room for the new one."""
     replace: tuple[tuple[str, Subscription], ...] = ()
     """A new one first, then the old one goes."""
+    fall_back: frozenset[str] = frozenset()
+    """The ids of those of ``replace`` that are renewed if no new one can be made, or they would end before there is."""
     renew: tuple[tuple[str, Subscription], ...] = ()
     keep: tuple[tuple[str, Subscription], ...] = ()
     wait: tuple[Trouble, ...] = ()
@@ -175,11 +206,14 @@ def plan_roster(
     leavers_share: float = LEAVERS_SHARE,
     leavers_agreed: bool = False,
     made: Collection[str] = (),
+    knock: bool = False,
 ) -> Plan:
     """Say what gives each of the *wanted* mailboxes one right subscription with about half of its life ahead.
 
     An expired subscription may still be listed for a while, it counts as absent. Those whose ids have a mark in *made*
-    are right, whatever the list says. Too many leavers have to be *agreed* to by a person.
+    are right, whatever the list says. Too many leavers have to be *agreed* to by a person. To *knock* is to renew one
+    early if none is due but where it failed before: Graph calls the app before it answers, and nothing else tells
+    whether it can.
     """
 
     def is_due(held: Subscription) -> bool:
@@ -219,6 +253,10 @@ def plan_roster(
             renew.append((mailbox, best))
         else:
             keep.append((mailbox, best))
+    if knock and keep and all(mailbox in known for mailbox, _ in renew):
+        early = min(keep, key=lambda kept: (kept[0] in known, kept[1].expires))
+        keep.remove(early)
+        renew.append(early)
     leave = [(mailbox, held) for mailbox in sorted(ours.keys() - set(mailboxes)) for held in ours[mailbox]]
     leavers = len({mailbox for mailbox, _ in leave})
     refusal = None if leavers_agreed else _refusal(leavers, len(ours), leavers_share)
@@ -227,6 +265,7 @@ def plan_roster(
         create=tuple(sorted(create, key=lambda mailbox: mailbox not in gaps)),
         gaps=gaps,
         replace=tuple(sorted(replace, key=lambda held: held[1].expires)),
+        fall_back=frozenset(held.id for _, held in replace if is_due(held) and deployment.hears(held)),
         renew=tuple(sorted(renew, key=lambda held: held[1].expires)),
         keep=tuple(keep),
         wait=tuple(wait),
@@ -287,6 +326,35 @@ def _other_key(ours: Iterable[Subscription], deployment: Deployment) -> str | No
 
 def _base(url: str) -> tuple[str, str, str]:
     return _read_url(url)[:3]
+
+
+def away_since(last: LastRun | None, now: datetime, is_reached: bool | None) -> datetime | None:
+    """Since when the app was away or Graph could not reach it, if that is over *now* and was long enough to lose some.
+
+    *is_reached* says whether Graph can reach it now, None if nobody knows.
+    """
+    if last is None:
+        return None
+    if _is_outage(last.at, now):
+        return last.at
+    since = last.unreached_since
+    return since if is_reached and since is not None and _is_outage(since, now) else None
+
+
+def _is_outage(since: datetime, now: datetime) -> bool:
+    return not -SKEW <= now - since <= OUTAGE
+
+
+def unreached_since(last: LastRun | None, now: datetime, is_reached: bool | None) -> datetime | None:
+    """What to remember of it."""
+    before = last.unreached_since if last else None
+    match is_reached:
+        case True:
+            return None
+        case False:
+            return before or (last.at if last else now)
+        case None:
+            return before
 
 
 def next_trouble(

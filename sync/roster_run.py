@@ -87,6 +87,7 @@ class Run:
         self._deadline = deadline
         self._progress = progress
         self._leavers = {mailbox for mailbox, _ in plan.leave}
+        self._subscribed = {mailbox for mailbox, _ in (*plan.replace, *plan.renew, *plan.prolong, *plan.leave)}
         self._unvalidated = 0
         self._validated_at = -math.inf
         self._adopted: set[str] = set()
@@ -100,15 +101,22 @@ class Run:
         self._gaps = asyncio.Semaphore(GAPS_AT_ONCE)
 
     async def carry_out(self) -> None:
-        planned = self._planned()
-        left, done = iter(planned), 0
+        """No gap is made before those of an earlier run are closed."""
+        planned, gaps = self._planned(), len(self._plan.gaps)
+        await self._work_off(planned[:gaps], 0, len(planned))
+        await self._work_off(planned[gaps:], gaps, len(planned))
+        await self._look_after_adopted()
+        await self._forget_troubles()
+
+    async def _work_off(self, steps: Sequence[Step], done: int, of: int) -> None:
+        left = iter(steps)
 
         async def work() -> None:
             nonlocal done
             for mailbox, act in left:
                 await self._attempt(mailbox, act)
                 done += 1
-                self._progress(done, len(planned))
+                self._progress(done, of)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -116,8 +124,6 @@ class Run:
                     group.create_task(work())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        await self._look_after_adopted()
-        await self._forget_troubles()
 
     async def _attempt(self, mailbox: str, act: Callable[[], Awaitable[None]]) -> None:
         """One step, if there is time for it; what goes wrong with it is noted, and goes no further.
@@ -129,7 +135,7 @@ class Run:
             report.left += 1
             return
         try:
-            await self._steps.remembering(mailbox, act)
+            await self._steps.remembering(mailbox, act, lambda: self._is_subscribed(mailbox))
         except Misconfigured:
             raise
         except Paused:
@@ -139,11 +145,22 @@ class Run:
             report.failed[mailbox] = str(error)
             log.error("subscription not kept mailbox=%s reason=%r", mailbox, str(error))
             self._unvalidated += isinstance(error, Unvalidated)
+            self._has_gap_stayed |= mailbox in self._plan.gaps
         else:
             report.done.add(mailbox)
 
+    def _is_subscribed(self, mailbox: str) -> bool:
+        return mailbox in self._subscribed and mailbox not in self._report.gaps
+
     def _cannot_be_reached(self) -> bool:
         return self._unvalidated >= UNVALIDATED_IN_A_ROW and clock() - self._validated_at > VALIDATED_LATELY
+
+    @property
+    def is_reached(self) -> bool | None:
+        """Whether Graph can reach the app, as far as this run has shown."""
+        if self._validated_at > -math.inf:
+            return True
+        return False if self._unvalidated else None
 
     def _validated(self) -> None:
         """A handshake has passed. What fails for another reason says nothing about it, either way."""
@@ -180,8 +197,10 @@ class Run:
             (mailbox, partial(self._replace, mailbox, held, spare.pop(mailbox, [])))
             for mailbox, held in self._plan.replace
         ]
-        unwanted = [*((mailbox, held) for mailbox, others in spare.items() for held in others), *self._plan.leave]
-        return replaced, [(mailbox, partial(self._delete, held)) for mailbox, held in unwanted]
+        return replaced, [
+            *((mailbox, partial(self._retire, mailbox, held)) for mailbox, others in spare.items() for held in others),
+            *((mailbox, partial(self._delete, held)) for mailbox, held in self._plan.leave),
+        ]
 
     async def _create(self, mailbox: str) -> None:
         """What another run has subscribed meanwhile is adopted: if it should not be right, the next run sees that."""
@@ -206,9 +225,33 @@ class Run:
             self._report.renewed += 1
 
     async def _replace(self, mailbox: str, old: Subscription, others: Sequence[Subscription]) -> None:
-        """The first one finds out how Graph takes it, before many lose their subscription for the same reason."""
+        """A new one for the *old* one, which is renewed where that fails, and it is in time, and of use still."""
         for other in others:
-            await self._delete(other)
+            await self._retire(mailbox, other)
+        try:
+            await self._find_out_and_replace(mailbox, old)
+        except Misconfigured:
+            raise
+        except SyncError:
+            if mailbox not in self._report.gaps:
+                await self._fall_back(mailbox, old)
+            raise
+
+    async def _fall_back(self, mailbox: str, old: Subscription) -> None:
+        if old.id not in self._plan.fall_back:
+            return
+        try:
+            await self._steps.renew(old.id, self._deadline)
+        except Misconfigured:
+            raise
+        except SyncError as error:
+            log.warning("subscription not renewed mailbox=%s reason=%r", mailbox, str(error))
+        else:
+            self._validated()
+            self._report.renewed += 1
+
+    async def _find_out_and_replace(self, mailbox: str, old: Subscription) -> None:
+        """The first one finds out how Graph takes it, before many lose their subscription for the same reason."""
         async with self._finding_out:
             if not (self._is_second_taken or self._has_gap_closed or self._has_gap_stayed):
                 return await self._replace_one(mailbox, old)
@@ -231,12 +274,13 @@ class Run:
                 if error.subscription_id not in (None, old.id.lower()):
                     self._adopted_for.add(mailbox)
                     self._adopt(mailbox)
+                    await self._fall_back(mailbox, old)
                     return
                 self._is_second_taken = self._is_second_taken or False
             else:
                 self._is_second_taken = True
                 self._validated()
-                await self._steps.delete(old, self._deadline)
+                await self._steps.retire(mailbox, old, self._deadline, self._sweep_after())
                 self._report.replaced += 1
                 return
         async with self._gaps:
@@ -267,6 +311,10 @@ class Run:
             self._has_gap_closed = True
             self._report.replaced += 1
 
+    async def _retire(self, mailbox: str, held: Subscription) -> None:
+        await self._steps.retire(mailbox, held, self._deadline, self._sweep_after())
+        self._report.deleted += 1
+
     async def _delete(self, held: Subscription) -> None:
         await self._steps.delete(held, self._deadline)
         self._report.deleted += 1
@@ -278,7 +326,8 @@ class Run:
 
     def _sweep_after(self) -> float:
         """The sweeps of many new subscriptions are spread like those of the nightly one."""
-        return SWEEP_AFTER + (self._report.created + self._report.replaced) / MAILBOXES_PER_SECOND
+        report = self._report
+        return SWEEP_AFTER + (report.created + report.replaced + report.deleted) / MAILBOXES_PER_SECOND
 
     async def _look_after_adopted(self) -> None:
         """What Graph calls a duplicate has to be in its list, or nobody would know that a mailbox is silent."""

@@ -20,9 +20,11 @@ class Round:
     is_over: bool = False
 
 
-def resume(last: Round | None, now: datetime) -> Round:
-    """The *last* round if it is to be gone on with, else a new one."""
-    return last if last is not None and not last.is_over and now - last.begun <= LASTS else Round(now)
+def resume(last: Round | None, now: datetime, since: datetime | None = None) -> Round:
+    """The *last* round if it is to be gone on with, and did not begin before *since*; else a new one."""
+    if last is None or last.is_over or now - last.begun > LASTS or (since is not None and last.begun < since):
+        return Round(now)
+    return last
 
 
 def does_for_now(last: Round | None, now: datetime) -> bool:

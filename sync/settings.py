@@ -162,7 +162,8 @@ class AcknowledgeSettings(StorageSettings):
     previous_client_state_key: Key | None = Field(
         None,
         alias="CLIENT_STATE_KEY_PREVIOUS",
-        description="the former key, valid until the subscriptions have moved to the new one (an hour or two)",
+        description="the former key, valid until the subscriptions have moved to the new one, and four hours longer:"
+        " for so long Graph tries again what was notified with it",
     )
     settle_seconds: int = Field(
         5,

@@ -108,8 +108,7 @@ class Steps:
         async def create(expires: datetime) -> None:
             nonlocal queued
             if queued is None or clock() - queued > sweep_after / 2:
-                swept = LifecycleNotification(mailbox, None, "missed")
-                await self.queues.send(LIFECYCLE, [build_lifecycle_message(swept)], hidden=sweep_after)
+                await self._queue_sweep(mailbox, sweep_after)
                 queued = clock()
             await self._create(mailbox, expires)
 
@@ -154,9 +153,30 @@ class Steps:
     async def delete(self, held: Subscription, until: float) -> None:
         await self.pace.run(lambda: self.subscriptions.delete(held.id), until)
 
-    async def remembering(self, mailbox: str, act: Callable[[], Awaitable[None]]) -> None:
+    async def retire(self, mailbox: str, old: Subscription, until: float, sweep_after: float = SWEEP_AFTER) -> None:
+        """Delete *old*, beside which there is a better one, and have swept what Graph still retries for it.
+
+        That is what happened before there was the better one, up to four hours ago. The sweep is queued first, so that
+        no crash can come between. Source: Graph, "Receive change notifications through webhooks". Raises: as ``delete``
+        does.
+        """
+        is_queued = False
+
+        async def delete() -> None:
+            nonlocal is_queued
+            if not is_queued:
+                await self._queue_sweep(mailbox, sweep_after)
+                is_queued = True
+            await self.subscriptions.delete(old.id)
+
+        await self.pace.run(delete, until)
+
+    async def remembering(
+        self, mailbox: str, act: Callable[[], Awaitable[None]], is_subscribed: Callable[[], bool] = lambda: False
+    ) -> None:
         """Do *act*, and note for operators and later runs what goes wrong with *mailbox*, or that it is well again.
 
+        What refuses a mailbox that *is subscribed* still counts for nothing: when that ends, there is no time to wait.
         Raises: what *act* does.
         """
         try:
@@ -167,10 +187,14 @@ class Steps:
             await self.memory.remember(mailbox, str(error), self.now(), rarely=False)
             raise
         except SyncError as error:
-            await self.memory.remember(mailbox, str(error), self.now(), rarely=True)
+            await self.memory.remember(mailbox, str(error), self.now(), rarely=not is_subscribed())
             raise
         if mailbox in self.troubled:
             await self.memory.forget(mailbox)
+
+    async def _queue_sweep(self, mailbox: str, after: float) -> None:
+        swept = LifecycleNotification(mailbox, None, "missed")
+        await self.queues.send(LIFECYCLE, [build_lifecycle_message(swept)], hidden=after)
 
     async def _create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
         made = await self.subscriptions.create(mailbox, expires, beside)

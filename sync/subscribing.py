@@ -30,7 +30,7 @@ from sync.marks import mark_of
 from sync.model import LifecycleNotification
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
 from sync.parking import PARKS, Queues, park, put_back
-from sync.roster import LEAVERS_SHARE, Deployment, LastRun, Made, Plan, plan_roster
+from sync.roster import LEAVERS_SHARE, OUTAGE, Deployment, LastRun, Made, Plan, away_since, plan_roster, unreached_since
 from sync.roster_run import Report, Run
 from sync.steps import SHORTEST, Memory, Steps, Subscriptions, clock
 
@@ -53,12 +53,8 @@ async def _note_nothing(plan: Plan, report: Report, lives_until: datetime) -> No
     return None
 
 
-OUTAGE = timedelta(hours=3)
-"""A timer that runs each hour and has not for so long was away; so were the answers to Graph."""
-
-SKEW = timedelta(minutes=5)
-"""Between two machines' clocks. A last run later than that was noted by a clock that was wrong, so nobody knows when
-it was, and the app counts as away."""
+KNOCK_AFTER = timedelta(minutes=30)
+"""Since the last run, in which Graph has called the app most likely."""
 
 FOLLOW_WITHIN = 240.0
 """Seconds for one lifecycle notification, sweep included; the host ends a function after ten minutes (host.json)."""
@@ -90,7 +86,8 @@ class Keeper:
     queues: Queues
     now: Callable[[], datetime]
     sweep: Callable[[str], Awaitable[Sequence[Difference]]]
-    sweep_all: Callable[[], Awaitable[int]]
+    sweep_all: Callable[[datetime], Awaitable[int]]
+    """Those that were swept since that time may be left out."""
     leavers_share: float = LEAVERS_SHARE
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     progress: Callable[[int, int], None] = lambda done, of: None
@@ -104,7 +101,7 @@ class Keeper:
         """What a run would do now. Raises: Transient, Refused if mailboxes or subscriptions cannot be listed."""
         return (await self._look()).plan
 
-    async def _look(self, leavers_agreed: bool = False) -> _Look:
+    async def _look(self, leavers_agreed: bool = False, is_app: bool = False) -> _Look:
         at, deadline = self.now(), clock() + BUDGET
         wanted, present, troubles, (last, is_last_known), made = await asyncio.gather(
             self._read_wanted(),
@@ -122,6 +119,7 @@ class Keeper:
             leavers_share=self.leavers_share,
             leavers_agreed=leavers_agreed,
             made=known.union(self.steps.made),
+            knock=is_app and last is not None and abs(at - last.at) > KNOCK_AFTER,
         )
         return _Look(at, deadline, plan, last, is_last_known, known)
 
@@ -138,7 +136,7 @@ class Keeper:
         Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed if too many mailboxes are to
         be left: all else is done then, and nothing is deleted.
         """
-        report = await self._keep(await self._look(), is_app=True)
+        report = await self._keep(await self._look(is_app=True), is_app=True)
         if report.refusal is not None:
             raise Unagreed(f"roster: {report.refusal}")
         return report
@@ -161,19 +159,23 @@ class Keeper:
             log.error("roster: %s", plan.refusal)
         if plan.mislisted:
             log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.mislisted))
-        was_away = last is not None and not -SKEW <= began - last.at <= OUTAGE
-        report = Report(wanted=plan.wanted, was_away=was_away, refusal=plan.refusal)
+        report = Report(wanted=plan.wanted, refusal=plan.refusal)
+        run = Run(self.steps, self.deployment, plan, report, look.deadline, self.progress)
         try:
-            await Run(self.steps, self.deployment, plan, report, look.deadline, self.progress).carry_out()
+            await run.carry_out()
         finally:
             await self._remember_made(look)
-        if report.was_away:
-            log.warning("the app was away: all mailboxes are swept")
-            report.queued_sweeps = await self.sweep_all()
+        since = away_since(last, began, run.is_reached)
+        report.was_away = since is not None
+        if since is not None:
+            log.warning("the app was away, or out of reach: all mailboxes are swept")
+            # A round of before the outage does not count; one that an earlier try of this sweep began does.
+            report.queued_sweeps = await self.sweep_all(since + OUTAGE)
         # Last of all: a run that did not come to its end has not been. Nor does a person's tell that the app was there.
         if look.is_last_known:
             at = began if is_app or report.was_away or last is None else last.at
-            await self.memory.ran(LastRun(at, self.steps.lifetime, leavers_stay=plan.refusal is not None))
+            unreached = unreached_since(last, began, run.is_reached)
+            await self.memory.ran(LastRun(at, self.steps.lifetime, plan.refusal is not None, unreached))
         await self.note(plan, report, began + self.steps.lifetime)
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",

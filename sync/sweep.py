@@ -198,12 +198,13 @@ class Sweeper:
         else:
             log.info("purged the ledger rows=%d", count)
 
-    async def sweep_all(self) -> int:
+    async def sweep_all(self, since: datetime | None = None) -> int:
         """Queue a sweep for each wanted mailbox, the most imminent bookings first, spread over time; how many.
 
+        An interrupted round that began before *since* is not gone on with.
         Raises: Transient if not all of them could be queued; the next call goes on with the others.
         """
-        current = resume(await self.rounds.last_round(), self.now())
+        current = resume(await self.rounds.last_round(), self.now(), since)
         wanted = await self.wanted()
         mailboxes = left_of(current, frozenset(wanted), await self._by_start(wanted))
         ends = asyncio.get_running_loop().time() + BUDGET

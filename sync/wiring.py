@@ -361,7 +361,11 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
         return [mailbox for mailbox in mailboxes if not settings.mailboxes or mailbox in settings.mailboxes]
 
     deployment = Deployment.of(
-        settings.notification_url.get_secret_value(), settings.keys[0], settings.dataverse_url, settings.event_id_column
+        settings.notification_url.get_secret_value(),
+        settings.keys[0],
+        settings.dataverse_url,
+        settings.event_id_column,
+        previous_keys=settings.keys[1:],
     )
     subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
     sweeper = Sweeper(wanted, events, bookings, queues, _ledger(), memory, _now)

@@ -102,7 +102,9 @@ class App:
     def install(self, *keys: str, code: str = "functionkey") -> None:
         """As after a restart with these settings; *keys* are the valid clientState keys, the current one first."""
         self.keys, now = keys, self.sandbox.clock.now
-        self.deployment = Deployment.of(f"{self.webhook}?code={code}", keys[0], self.sandbox.dataverse_url, COLUMN)
+        self.deployment = Deployment.of(
+            f"{self.webhook}?code={code}", keys[0], self.sandbox.dataverse_url, COLUMN, previous_keys=keys[1:]
+        )
         events = graph.GraphEvents(self.to_graph, EXTENSION_NAME, EXTENSION_PROPERTY)
         bookings = dataverse.DataverseBookings(self.to_dataverse, COLUMN)
         self.door = Door(self.to_graph.pauses, self.to_dataverse.pauses)

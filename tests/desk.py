@@ -139,7 +139,7 @@ class Desk:
             self.swept.append(mailbox)
             return []
 
-        async def sweep_all() -> int:
+        async def sweep_all(since: datetime) -> int:
             self.swept.append("all")
             return len(self.wanted)
 

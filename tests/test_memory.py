@@ -67,6 +67,10 @@ async def test_the_last_run_is_the_last_one(table):
     await table.ran(LastRun(NOW, LIFETIME))
     await table.ran(LastRun(MOMENT, timedelta(minutes=4_225), leavers_stay=True))
     assert await table.last_run() == LastRun(MOMENT, timedelta(minutes=4_225), leavers_stay=True)
+    await table.ran(LastRun(MOMENT, LIFETIME, unreached_since=NOW))
+    assert await table.last_run() == LastRun(MOMENT, LIFETIME, unreached_since=NOW)
+    await table.ran(LastRun(MOMENT, LIFETIME))
+    assert await table.last_run() == LastRun(MOMENT, LIFETIME)
 
 
 async def test_what_was_made_for_whom_is_remembered_for_ten_thousand_mailboxes(table):

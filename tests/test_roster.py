@@ -109,6 +109,19 @@ def test_a_failed_renewal_has_days_of_further_tries():
     assert timedelta(days=3) < LIFETIME * (0.5 - JITTER / 2)
 
 
+def test_one_is_renewed_early_to_find_out_whether_graph_can_reach_the_app_if_none_is_due():
+    held = {mailbox: replace(OURS, id=mailbox, resource=resource_of(mailbox)) for mailbox in (ANNA, BEN, CLEO)}
+    fresh = [held[ANNA], expiring(LIFETIME * 0.8, held[BEN]), expiring(LIFETIME * 0.7, held[CLEO])]
+    found = plan(fresh, *held, knock=True)
+    assert ([mailbox for mailbox, _ in found.renew], len(found.keep)) == ([CLEO], 2)
+    refuses = Trouble(CLEO, "403", NOW, 0, NOW)
+    found = plan(fresh, *held, knock=True, troubles={CLEO: refuses})
+    assert [mailbox for mailbox, _ in found.renew] == [BEN], "rather one that was well the last time"
+    due = expiring(HOUR, held[ANNA])
+    assert plan([due, *fresh[1:]], *held, knock=True) == plan([due, *fresh[1:]], *held)
+    assert plan([], knock=True).renew == ()
+
+
 def test_half_of_the_life_is_that_of_the_lifetime_that_the_service_allows():
     assert plan([expiring(timedelta(hours=40))], lifetime=timedelta(hours=70)).keep
     assert plan([expiring(timedelta(hours=30))], lifetime=timedelta(hours=70)).renew
@@ -169,6 +182,7 @@ def test_the_plan_does_not_depend_on_the_order_of_what_it_is_given():
 def test_replaced_is_one_with(wrong):
     assert replace(plan([wrong]), other_key=None) == Plan(replace=((ANNA, wrong),))
     assert plan([expiring(HOUR, wrong)]).replace, "renewing it would not mend it"
+    assert not plan([expiring(HOUR, wrong)]).renew
     assert plan([expiring(-SECOND, wrong)]).create
     assert plan([wrong, replace(OURS, id="right")]).spare == (wrong,)
 
@@ -189,6 +203,29 @@ def test_the_spelling_of_an_url_is_not_taken_for_another_one():
     """Or all subscriptions would be replaced with each run, if Graph should give them back in another spelling."""
     spelt = US.url.replace("booking-sync.example", "Booking-Sync.example").replace("notifications", "%6eotifications")
     assert plan([replace(OURS, notification_url=spelt, lifecycle_url=spelt)]).keep
+
+
+ROTATED = Deployment.of(OLD_URL, KEY, DATAVERSE, COLUMN, previous_keys=[OTHER_KEY])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "is_of_use"),
+    [
+        pytest.param(deployed(key=OTHER_KEY), True, id="the previous clientState key"),
+        pytest.param(deployed(key="x" * 40), False, id="a key before that"),
+        pytest.param(deployed(url=OLD_URL.replace("functionkey", "rotated")), True, id="another function key"),
+        pytest.param(replace(OURS, lifecycle_url=None), True, id="no lifecycle URL"),
+        pytest.param(replace(OURS, notification_url=OLD_URL), True, id="no mark"),
+        pytest.param(deployed(url=OLD_URL.replace("booking-sync.", "moved.")), False, id="another host"),
+    ],
+)
+def test_it_is_renewed_where_it_cannot_be_replaced_if_it_is_due_and_its_notifications_are_of_use_with(wrong, is_of_use):
+    def fall_back(held: Subscription) -> frozenset[str]:
+        return plan_roster([ANNA], [held], ROTATED, NOW).fall_back
+
+    assert fall_back(expiring(HOUR, wrong)) == ({wrong.id} if is_of_use else set())
+    assert fall_back(wrong) == set(), "there is time"
+    assert fall_back(expiring(HOUR)) == set(), "it is renewed in any case"
 
 
 # Several of one mailbox.

@@ -159,6 +159,30 @@ async def test_whether_graph_takes_a_second_subscription_is_found_out_once(desk,
     assert sorted(sweeps(desk.queues)) == sorted([ANNA, BEN, CLEO]), "each has had a gap"
 
 
+@pytest.mark.parametrize("by_spelling", [True, False])
+async def test_the_mailboxes_of_replaced_subscriptions_are_swept_over_time(desk, by_spelling):
+    """What Graph could not deliver to the old one yet, it does not deliver to the new one."""
+    desk.graph.by_spelling = by_spelling
+    mailboxes = all_wrong(desk, 40)
+    assert (await desk.keeper(*mailboxes).keep()).replaced == 40
+    assert set(sweeps(desk.queues)) == set(mailboxes)
+    hidden = [seconds for _, _, seconds in desk.queues.sent]
+    assert min(hidden) >= steps.SWEEP_AFTER
+    assert max(hidden) - min(hidden) >= 4
+
+
+async def test_one_beside_a_better_one_is_deleted_after_its_mailboxs_sweep_is_queued(desk):
+    desk.graph.put(ANNA)
+    spare = desk.graph.put(ANNA, HOUR, lifecycle_url=None)
+    desk.queues.refuses = True
+    await desk.keeper(ANNA).keep()
+    assert spare.id in desk.graph.held
+    desk.queues.refuses = False
+    await desk.keeper(ANNA).keep()
+    assert spare.id not in desk.graph.held
+    assert sweeps(desk.queues) == [ANNA]
+
+
 async def test_handshakes_come_a_few_at_a_time(desk):
     mailboxes = people(40)
     await desk.keeper(*mailboxes).keep()
@@ -477,6 +501,50 @@ async def test_the_trouble_of_a_mailbox_whose_replacement_was_not_begun_is_not_f
     assert ANNA in desk.memory.known
 
 
+@pytest.mark.parametrize("trouble", [*SHOWN, Duplicate("409", HELD)], ids=repr)
+async def test_a_wrong_one_that_cannot_be_replaced_is_renewed_in_time_and_the_reason_shown(desk, trouble):
+    desk.graph.longest = timedelta(days=30)
+    old = desk.graph.put(ANNA, lifecycle_url=None)
+    desk.graph.trouble[ANNA] = [trouble] * 9_999
+    for _ in range(24 * 20):
+        await desk.keeper(ANNA).keep()
+        assert desk.graph.held[old.id].expires > desk.now + LIFETIME / 3
+        assert ANNA in desk.memory.known
+        desk.now += HOUR
+    assert len([call for call in desk.graph.calls if call[0] == "renew"]) < 10, "not more often than any other"
+    desk.graph.trouble.clear()
+    assert (await desk.keeper(ANNA).keep()).replaced == 1
+    assert desk.memory.known == {}
+
+
+async def test_a_wrong_one_is_renewed_while_it_has_to_wait_for_others(desk):
+    """The first gap that stays ends all replacements, in that run and in those that cannot close it."""
+    desk.graph = Refusing(in_gap=[Transient("503")] * 9_999, longest=timedelta(days=30))
+    mailboxes = all_wrong(desk, 5)
+    for _ in range(24 * 9):
+        await desk.keeper(*mailboxes).keep()
+        subscribed = {mailbox_of(held) for held in desk.graph.held.values() if held.expires > desk.now}
+        assert len(subscribed) == 4, "one is silent, and no other one"
+        assert set(mailboxes) - subscribed <= desk.memory.known.keys()
+        desk.now += HOUR
+
+
+@pytest.mark.parametrize("trouble", SHOWN, ids=repr)
+async def test_who_refused_while_subscribed_is_tried_at_once_when_that_has_ended(desk, trouble):
+    desk.graph.longest = timedelta(days=30)
+    old = desk.graph.put(ANNA, 30 * HOUR)
+    desk.graph.trouble = {ANNA: [trouble] * 999, old.id: [trouble] * 999}
+    for wrong in (old, replace(old, lifecycle_url=None)):
+        desk.graph.held = {old.id: wrong}
+        for _ in range(15):
+            await desk.keeper(ANNA).keep()
+            desk.now += HOUR
+    desk.graph.trouble.clear()
+    desk.graph.held.clear()
+    await desk.keeper(ANNA).keep()
+    assert [US.is_right(held) for held in desk.graph.of(ANNA)] == [True]
+
+
 # Time.
 
 
@@ -600,8 +668,7 @@ async def test_a_run_killed_at_any_point_leaves_nothing_that_the_next_run_does_n
         await desk.keeper(*wanted).keep()
         assert_kept(desk)
         new = {mailbox_of(held) for held in desk.graph.held.values() if held.id not in before}
-        assert new - {CLEO} <= set(sweeps(desk.queues))
-        assert by_spelling or CLEO in sweeps(desk.queues), "replaced with a gap, so it is swept"
+        assert new | {CLEO, DAN} <= set(sweeps(desk.queues)), "also those that lost one of several"
     assert number > 15
 
 

@@ -36,3 +36,9 @@ def test_who_is_queued_or_not_wanted_is_not_queued() -> None:
 def test_a_round_goes_on_or_begins_anew(last, now, left, is_done) -> None:
     assert left_of(resume(last, now), {ANNA, BEN}, []) == left
     assert does_for_now(last, now) is is_done
+
+
+def test_a_round_from_before_an_outage_is_not_gone_on_with() -> None:
+    last, hour = Round(NOW, QUEUED), timedelta(hours=1)
+    assert resume(last, NOW + hour, since=NOW) == last
+    assert resume(last, NOW + hour, since=NOW + timedelta(seconds=1)) == Round(NOW + hour)

@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -205,7 +205,7 @@ async def test_an_outage_is_not_over_before_the_sweeps_are_queued(desk):
     await desk.memory.ran(LastRun(NOW - HOUR * 9, LIFETIME))
     keeper = desk.keeper(ANNA)
 
-    async def refuse() -> int:
+    async def refuse(since: datetime) -> int:
         raise Transient("the queue refuses")
 
     keeper.sweep_all = refuse
@@ -248,6 +248,65 @@ async def test_a_person_alone_may_keep_the_roster_and_is_no_outage(desk):
     await desk.keeper(ANNA).apply()
     await desk.keeper(ANNA).apply()
     assert desk.swept == []
+
+
+@pytest.mark.parametrize(("hours", "swept"), [(1, []), (2, []), (3, ["all"]), (40, ["all"])])
+async def test_after_hours_in_which_graph_could_not_reach_the_app_all_mailboxes_are_swept_once(desk, hours, swept):
+    """The timer runs all the time; what is out of order is what stands before the app."""
+    desk.graph.longest = timedelta(days=30)
+    held = [desk.graph.put(mailbox) for mailbox in (ANNA, BEN)]
+    await desk.keeper(ANNA, BEN).keep()
+    desk.graph.trouble = {each.id: [Unvalidated("400 ValidationError")] * 99 for each in held}
+    for _ in range(hours):
+        desk.now += HOUR
+        report = await desk.keeper(ANNA, BEN).keep()
+        assert list(report.failed.values()) == ["400 ValidationError"], "and it is shown at once"
+    assert desk.swept == []
+    desk.graph.trouble.clear()
+    for _ in range(3):
+        desk.now += HOUR
+        await desk.keeper(ANNA, BEN).keep()
+    assert desk.swept == swept
+    assert desk.memory.known == {}
+
+
+async def test_a_handshake_that_fails_for_one_mailbox_only_is_no_outage(desk):
+    desk.graph.longest = timedelta(days=30)
+    held = [desk.graph.put(mailbox, HOUR * 20) for mailbox in (ANNA, BEN)]
+    desk.graph.trouble = {held[0].id: [Unvalidated("400")] * 9}
+    for _ in range(15):
+        await desk.keeper(ANNA, BEN).keep()
+        desk.now += HOUR
+    assert desk.swept == []
+
+
+async def test_that_graph_could_not_reach_the_app_is_not_forgotten_before_the_sweeps_are_queued(desk):
+    desk.graph.put(ANNA)
+    await desk.memory.ran(LastRun(NOW - HOUR, LIFETIME, unreached_since=NOW - HOUR * 9))
+    keeper = desk.keeper(ANNA)
+
+    async def refuse(since: datetime) -> int:
+        raise Transient("the queue refuses")
+
+    keeper.sweep_all = refuse
+    with pytest.raises(Transient):
+        await keeper.keep()
+    await desk.keeper(ANNA).keep()
+    assert desk.swept == ["all"]
+
+
+async def test_an_hourly_run_costs_at_most_one_renewal_that_is_not_due_and_a_persons_none(desk):
+    crew = people(200)
+    for place, mailbox in enumerate(crew):
+        desk.graph.put(mailbox, LIFETIME * (0.6 + place / 500))
+    for hour in range(1, 4):
+        desk.now = NOW + HOUR * hour
+        desk.graph.calls.clear()
+        await desk.keeper(*crew).keep()
+        assert len(desk.graph.writes) <= 1
+        await desk.keeper(*crew).keep()
+        await desk.keeper(*crew).apply()
+        assert len(desk.graph.writes) == (1 if hour > 1 else 0)
 
 
 async def test_the_first_run_of_all_was_not_away(desk):

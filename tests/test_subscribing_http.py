@@ -64,6 +64,25 @@ async def test_what_happens_during_a_replacement_is_not_lost(app, by_spelling):
     assert app.writes().count("POST 409") == (0 if by_spelling else 1), "found out once"
 
 
+@pytest.mark.parametrize("by_spelling", [False, True])
+async def test_what_graph_would_have_tried_again_for_a_replaced_subscription_is_swept(app, by_spelling):
+    """The app was restarting for its new key, and did not answer."""
+    app.sandbox.graph_switches.duplicates_by_spelling = by_spelling
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    pair = await a_pair(app, ana)
+    app.sandbox.clock.move(timedelta(minutes=2))
+    await app.work()
+    app.sandbox.delivery.hostility.drop = 1.0
+    ana.move(pair[1], HOUR)
+    app.sandbox.delivery.hostility.drop = 0.0
+    app.install(NEW_KEY, KEY)
+    assert (await app.keeper.keep()).replaced == 1
+    app.sandbox.clock.move(timedelta(minutes=2))
+    await app.work()
+    assert is_in_step(app.sandbox, *pair)
+
+
 async def test_no_valid_notification_is_refused_while_the_key_changes(app, caplog):
     """Those of either generation, before, between and after the runs in which the subscriptions move over."""
     crew = hire(app, "Ana", "Ben", "Cleo")
@@ -306,6 +325,27 @@ async def test_an_app_that_does_not_answer_the_handshake_is_subscribed_as_soon_a
     app.is_up = True
     await app.keeper.keep()
     assert len(app.held(ana)) == 1
+
+
+async def test_what_was_lost_while_graph_could_not_reach_the_app_is_swept_for(app):
+    """Its timer ran all the time."""
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    pair = await a_pair(app, ana)
+    app.sandbox.clock.move(timedelta(minutes=2))
+    await app.work()
+    app.is_up, app.sandbox.delivery.hostility.drop = False, 1.0
+    ana.move(pair[1], HOUR)
+    for _ in range(14):
+        app.sandbox.clock.move(HOUR)
+        assert "NOTIFICATION_URL" in (await app.keeper.keep()).failed[ana.mailbox.id]
+    app.is_up, app.sandbox.delivery.hostility.drop = True, 0.0
+    app.sandbox.clock.move(HOUR)
+    assert (await app.keeper.keep()).was_away
+    app.sandbox.clock.move(timedelta(minutes=2))
+    await app.work()
+    assert is_in_step(app.sandbox, *pair)
+    assert app.memory.known == {}
 
 
 async def test_a_reauthorization_is_one_patch_and_never_a_reauthorize(app):

@@ -668,6 +668,23 @@ async def test_a_night_later_an_interrupted_sweep_begins_anew(app, monkeypatch):
     assert await app.sweeper.sweep_nightly() == 10
 
 
+async def test_after_an_outage_those_who_were_swept_before_it_are_swept_again(app, monkeypatch):
+    """Also if the sweep for that outage is interrupted itself; it then goes on where it stopped."""
+    hire(app, *"ABCDEFGHIJ")
+    await app.keeper.keep()
+    app.inbox.messages.clear()
+    interrupt(app, monkeypatch, 4)
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_nightly()
+    app.sandbox.clock.move(timedelta(hours=3, minutes=30))
+    app.inbox.messages.clear()
+    interrupt(app, monkeypatch, 7)
+    with pytest.raises(Transient):
+        await app.keeper.keep()
+    assert (await app.keeper.keep()).queued_sweeps == 3
+    assert len(app.inbox.of(LIFECYCLE)) == 10
+
+
 async def test_a_process_that_dies_repeats_little_of_the_sweep_of_all(app, monkeypatch):
     monkeypatch.setattr("sync.sweep.REMEMBERED_EACH", 3)
     hire(app, *"ABCDEFGHIJ")
