@@ -173,6 +173,18 @@ def agreements(
     return found
 
 
+def settled(bookings: Sequence[Booking], entries: Mapping[str, Entry]) -> list[Entry]:
+    """*entries* that need not be held any more for an event that is gone: the booking has another one, or none."""
+    linked = {booking.id: booking.event_id for booking in bookings}
+    return [
+        replace(entry, held=None)
+        for entry in entries.values()
+        if entry.held is not None
+        and entry.held.version == GONE
+        and linked.get(entry.booking_id or "", entry.event_id) != entry.event_id
+    ]
+
+
 def _linked(mailbox: str, bookings: Sequence[Booking]) -> dict[str, list[Booking]]:
     """The bookings of the mailbox's user by the id of the event that they are linked to."""
     found: dict[str, list[Booking]] = {}

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync import telemetry
-from sync.differences import Difference, agreements, find_differences, missing, unlisted
+from sync.differences import Difference, agreements, find_differences, missing, settled, unlisted
 from sync.errors import Malformed, Refused, Stale, SyncError, Transient
 from sync.ledger import Entry, hold_missing
 from sync.marks import mark_of
@@ -138,7 +138,7 @@ class Sweeper:
             others = await self.events.in_other_calendars(mailbox)
             events += [event for event in others if event.id in absent]
         differences = find_differences(mailbox, events, bookings, now, entries)
-        learned = agreements(events, bookings, entries, mailbox, now)
+        learned = [*agreements(events, bookings, entries, mailbox, now), *settled(bookings, entries)]
         for each in (each for each in differences if each.is_held):
             entry = entries.get(each.change.event_id) or Entry(mailbox, each.change.event_id)
             held = hold_missing(entry, each.booking, each.reason, now)
