@@ -404,10 +404,14 @@ async def test_nothing_is_canceled_because_a_gateway_knows_nothing(app):
 
 
 async def test_an_empty_page_before_the_last_one_is_not_the_end(app):
-    app.sandbox.graph_switches.empty_page = True
     (ana,) = hire(app, "Ana")
-    await pairs_of(app, ana, 3)
-    assert await app.sweeper.sweep(ana.mailbox.id) == []
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    app.sandbox.graph_switches.empty_page = True
+    ana.move(pairs[2][1], HOUR)
+    [difference] = await app.sweeper.sweep(ana.mailbox.id)
+    assert (difference.change.event_id, difference.is_held) == (pairs[2][1].immutable_id, False)
+    assert [entry for entry in app.ledger.entries.values() if entry.held] == []
 
 
 @pytest.mark.parametrize(("name", "error"), [("denied", MailboxUnavailable), ("not_enabled", MailboxUnavailable)])
