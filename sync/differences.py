@@ -27,6 +27,7 @@ from sync.model import (
     MoveBooking,
     Span,
     UnlinkBooking,
+    Unreadable,
     is_event_id,
 )
 
@@ -62,7 +63,7 @@ def unlisted(events: Sequence[Event], bookings: Sequence[Booking], window: Span)
     return sorted(claimed.difference(booking.id for booking in bookings))
 
 
-def missing(mailbox: str, events: Sequence[Event], bookings: Sequence[Booking]) -> frozenset[str]:
+def missing(mailbox: str, events: Sequence[Event | Unreadable], bookings: Sequence[Booking]) -> frozenset[str]:
     """The ids of the events that *bookings* of the mailbox's user are linked to, and that are not among *events*."""
     return frozenset(_linked(mailbox, bookings)).difference(event.id for event in events)
 
