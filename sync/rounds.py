@@ -11,6 +11,9 @@ from sync.marks import mark_of
 LASTS = timedelta(hours=4)
 """For so long an interrupted round is gone on with, and a finished one does for the night."""
 
+SKEW = timedelta(minutes=5)
+"""Between two machines' clocks. A round that begins later than that was noted by a wrong clock, and is none."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -22,12 +25,16 @@ class Round:
 
 def resume(last: Round | None, now: datetime) -> Round:
     """The *last* round if it is to be gone on with, else a new one."""
-    return last if last is not None and not last.is_over and now - last.begun <= LASTS else Round(now)
+    return last if last is not None and not last.is_over and _is_of_late(last, now) else Round(now)
 
 
 def does_for_now(last: Round | None, now: datetime) -> bool:
     """Whether the *last* round was finished, and lately."""
-    return last is not None and last.is_over and now - last.begun <= LASTS
+    return last is not None and last.is_over and _is_of_late(last, now)
+
+
+def _is_of_late(last: Round, now: datetime) -> bool:
+    return -SKEW <= now - last.begun <= LASTS
 
 
 def left_of(current: Round, wanted: Collection[str], by_start: Sequence[str]) -> list[str]:
