@@ -157,7 +157,8 @@ def sweep(
 ) -> None:
     """Find what change notifications did not bring: events and bookings that are not in step.
 
-    Each difference of one mailbox is queued as a change. Without --mailbox, sweeps of all mailboxes are queued.
+    Each difference of one mailbox is queued as a change; one that the app does not look after is refused. Without
+    --mailbox, sweeps of all mailboxes are queued.
     """
     run(lambda terminal: _sweep(terminal, str(mailbox) if mailbox else None, dry_run), as_json, verbose)
 
@@ -166,6 +167,9 @@ async def _sweep(terminal: Terminal, mailbox: str | None, dry_run: bool) -> int:
     sweeper = (await app_parts()).sweeper
     if mailbox is None:
         return await (_compare_all(terminal, sweeper) if dry_run else _sweep_all(terminal, sweeper))
+    if mailbox not in await sweeper.wanted():
+        terminal.fail(f"{mailbox} is no active user among the bookable resources, or not in MAILBOXES")
+        return REFUSED
     differences = await (sweeper.compare(mailbox) if dry_run else sweeper.sweep(mailbox))
     _show_differences(terminal, 1, differences, {}, queued=not dry_run)
     return DONE

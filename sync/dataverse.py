@@ -105,9 +105,13 @@ class Transport:
         prefer = {"Prefer": f"odata.maxpagesize={page_size}"} if page_size else {}
         return await self._send("GET", path, {**prefer, **(headers or {})}, None)
 
-    async def patch(self, path: str, columns: dict[str, Any], etag: str) -> None:
-        """Source: Dataverse Web API, "Perform conditional operations": without If-Match, PATCH creates rows."""
-        await self._send("PATCH", path, {"If-Match": etag}, columns)
+    async def patch(self, path: str, columns: dict[str, Any], etag: str) -> Any:
+        """The row afterwards, with those of its columns that *path* selects.
+
+        Source: Dataverse Web API, "Perform conditional operations": without If-Match, PATCH creates rows; "Update with
+        data returned".
+        """
+        return await self._send("PATCH", path, {"If-Match": etag, "Prefer": "return=representation"}, columns)
 
     async def post(self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
         """Sent once: nobody knows what an unanswered one has done."""
@@ -204,9 +208,10 @@ class DataverseBookings:
         rows = await self._all_rows(page, page_size=50)
         return [parse_booking(row, self._column) for row in rows if row.get(self._column) == event_id]
 
-    async def write(self, action: Write) -> None:
+    async def write(self, action: Write) -> str:
         """Write *action* to its booking, unless the row changed since it was read; only the columns that change.
 
+        The row's new etag, empty if the answer does not tell.
         Raises: Stale (the row changed, or is gone), Transient, Refused.
         """
         columns: dict[str, Any]
@@ -225,13 +230,15 @@ class DataverseBookings:
                 if action.event_id is not None:
                     columns[self._column] = action.event_id
         try:
-            await self._transport.patch(f"bookableresourcebookings({UUID(action.booking_id)})", columns, action.etag)
+            path = f"bookableresourcebookings({UUID(action.booking_id)})?$select=bookableresourcebookingid"
+            row = await self._transport.patch(path, columns, action.etag)
         except NotFound as error:
             # Gone is the booking, or the status that it should get.
             self._canceled_found = None
             if isinstance(action, CancelBooking) and self._canceled_setting and await self.read(action.booking_id):
                 raise Misconfigured("CANCELED_STATUS_ID names no booking status of this environment") from None
             raise Stale(str(error)) from None
+        return str(row.get("@odata.etag") or "") if isinstance(row, dict) else ""
 
     async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
         """The active bookings of the mailbox's user within *window*."""

@@ -27,6 +27,7 @@ from sync.model import (
     MoveBooking,
     Span,
     UnlinkBooking,
+    Unreadable,
     is_event_id,
 )
 
@@ -62,7 +63,7 @@ def unlisted(events: Sequence[Event], bookings: Sequence[Booking], window: Span)
     return sorted(claimed.difference(booking.id for booking in bookings))
 
 
-def missing(mailbox: str, events: Sequence[Event], bookings: Sequence[Booking]) -> frozenset[str]:
+def missing(mailbox: str, events: Sequence[Event | Unreadable], bookings: Sequence[Booking]) -> frozenset[str]:
     """The ids of the events that *bookings* of the mailbox's user are linked to, and that are not among *events*."""
     return frozenset(_linked(mailbox, bookings)).difference(event.id for event in events)
 
@@ -171,6 +172,18 @@ def agreements(
         if learned is not None:
             found.append(learned)
     return found
+
+
+def settled(bookings: Sequence[Booking], entries: Mapping[str, Entry]) -> list[Entry]:
+    """*entries* that need not be held any more for an event that is gone: the booking has another one, or none."""
+    linked = {booking.id: booking.event_id for booking in bookings}
+    return [
+        replace(entry, held=None)
+        for entry in entries.values()
+        if entry.held is not None
+        and entry.held.version == GONE
+        and linked.get(entry.booking_id or "", entry.event_id) != entry.event_id
+    ]
 
 
 def _linked(mailbox: str, bookings: Sequence[Booking]) -> dict[str, list[Booking]]:

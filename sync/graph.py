@@ -40,7 +40,7 @@ from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # s
 
 from sync import telemetry
 from sync.errors import Malformed, Misconfigured, NotFound, NotOurs, Refused, Service, Stale, Transient, check
-from sync.model import Event, EventType, Span, Subscription
+from sync.model import Event, EventType, Span, Subscription, Unreadable
 from sync.notifications import build_client_state
 from sync.pauses import Pauses
 from sync.retry import short_waits
@@ -171,14 +171,14 @@ class GraphEvents:
         except NotFound:
             return None
 
-    async def with_extension(self, mailbox: str) -> Sequence[Event]:
+    async def with_extension(self, mailbox: str) -> Sequence[Event | Unreadable]:
         """All events of the default calendar that carry our extension, of any time; a filter by time is not documented.
 
-        What cannot be read is left out, it is found when it changes. Source: Graph, "Get openTypeExtension".
+        Source: Graph, "Get openTypeExtension".
         """
         return await self._list(mailbox, self._transport.client.users.by_user_id(mailbox).events)
 
-    async def in_other_calendars(self, mailbox: str) -> Sequence[Event]:
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event | Unreadable]:
         """Those of all calendars but the default one. Source: Graph, "List calendars", "List events".
 
         A calendar that cannot be read is left out: it may be somebody else's, shared with the mailbox, or one of those
@@ -189,7 +189,7 @@ class GraphEvents:
             select=["id", "isDefaultCalendar"], top=PAGE_SIZE
         )
         request = user.calendars.to_get_request_information(_configured(parameters, _IMMUTABLE))
-        found: list[Event] = []
+        found: list[Event | Unreadable] = []
         async for items in self._pages(mailbox, user.calendars, request, _IMMUTABLE):
             for calendar in (_text(item, "id") for item in items if item.get("isDefaultCalendar") is not True):
                 try:
@@ -198,14 +198,18 @@ class GraphEvents:
                     log.warning("calendar left out mailbox=%s reason=%r", mailbox, str(error))
         return found
 
-    async def _list(self, mailbox: str, builder: Any) -> list[Event]:
+    async def _list(self, mailbox: str, builder: Any) -> list[Event | Unreadable]:
         """The events of one calendar that carry our extension."""
         request = self._with_extension(builder, PAGE_SIZE)
-        found: list[Event] = []
+        found: list[Event | Unreadable] = []
         async for items in self._pages(mailbox, builder, request, _IMMUTABLE, _UTC):
             for item in items:
-                with suppress(Malformed):
+                try:
                     found.append(parse_event(item, self._name, self._property))
+                except Malformed as error:
+                    with suppress(Malformed):
+                        found.append(Unreadable(_text(item, "id")))
+                    log.warning("event left out mailbox=%s reason=%r", mailbox, str(error))
         return found
 
     async def check_access(self, mailbox: str) -> None:

@@ -34,6 +34,7 @@ from sync.ledger import (
     Refusal,
     agreed_spans,
     conclude,
+    doubt,
     intend,
     intended_span,
     is_released,
@@ -98,8 +99,11 @@ class Bookings(Protocol):
     async def linked_to(self, event_id: str) -> Sequence[Booking]:
         """The bookings that hold exactly *event_id*."""
 
-    async def write(self, action: Write) -> None:
-        """Raises: Stale if the row changed since it was read, Transient, Refused."""
+    async def write(self, action: Write) -> str:
+        """The row's new etag, empty if nobody can tell.
+
+        Raises: Stale if the row changed since it was read, Transient, Refused.
+        """
 
 
 class Ledger(Protocol):
@@ -223,29 +227,31 @@ class Processor:
         action = await self._allowed(override(action, look, entry), look, change, entry)
         if isinstance(action, Write) and self.mode is SyncMode.OBSERVE:
             action = Observed(action)
+        written = ""
         if isinstance(action, Write):
             entry = await self.ledger.write(intend(entry, action, look, change, self.now(), refusal))
-            await self._write(action, look)
-        concluded = conclude(entry, action, look, change, self.now(), self.not_ours_for, refusal)
+            written = await self._write(action, look)
+        concluded = conclude(entry, action, look, change, self.now(), self.not_ours_for, refusal, written)
         if concluded is not None:
             # Where there was nothing to do, whatever was agreed on, who came in between knows no less.
             with suppress(*[Stale] if isinstance(action, Ignore) and look.event is not None else []):
                 await self.ledger.write(concluded)
         return action
 
-    async def _write(self, action: Write, look: Look) -> None:
+    async def _write(self, action: Write, look: Look) -> str:
         try:
-            await self.bookings.write(action)
+            return await self.bookings.write(action)
         except Stale as error:
             if error.is_certain:
                 raise WriteRefused(Refusal(intended_span(action, look.booking), action.etag)) from error
             raise
 
     async def _allowed(self, action: Action, look: Look, change: Change, entry: Entry) -> Action:
-        """*action*, held if it is one cancellation too many and no person has released it."""
+        """*action*, held if it is a cancellation on doubt, or one too many, and no person has released it."""
         if not isinstance(action, CancelBooking) or is_released(entry, look):
             return action
-        reason = await self.breaker.refuses(change.mailbox, change.event_id, self.now())
+        reason = doubt(look, change, entry)
+        reason = reason or await self.breaker.refuses(change.mailbox, change.event_id, self.now())
         return action if reason is None else Hold(reason, action.booking_id, action)
 
     async def _look(self, change: Change, entry: Entry, refusal: Refusal | None) -> tuple[Look, Action]:

@@ -106,7 +106,7 @@ class Held:
     outcome: str = ""
     """What the booking will have been if a person releases it; empty where nothing can be done."""
     is_missed: bool = False
-    """Whether only a sweep has missed the event, which is no evidence that it was deleted."""
+    """Whether the event was only missed, which is no evidence that it was deleted."""
     booking_span: Span | None = None
     """Where the booking was; a person's word to write over it holds as long as it is there."""
     is_conflict: bool = False
@@ -129,6 +129,8 @@ class Entry:
     """Those that need no second look, the newest last."""
     modified: datetime | None = None
     """When the event was modified at the newest of them, by Exchange's clock."""
+    booking_version: str = ""
+    """The linked booking's when the event was last seen; as long as it has that one, it was nobody else's since."""
     held: Held | None = None
     released: str | None = None
     """The version of the event for which a person said: do it."""
@@ -241,6 +243,24 @@ def left_unlinked(entry: Entry, booking: Booking | None, now: datetime) -> Hold 
     return Hold("its event was deleted, and while the app only observed nothing linked them", booking.id, cancel)
 
 
+def doubt(look: Look, change: Change, entry: Entry) -> str | None:
+    """Why *look*'s booking is not to be canceled for its event's being gone without a person's word, None if it may.
+
+    It may have been somebody else's for a while: its event went then, and Outlook has not followed it back yet. A
+    booking that is as it was when the event was seen was in one hand; of any other, somebody has to have told.
+    """
+    if look.event is not None or look.booking is None or look.booking.etag == entry.booking_version:
+        return None
+    if change.deleted or (entry.kind is Kind.GONE and _is_told_of(entry)):
+        return None
+    return "its event is gone, which nobody told of, and the booking was edited since the event was seen"
+
+
+def _is_told_of(entry: Entry) -> bool:
+    """Whether the deletion that was judged was this booking's: held for it, or told before the booking was linked."""
+    return not entry.held.is_missed if entry.held is not None else not entry.booking_version
+
+
 def release(entry: Entry, held: Held, now: datetime) -> Entry:
     """*entry* with a person's word to do what the event asks; it is held until that is done."""
     history = _with(entry.history, _word("released", held, now))
@@ -325,8 +345,12 @@ def conclude(
     now: datetime,
     not_ours_for: timedelta,
     refusal: Refusal | None = None,
+    written: str = "",
 ) -> Entry | None:
-    """*entry* as it is stored after *action* was carried out; None if there is nothing to remember."""
+    """*entry* as it is stored after *action* was carried out; None if there is nothing to remember.
+
+    *written* is the version that the booking got by it, as far as that is known.
+    """
     event, booking = look.event, look.booking
     if isinstance(action, Postpone):
         return None
@@ -339,6 +363,8 @@ def conclude(
         # A person's word, or what waits for one, is of use as long as the booking.
         until = now if booking is None else min(max(now, booking.span.end), now + 50 * KEPT)
         known = replace(entry, kind=Kind.GONE, agreed=agreed, versions=versions, expires=until + GONE_KEPT)
+        if isinstance(action, Hold | Leave) and doubt(look, change, entry) is not None:
+            known = replace(known, kind=entry.kind, versions=entry.versions)  # nothing tells that it was deleted
     elif not event.has_extension:
         # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
         until = now + (max(not_ours_for, MISSED_KEPT) if change.missing else not_ours_for)
@@ -360,6 +386,7 @@ def conclude(
             agreed=(common,) if common is not None else _ordered(agreed_spans(entry, booking, refusal)),
             versions=versions,
             modified=event.modified or entry.modified,
+            booking_version=_version_with(event, booking, action, entry, written),
             expires=_kept_until(now, event.span),
         )
     intent = None if isinstance(action, Write) else _under_way(entry, booking)
@@ -374,9 +401,17 @@ def conclude(
         intent=intent,
         released=entry.released if is_left_out else None,
         discarded=entry.discarded if entry.discarded == look.version else None,
-        held=entry.held if is_left_out and entry.released == look.version else _held(entry, action, look, now),
+        held=entry.held if is_left_out and entry.released == look.version else _held(entry, action, look, change, now),
         history=_with(entry.history, _decision(action, look, change, now)),
     )
+
+
+def _version_with(event: Event, booking: Booking | None, action: Action, entry: Entry, written: str) -> str:
+    """The version of the booking at which *event* was seen, as its own in its user's mailbox."""
+    if isinstance(action, Write):
+        return written
+    is_own = booking is not None and booking.mailbox == entry.mailbox and booking.event_id == event.id
+    return booking.etag if booking is not None and is_own else entry.booking_version
 
 
 def _under_way(entry: Entry, booking: Booking | None) -> Intent | None:
@@ -402,8 +437,8 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
     if event.modified is not None and entry.modified is not None and event.modified < entry.modified:
         return None  # the list lags behind
     intent = _under_way(entry, booking)
-    known = (entry.kind, entry.booking_id, entry.agreed, entry.intent, entry.held)
-    if known == (Kind.PAIR, booking.id, (event.span,), intent, None):
+    known = (entry.kind, entry.booking_id, entry.booking_version, entry.agreed, entry.intent, entry.held)
+    if known == (Kind.PAIR, booking.id, booking.etag, (event.span,), intent, None):
         return None
     return replace(
         entry,
@@ -412,6 +447,7 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
         agreed=(event.span,),
         intent=intent,
         versions=(*(v for v in entry.versions if v != event.etag), event.etag)[-VERSIONS:],
+        booking_version=booking.etag,
         held=None,
         expires=_kept_until(now, event.span),
     )
@@ -435,7 +471,7 @@ def _is_young(event: Event) -> bool:
     return event.created is None or event.modified is None or event.modified - event.created <= YOUNG
 
 
-def _held(entry: Entry, action: Action, look: Look, now: datetime) -> Held | None:
+def _held(entry: Entry, action: Action, look: Look, change: Change, now: datetime) -> Held | None:
     if not isinstance(action, Hold | Leave):
         return None
     before = entry.held
@@ -443,7 +479,8 @@ def _held(entry: Entry, action: Action, look: Look, now: datetime) -> Held | Non
     outcome = _OUTCOMES[type(action.write)] if action.write is not None else ""
     span = look.booking.span if look.booking is not None else None
     is_waiting, is_conflict = isinstance(action, Leave), action.is_conflict
-    return Held(action.reason, since, look.version, is_waiting, outcome, booking_span=span, is_conflict=is_conflict)
+    is_missed = doubt(look, change, entry) is not None
+    return Held(action.reason, since, look.version, is_waiting, outcome, is_missed, span, is_conflict)
 
 
 _OUTCOMES: dict[type[Action], str] = {

@@ -126,6 +126,13 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """An event that is there, of which nothing but its id can be read."""
+
+    id: str
+
+
+@dataclass(frozen=True)
 class Booking:
     """A row of bookableresourcebooking, with what the decision needs of its status, resource and user."""
 

@@ -11,6 +11,9 @@ from sync.marks import mark_of
 LASTS = timedelta(hours=4)
 """For so long an interrupted round is gone on with, and a finished one does for the night."""
 
+SKEW = timedelta(minutes=5)
+"""Between two machines' clocks. A round that begins later than that was noted by a wrong clock, and is none."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -22,14 +25,18 @@ class Round:
 
 def resume(last: Round | None, now: datetime, since: datetime | None = None) -> Round:
     """The *last* round if it is to be gone on with, and did not begin before *since*; else a new one."""
-    if last is None or last.is_over or now - last.begun > LASTS or (since is not None and last.begun < since):
+    if last is None or last.is_over or not _is_of_late(last, now) or (since is not None and last.begun < since):
         return Round(now)
     return last
 
 
 def does_for_now(last: Round | None, now: datetime) -> bool:
     """Whether the *last* round was finished, and lately."""
-    return last is not None and last.is_over and now - last.begun <= LASTS
+    return last is not None and last.is_over and _is_of_late(last, now)
+
+
+def _is_of_late(last: Round, now: datetime) -> bool:
+    return -SKEW <= now - last.begun <= LASTS
 
 
 def left_of(current: Round, wanted: Collection[str], by_start: Sequence[str]) -> list[str]:

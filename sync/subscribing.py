@@ -30,7 +30,18 @@ from sync.marks import mark_of
 from sync.model import LifecycleNotification
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
 from sync.parking import PARKS, Queues, park, put_back
-from sync.roster import LEAVERS_SHARE, OUTAGE, Deployment, LastRun, Made, Plan, away_since, plan_roster, unreached_since
+from sync.roster import (
+    LEAVERS_SHARE,
+    OUTAGE,
+    Deployment,
+    LastRun,
+    Made,
+    Plan,
+    away_since,
+    mailbox_of,
+    plan_roster,
+    unreached_since,
+)
 from sync.roster_run import Report, Run
 from sync.steps import SHORTEST, Memory, Steps, Subscriptions, clock
 
@@ -43,7 +54,10 @@ PATIENCE = 20.0
 """Seconds that a lifecycle notification may wait for its turn; after that its message is put back on the queue."""
 
 WANTED_LATELY, UNWANTED_LATELY = timedelta(minutes=10), timedelta(seconds=30)
-"""How long it is believed that a mailbox is wanted, or is not: one that just came is subscribed and swept at once."""
+"""How long it is believed that a mailbox is wanted, or is not: one that just came is subscribed and swept at once.
+
+So long it is also believed which subscriptions live: what happened before one was made is swept for a minute later.
+"""
 
 Note = Callable[[Plan, Report, datetime], Awaitable[None]]
 """Remembers for people how a run left the mailboxes; what it made or renewed lives until the time given."""
@@ -96,6 +110,7 @@ class Keeper:
     def __post_init__(self) -> None:
         self.steps = Steps(self.subscriptions, self.memory, self.queues, self.now, sleep=self.sleep)
         self._wanted_lately: tuple[datetime, frozenset[str]] | None = None
+        self._held_lately: tuple[datetime, frozenset[str]] | None = None
 
     async def plan(self) -> Plan:
         """What a run would do now. Raises: Transient, Refused if mailboxes or subscriptions cannot be listed."""
@@ -203,7 +218,7 @@ class Keeper:
             case LifecycleNotification(event="subscriptionRemoved"):
                 await self.steps.remembering(mailbox, partial(self._create_if_wanted, mailbox))
             case LifecycleNotification(event="missed"):
-                if await self._is_wanted(mailbox):
+                if await self._is_wanted(mailbox) or await self._is_subscribed(mailbox):
                     await self.sweep(mailbox)
             case _:
                 log.warning("lifecycle event=%s mailbox=%s", notification.event, mailbox)
@@ -245,6 +260,14 @@ class Keeper:
             if self.now() - read <= (WANTED_LATELY if mailbox in wanted else UNWANTED_LATELY):
                 return mailbox in wanted
         return mailbox in await self._read_wanted()
+
+    async def _is_subscribed(self, mailbox: str) -> bool:
+        """Whether a subscription of ours lives, as that of somebody does whom the query for mailboxes has left out."""
+        if self._held_lately is None or self.now() - self._held_lately[0] > UNWANTED_LATELY:
+            read, present = self.now(), await self.subscriptions.list()
+            held = (each for each in present if self.deployment.owns(each) and each.expires > read)
+            self._held_lately = read, frozenset(filter(None, map(mailbox_of, held)))
+        return mailbox in self._held_lately[1]
 
     async def _read_wanted(self) -> Sequence[str]:
         read, wanted = self.now(), await self.wanted()

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync import telemetry
-from sync.differences import Difference, agreements, find_differences, missing, unlisted
+from sync.differences import Difference, agreements, find_differences, missing, settled, unlisted
 from sync.errors import Malformed, Refused, Stale, SyncError, Transient
 from sync.ledger import Entry, hold_missing
 from sync.marks import mark_of
-from sync.model import Booking, Change, Event, LifecycleNotification, Span
+from sync.model import Booking, Change, Event, LifecycleNotification, Span, Unreadable
 from sync.notifications import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
 from sync.parking import Queues
 from sync.rounds import Round, does_for_now, left_of, resume
@@ -62,10 +62,10 @@ REMEMBERED_EACH = 1_000
 
 
 class EventLists(Protocol):
-    async def with_extension(self, mailbox: str) -> Sequence[Event]:
+    async def with_extension(self, mailbox: str) -> Sequence[Event | Unreadable]:
         """Those of the default calendar. Raises: MailboxUnavailable, Transient, Refused."""
 
-    async def in_other_calendars(self, mailbox: str) -> Sequence[Event]:
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event | Unreadable]:
         """Those with the extension, as far as these calendars can be read. Raises: as above."""
 
 
@@ -131,14 +131,18 @@ class Sweeper:
         entries = {entry.event_id: entry for entry in await self.ledger.of_mailbox(mailbox)}
         # The bookings first: an event that is made and linked between the two lists would else be missing in its own.
         bookings = [*await self.bookings.of_mailbox(mailbox, window)]
-        events = [*await self.events.with_extension(mailbox)]
-        if claimed := unlisted(events, bookings, window):
+        listed = [*await self.events.with_extension(mailbox)]
+        if claimed := unlisted(_readable(listed), bookings, window):
             bookings += await self.bookings.with_ids(claimed)
-        if absent := missing(mailbox, events, bookings):
+        if absent := missing(mailbox, listed, bookings):
             others = await self.events.in_other_calendars(mailbox)
-            events += [event for event in others if event.id in absent]
+            listed += [event for event in others if event.id in absent]
+        events = _readable(listed)
+        # An event that cannot be read is there all the same; its booking is left alone until a notification tells more.
+        unreadable = {event.id for event in listed if isinstance(event, Unreadable)}
+        bookings = [booking for booking in bookings if booking.event_id not in unreadable]
         differences = find_differences(mailbox, events, bookings, now, entries)
-        learned = agreements(events, bookings, entries, mailbox, now)
+        learned = [*agreements(events, bookings, entries, mailbox, now), *settled(bookings, entries)]
         for each in (each for each in differences if each.is_held):
             entry = entries.get(each.change.event_id) or Entry(mailbox, each.change.event_id)
             held = hold_missing(entry, each.booking, each.reason, now)
@@ -236,3 +240,7 @@ class Sweeper:
         except (TimeoutError, Transient, Refused, Malformed) as error:
             log.warning("mailboxes are swept in no order error=%s", type(error).__name__)
             return []
+
+
+def _readable(listed: Sequence[Event | Unreadable]) -> list[Event]:
+    return [event for event in listed if isinstance(event, Event)]

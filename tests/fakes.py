@@ -147,7 +147,7 @@ class Table:
         starts = {booking.mailbox: booking.span.start for booking in self.rows.values()}
         return sorted((mailbox for mailbox in wanted if mailbox in starts), key=lambda mailbox: starts[mailbox])
 
-    async def write(self, action: Write) -> None:
+    async def write(self, action: Write) -> str:
         await self.pause()
         row = self.rows.get(action.booking_id)
         if row is None or row.etag != action.etag:
@@ -161,11 +161,12 @@ class Table:
                 row = replace(row, is_canceled=True, event_id=None if action.unlink else row.event_id)
             case MoveBooking():
                 row = replace(row, span=action.span, event_id=action.event_id or row.event_id)
-        self.put(row)
+        written = self.put(row)
         self.written.append(action)
         if self.answer_is_lost:
             self.answer_is_lost = False
             raise Transient("no answer")
+        return written.etag
 
 
 @dataclass

@@ -186,19 +186,20 @@ class WatchedTable(Table):
         self.world.faults.strike("booking")
         return await super().linked_to(event_id)
 
-    async def write(self, action: Write) -> None:
+    async def write(self, action: Write) -> str:
         self.world.faults.strike("write")
         before = self.rows.get(action.booking_id)
         try:
             await self.pause()
             before = self.rows.get(action.booking_id)
-            await super().write(action)
+            written = await super().write(action)
         except Stale as error:
             error.is_certain = self.world.faults.errors.pop("answer of the write", None) is None
             raise
         assert before is not None
         self.world.judge(before, action)
         self.world.faults.strike("answer of the write")
+        return written
 
     async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
         await self.pause()

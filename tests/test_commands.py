@@ -268,6 +268,23 @@ async def test_a_dry_run_shows_differences_and_queues_nothing(desk: Desk, ana: T
     assert desk.writes() == 0
 
 
+@pytest.mark.parametrize("options", ["", " --dry-run"])
+@pytest.mark.parametrize("out_of_scope", ["not in MAILBOXES", "disabled", "unknown"])
+async def test_a_mailbox_that_the_app_does_not_look_after_is_not_swept(
+    desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch, out_of_scope: str, options: str
+) -> None:
+    mailbox = MAILBOX if out_of_scope == "unknown" else ana.mailbox.id
+    if out_of_scope == "not in MAILBOXES":
+        monkeypatch.setenv("MAILBOXES", desk.sandbox.people.hire("Ben").mailbox.id)
+    if out_of_scope == "disabled":
+        desk.sandbox.tables.update(ana.user, {"isdisabled": True})
+    desk.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
+    result = await desk.types(f"sweep --mailbox {mailbox}{options}")
+    assert result.exit_code == 2
+    assert f"{mailbox} is no active user among the bookable resources, or not in MAILBOXES" in result.stderr
+    assert desk.queued(CHANGES) == []
+
+
 async def test_what_is_held_is_not_said_to_be_queued(desk: Desk, ana: Technician) -> None:
     dispatcher = desk.sandbox.people.dispatcher
     dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)

@@ -48,10 +48,11 @@ class JudgedTable(Table):
 
     world: World
 
-    async def write(self, action: Write) -> None:
+    async def write(self, action: Write) -> str:
         before = self.rows[action.booking_id]
-        await super().write(action)
+        written = await super().write(action)
         self.world.judge(before, action)
+        return written
 
 
 class TroubledCalendars(Calendars):
@@ -232,8 +233,11 @@ class World(Hosted):
     async def check_quiet(self) -> None:
         """P5: whatever is said once more, nothing is written."""
         written = len(self.bookings.written)
+        listed = await self.listed()
         for event_id, mailbox in self.calendars.owner.items():
-            for deleted in (False, True):
+            # That an event was deleted which was only missed, and is held for that, would be news.
+            is_news = event_id in listed and not self.calendars.has(event_id) and event_id not in self.told_deleted
+            for deleted in (False,) if is_news else (False, True):
                 self.posts.append(Change(mailbox, event_id, deleted))
         await self.sweep()
         assert len(self.bookings.written) == written, "P5: nothing has changed, and something was written"

@@ -165,6 +165,20 @@ class TestWriting:
             "duration": 120,
         }
 
+    @pytest.mark.parametrize("plugin_touches", [False, True])
+    async def test_a_write_tells_the_version_that_the_row_has_afterwards(
+        self, world: World, plugin_touches: bool
+    ) -> None:
+        world.sandbox.dataverse_switches.plugin_touches = plugin_touches
+        booking = await read(world)
+        written = await world.bookings.write(MoveBooking(booking.id, booking.etag, Span(NINE, TEN + HOUR)))
+        assert written == (await read(world)).etag != booking.etag
+
+    async def test_an_answer_without_the_row_tells_no_version(self, world: World) -> None:
+        world.sandbox.faults.order(Fault("dataverse", "PATCH", status=204, moment="after"))
+        booking = await read(world)
+        assert await world.bookings.write(MoveBooking(booking.id, booking.etag, Span(NINE, TEN + HOUR))) == ""
+
     async def test_a_cancellation_and_the_forgotten_event_are_one_write(self, world: World) -> None:
         await world.link()
         booking = await read(world)

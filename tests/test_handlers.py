@@ -42,7 +42,18 @@ from sync.model import (
 )
 from sync.notifications import build_change_message, parse_change_message
 from sync.parking import PARKS
-from tests.fakes import ANNA, NOW, BreakerInMemory, Calendars, LedgerInMemory, QueuesInMemory, Table, no_batch, span
+from tests.fakes import (
+    ANNA,
+    BEN,
+    NOW,
+    BreakerInMemory,
+    Calendars,
+    LedgerInMemory,
+    QueuesInMemory,
+    Table,
+    no_batch,
+    span,
+)
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 EVENT = Event("E1", "", span(9), has_extension=True, booking_id=GUID)
@@ -106,9 +117,52 @@ class TestProcess:
     async def test_a_404_that_nobody_announced_is_believed_after_a_second_look(
         self, calendars: Calendars, bookings: Table
     ) -> None:
+        await self.process(calendars, bookings)
         calendars.delete("E1")
         assert isinstance(await self.process(calendars, bookings), Postpone)
         assert bookings.written == []
+        assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), CancelBooking)
+
+    async def test_a_404_that_nobody_announced_is_held_if_the_booking_was_edited_since_its_event_was_seen(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """It may have been reassigned and handed back meanwhile; or nobody knows, as nothing is remembered."""
+        missing = replace(UPDATED, missing=True)
+        await self.process(calendars, bookings)
+        bookings.edit(GUID, mailbox=BEN)
+        calendars.delete("E1")
+        bookings.edit(GUID, mailbox=ANNA)
+        assert isinstance(await self.process(calendars, bookings), Postpone)
+        assert isinstance(await self.process(calendars, bookings, missing), Hold)
+        self.remembered.wipe()
+        assert isinstance(await self.process(calendars, bookings, missing), Hold)
+        assert bookings.written == []
+
+    async def test_a_deletion_that_was_told_of_is_believed_whatever_was_edited(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        await self.process(calendars, bookings)
+        calendars.delete("E1")
+        bookings.edit(GUID)
+        assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), Hold)
+        assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+
+    async def test_a_late_notification_does_not_cancel_a_booking_that_was_handed_back(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """Its event's deletion was told of while the booking was somebody else's, and ignored for that."""
+        await self.process(calendars, bookings)
+        bookings.edit(GUID, mailbox=BEN)
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, DELETED), Ignore)
+        bookings.edit(GUID, mailbox=ANNA)
+        assert isinstance(await self.process(calendars, bookings, UPDATED), Hold)
+        assert not bookings.rows[GUID].is_canceled
+
+    async def test_what_was_written_by_the_app_itself_is_no_edit(self, calendars: Calendars, bookings: Table) -> None:
+        calendars.change("E1", span=span(12))
+        assert isinstance(await self.process(calendars, bookings), MoveBooking)
+        calendars.delete("E1")
         assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), CancelBooking)
 
     async def test_a_404_costs_a_pair_that_is_known_one_read_each(self, calendars: Calendars, bookings: Table) -> None:
@@ -288,14 +342,14 @@ class TestProcess:
         processing = self.processor
 
         class Overtaken(Table):
-            async def write(self, action: Write) -> None:
+            async def write(self, action: Write) -> str:
                 if not calendars.deleted:
                     calendars.delete("E1")
                     assert isinstance(await processing(calendars, self).process(DELETED), Ignore)
                     if outcome == "refused":
                         raise Stale("412")
                     self.answer_is_lost = outcome != "written"
-                await super().write(action)
+                return await super().write(action)
 
         overtaken = Overtaken(rows=bookings.rows, version=bookings.version)
         queues = QueuesInMemory()
@@ -452,7 +506,7 @@ class TestProcess:
         """Its first answer was lost; then a dispatcher moved the booking on, and nobody moved the event."""
 
         class Doubtful(Table):
-            async def write(self, action: Write) -> None:
+            async def write(self, action: Write) -> str:
                 await super().write(action)
                 self.edit(GUID, span=span(15))
                 error = Stale("412")

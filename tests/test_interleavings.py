@@ -32,10 +32,11 @@ class JudgedTable(Table):
         self.world.spans_at[row.etag] = len(self.world.spans) - 1
         return row
 
-    async def write(self, action: Write) -> None:
+    async def write(self, action: Write) -> str:
         before = self.rows[action.booking_id]
-        await super().write(action)
+        written = await super().write(action)
         self.world.judge(before, action)
+        return written
 
 
 @dataclass

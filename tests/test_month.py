@@ -70,9 +70,9 @@ class Month:
         technician = rng.choice(self.here)
         mine = [pair for pair in self.pairs if pair[2] is technician and pair[1].calendar is not None]
         upcoming = [pair for pair in mine if pair[1].start > now + HOUR]
-        # One that still holds its former technician's event could come back to that one, as if that event were its own.
-        linked = [pair for pair in upcoming if pair[0][COLUMN] == pair[1].immutable_id]
-        match rng.choice(["book", "book", "move", "move", "delete", "edit", "meet", "dispatcher", "reassign"]):
+        others = [each for each in self.here if each is not technician]
+        acts = ["book", "book", "move", "move", "delete", "edit", "meet", "dispatcher", "reassign", "away and back"]
+        match rng.choice(acts):
             case "book":
                 start = now + rng.randint(2, 240) * HOUR
                 booking, event = self.app.sandbox.people.dispatcher.book(technician, start, start + HOUR)
@@ -88,22 +88,40 @@ class Month:
                 technician.edit(rng.choice(mine)[1])
             case "dispatcher" if upcoming:
                 self.app.sandbox.people.dispatcher.move(rng.choice(upcoming)[0], HOUR)
-            case "reassign" if linked:
-                self.reassign(rng.choice(linked), rng.choice([each for each in self.here if each is not technician]))
+            case "reassign" if upcoming:
+                self.reassign(rng.choice(upcoming), rng.choice(others))
+            case "away and back" if upcoming:
+                self.away_and_back(rng.choice(upcoming), rng.choice(others))
             case _:
                 technician.meet(now + HOUR, now + 2 * HOUR)
 
     def reassign(self, pair: tuple[Row, Event, Technician], to: Technician) -> None:
         """The booking changes hands at once, its event hours later; until then the former one may still touch it."""
         booking, event, former = pair
-        dispatcher = self.app.sandbox.people.dispatcher
         self.pairs.remove(pair)
-        dispatcher.hand_over(booking, to)
+        self.app.sandbox.people.dispatcher.hand_over(booking, to)
         match self.rng.choice(["nothing", "move", "delete"]):
             case "move":
                 former.move(event, HOUR)
             case "delete":
                 former.delete(event)
+        self.bring_later(booking, to)
+        self.count("reassign")
+
+    def away_and_back(self, pair: tuple[Row, Event, Technician], other: Technician) -> None:
+        """Nobody hears that the event went to *other*; the booking is back before Outlook has followed."""
+        booking, _, technician = pair
+        dispatcher, hostility = self.app.sandbox.people.dispatcher, self.app.sandbox.delivery.hostility
+        self.pairs.remove(pair)
+        drop, hostility.drop = hostility.drop, 1.0
+        dispatcher.reassign(booking, other)
+        hostility.drop = drop
+        dispatcher.hand_over(booking, technician)
+        self.bring_later(booking, technician)
+        self.count("away and back")
+
+    def bring_later(self, booking: Row, to: Technician) -> None:
+        dispatcher = self.app.sandbox.people.dispatcher
         columns = ("starttime", "endtime", "_bookingstatus_value")
         before = [booking[column] for column in columns]
 
@@ -112,7 +130,6 @@ class Month:
             self.pairs.append((booking, dispatcher.bring_event(booking, to), to))
 
         self.late.append(Trouble(self.hour + self.rng.randint(1, 12), bring))
-        self.count("reassign")
 
     # What goes wrong.
 

@@ -7,11 +7,12 @@ from datetime import timedelta
 import pytest
 
 from sync.marks import mark_of
-from sync.rounds import LASTS, Round, does_for_now, left_of, resume
+from sync.rounds import LASTS, SKEW, Round, does_for_now, left_of, resume
 from tests.fakes import ANNA, BEN, NOW
 
 CLEO = "00000000-0000-4000-8000-00000000000c"
 QUEUED = frozenset({mark_of(ANNA)})
+AHEAD = NOW + timedelta(days=30)
 LATE = NOW + LASTS + timedelta(seconds=1)
 
 
@@ -31,6 +32,10 @@ def test_who_is_queued_or_not_wanted_is_not_queued() -> None:
         pytest.param(Round(NOW, QUEUED), LATE, [ANNA, BEN], False, id="an old interrupted one is not"),
         pytest.param(Round(NOW, is_over=True), NOW + LASTS, [ANNA, BEN], True, id="a finished one does for now"),
         pytest.param(Round(NOW, is_over=True), LATE, [ANNA, BEN], False, id="until it is old"),
+        pytest.param(Round(NOW + SKEW, QUEUED), NOW, [BEN], False, id="a clock may be a little ahead"),
+        pytest.param(Round(NOW + SKEW, is_over=True), NOW, [ANNA, BEN], True, id="or that of a finished one"),
+        pytest.param(Round(AHEAD, QUEUED), NOW, [ANNA, BEN], False, id="one of a wrong clock is not gone on with"),
+        pytest.param(Round(AHEAD, is_over=True), NOW, [ANNA, BEN], False, id="nor does it do for now"),
     ],
 )
 def test_a_round_goes_on_or_begins_anew(last, now, left, is_done) -> None:

@@ -377,6 +377,25 @@ async def test_missed_notifications_are_swept_for(desk):
     assert desk.graph.calls == []
 
 
+@pytest.mark.parametrize("missed", [MISSED, replace(MISSED, subscription_id=None)])
+async def test_who_is_subscribed_is_swept_even_if_the_query_for_mailboxes_has_left_them_out(desk, missed):
+    """It may return half of the people for a while; what they missed is told of once."""
+    crowd = people(4)
+    for mailbox in crowd:
+        desk.graph.put(mailbox)
+    desk.graph.put(ANNA, -HOUR)
+    desk.graph.put(BEN, notification_url="https://other.example/api/notifications")
+    keeper = desk.keeper(*crowd[:1])
+    for mailbox in (*crowd, ANNA, BEN):
+        await keeper.follow(replace(missed, mailbox=mailbox))
+    assert desk.swept == crowd, "nobody whose subscription ended, or is another app's"
+    assert desk.graph.calls == [("list", "")], "asked for once in a while"
+    desk.now += timedelta(minutes=1)
+    desk.graph.held.clear()
+    await keeper.follow(replace(missed, mailbox=crowd[1]))
+    assert desk.swept == crowd, "they have left, after all"
+
+
 @pytest.mark.parametrize("event", [REAUTHORIZE, REMOVED, MISSED])
 async def test_a_leaver_is_neither_subscribed_nor_swept(desk, event):
     await desk.keeper(BEN).follow(event)

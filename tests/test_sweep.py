@@ -13,6 +13,7 @@ from sandbox.graph_errors import ACCESS_DENIED, INTERNAL_ERROR, TOO_MANY_REQUEST
 from sandbox.mailboxes import Event as OutlookEvent
 from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sandbox.tables import Row
+from sync import graph
 from sync.errors import MailboxUnavailable, Malformed, Refused, SyncError, Transient
 from sync.ledger import Entry
 from sync.model import Event, LifecycleNotification
@@ -404,10 +405,39 @@ async def test_nothing_is_canceled_because_a_gateway_knows_nothing(app):
 
 
 async def test_an_empty_page_before_the_last_one_is_not_the_end(app):
-    app.sandbox.graph_switches.empty_page = True
     (ana,) = hire(app, "Ana")
-    await pairs_of(app, ana, 3)
-    assert await app.sweeper.sweep(ana.mailbox.id) == []
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    app.sandbox.graph_switches.empty_page = True
+    ana.move(pairs[2][1], HOUR)
+    [difference] = await app.sweeper.sweep(ana.mailbox.id)
+    assert (difference.change.event_id, difference.is_held) == (pairs[2][1].immutable_id, False)
+    assert [entry for entry in app.ledger.entries.values() if entry.held] == []
+
+
+@pytest.mark.parametrize("is_filed", [False, True])
+async def test_an_event_that_is_listed_and_cannot_be_read_is_not_missing(app, monkeypatch, is_filed):
+    """To look at it would park one message more each night."""
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    odd, parse = pairs[0][1], graph.parse_event
+    if is_filed:
+        ana.file(odd)
+
+    def parse_others(raw, *names):
+        if raw["id"] == odd.immutable_id:
+            raise Malformed("no time of this world")
+        return parse(raw, *names)
+
+    monkeypatch.setattr(graph, "parse_event", parse_others)
+    ana.move(pairs[1][1], HOUR)
+    for expected in (1, 0, 0):
+        assert len(await app.sweeper.sweep(ana.mailbox.id)) == expected
+        app.sandbox.clock.move(timedelta(minutes=2))
+        await app.work()
+    assert app.inbox.parked == []
+    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
 
 
 @pytest.mark.parametrize(("name", "error"), [("denied", MailboxUnavailable), ("not_enabled", MailboxUnavailable)])

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from sandbox.mailboxes import Event
-from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY
+from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sandbox.tables import Row
 from sync.ledger import GONE, Entry, Kind
 from sync.model import Change, ConflictPolicy
@@ -67,6 +69,101 @@ async def test_a_booking_that_was_handed_over_and_back_is_not_canceled_for_its_f
     assert not is_canceled(app.sandbox, booking)
     [entry] = held(app)
     assert entry.booking_id == booking.id, "it is shown to a person"
+
+
+async def away_and_back(app: App, booking: Row, ana: Technician, ben: Technician) -> None:
+    """The event goes to Ben's calendar with the booking, and nobody hears of it; it has not come back yet."""
+    app.sandbox.people.dispatcher.reassign(booking, ben)
+    app.sandbox.clock.move(HOUR)
+    app.sandbox.people.dispatcher.hand_over(booking, ana)
+
+
+@pytest.mark.parametrize("others", [0, 9])
+@pytest.mark.parametrize("readable", [False, True])
+async def test_bookings_that_went_and_came_back_unheard_are_not_canceled_before_outlook_has_followed(
+    app: App, readable: bool, others: int
+) -> None:
+    """Alone, or too few beside others to look like a restored mailbox."""
+    app.sandbox.graph_switches.deleted_stay_readable = readable
+    ana, ben = hire(app, "Ana", "Ben")
+    away = (await pairs_of(app, ana, 3 + others))[:3]
+    be_deaf(app)
+    for booking, _ in away:
+        await away_and_back(app, booking, ana, ben)
+    await nights(app)
+    await settle(app)
+    assert not any(is_canceled(app.sandbox, booking) for booking, _ in away)
+    assert sorted(entry.booking_id or "" for entry in held(app)) == sorted(booking.id for booking, _ in away)
+    followed = [(booking, app.sandbox.people.dispatcher.bring_event(booking, ana)) for booking, _ in away]
+    await nights(app, 2)
+    await settle(app)
+    assert all(is_in_step(app.sandbox, *pair) for pair in followed)
+    assert held(app) == [], "in step, nobody has to say anything"
+
+
+async def test_a_booking_whose_user_was_away_is_not_canceled_as_the_user_and_the_booking_come_back(app: App) -> None:
+    """Unsubscribed in between, so nobody told where the event went."""
+    ana, ben = hire(app, "Ana", "Ben")
+    ((booking, _),) = await pairs_of(app, ana, 1)
+    app.sandbox.tables.update(ana.user, {"isdisabled": True})
+    ben.mailbox.state = "denied"
+    await app.keeper.keep()
+    await away_and_back(app, booking, ana, ben)
+    app.sandbox.tables.update(ana.user, {"isdisabled": False})
+    await app.keeper.keep()
+    await settle(app)
+    assert not is_canceled(app.sandbox, booking)
+
+
+async def test_a_lost_deletion_of_a_booking_that_was_edited_is_for_a_person(app: App) -> None:
+    """Nobody can tell an edit of its note from its going and coming back."""
+    (ana,) = hire(app, "Ana")
+    ((booking, event),) = await pairs_of(app, ana, 1)
+    be_deaf(app)
+    app.sandbox.people.dispatcher.rename(booking)
+    ana.delete(event)
+    await nights(app)
+    assert not is_canceled(app.sandbox, booking)
+    assert await nights(app, 2) == [0, 0], "it is held, so nobody asks again"
+    [entry] = held(app)
+    assert entry.held is not None
+    assert "the booking was edited" in entry.held.reason
+    await release(app, entry)
+    assert is_in_step(app.sandbox, booking, event)
+    assert held(app) == []
+
+
+async def test_an_edit_that_a_sweep_has_seen_in_step_hides_no_deletion_and_costs_one_write_of_the_ledger(
+    app: App,
+) -> None:
+    (ana,) = hire(app, "Ana")
+    (booking, event), _ = await pairs_of(app, ana, 2)
+    be_deaf(app)
+    writes = []
+    for edits in (0, 1, 0):
+        for _ in range(edits):
+            app.sandbox.people.dispatcher.rename(booking)
+        before = app.ledger.version
+        assert await nights(app) == [0]
+        writes.append(app.ledger.version - before)
+    assert writes == [0, 1, 0]
+    ana.delete(event)
+    await nights(app)
+    await settle(app)
+    assert is_in_step(app.sandbox, booking, event)
+
+
+async def test_what_the_app_wrote_itself_does_not_hide_that_the_event_was_deleted_next(app: App) -> None:
+    (ana,) = hire(app, "Ana")
+    (booking, event), _ = await pairs_of(app, ana, 2)
+    ana.move(event, HOUR)
+    await settle(app)
+    assert is_in_step(app.sandbox, booking, event)
+    be_deaf(app)
+    ana.delete(event)
+    await nights(app)
+    await settle(app)
+    assert is_in_step(app.sandbox, booking, event)
 
 
 async def test_an_event_that_was_somebodys_own_until_it_got_our_extension_is_learned_by_a_sweep(app: App) -> None:
