@@ -1,6 +1,6 @@
-"""Writes to subscriptions within Graph's limits: so many in a second, and none at all while it throttles.
+"""Calls to subscriptions within Graph's limits: so many in a second, and none at all while it throttles.
 
-One limit holds for all writes of the app in a tenant, so all of them go through one ``Pace``.
+One limit holds for all writes of the app in a tenant, so all of them go through one ``Pace``, and the few lists too.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from aiolimiter import AsyncLimiter
 
 from sync.errors import Paused, Throttled, Transient
+
+T = TypeVar("T")
 
 WRITES_PER_SECOND = 45
 """Graph allows 1,000 in 20 seconds, and a limiter that is full lets this many through at once.
@@ -38,7 +41,7 @@ class Pace:
         self._sleep = sleep
         self._paused_until = 0.0
 
-    async def run(self, write: Callable[[], Awaitable[None]], until: float) -> None:
+    async def run(self, write: Callable[[], Awaitable[T]], until: float) -> T:
         """Do *write* when its turn has come, and again if it may succeed then; *until* is a time of the event loop's.
 
         A write that is throttled makes all of them wait, as long as Graph asks for.

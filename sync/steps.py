@@ -97,6 +97,10 @@ class Steps:
         self.troubled: set[str] = set()
         """Mailboxes of which something is remembered that success is to make forgotten."""
 
+    async def list(self, until: float) -> Sequence[Subscription]:
+        """Raises: as ``Subscriptions.list`` does."""
+        return await self.pace.run(self.subscriptions.list, until)
+
     async def create(self, mailbox: str, until: float, sweep_after: float = SWEEP_AFTER) -> None:
         """Subscribe, and have what happened before that swept.
 

@@ -29,6 +29,7 @@ from sync.errors import (
 from sync.marks import mark_of
 from sync.model import LifecycleNotification
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
+from sync.pacing import Pace
 from sync.parking import PARKS, Queues, park, put_back
 from sync.roster import LEAVERS_SHARE, OUTAGE, Deployment, LastRun, Made, Plan, away_since, plan_roster, unreached_since
 from sync.roster_run import Report, Run
@@ -104,8 +105,8 @@ class Keeper:
     async def _look(self, leavers_agreed: bool = False, is_app: bool = False) -> _Look:
         at, deadline = self.now(), clock() + BUDGET
         wanted, present, troubles, (last, is_last_known), made = await asyncio.gather(
-            self._read_wanted(),
-            self.subscriptions.list(),
+            Pace(self.sleep).run(self._read_wanted, deadline),
+            self.steps.list(deadline),
             self.memory.troubles(),
             self._read_last(),
             self.memory.made(),
