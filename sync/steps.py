@@ -91,6 +91,8 @@ class Steps:
 
     def __post_init__(self) -> None:
         self.pace = Pace(self.sleep)
+        self.is_lifetime_told = False
+        """Whether the service has taken, or refused, the one that is asked for, since that was last set."""
         self.renewed: dict[str, datetime] = {}
         self.made: set[str] = set()
         """The marks of the subscriptions' ids that were made here, until they are remembered."""
@@ -218,6 +220,7 @@ class Steps:
                 log.warning("subscriptions live for %d minutes at most here", error.minutes)
                 self.lifetime = allowed
             await self.pace.run(lambda: write(self.now() + self.lifetime), until)
+        self.is_lifetime_told = True
 
 
 def clock() -> float:
