@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from sys import intern
@@ -109,10 +109,11 @@ class Transport:
     async def send(self, service: Service, request: RequestInformation, mailbox: str = "") -> Any:
         """The answer's JSON, None if it has none; a pause is that of the *mailbox*, if one is named.
 
+        Pauses of subscriptions are pacing.py's.
         Raises: what ``errors.check`` names, Misconfigured without token.
         """
         async for attempt in short_waits():
-            with attempt, self.pauses.kept(mailbox or service):
+            with attempt, nullcontext() if service == "subscriptions" else self.pauses.kept(mailbox or service):
                 return await self.send_once(service, request)
         raise AssertionError("unreachable")  # pragma: no cover
 

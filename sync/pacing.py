@@ -1,17 +1,21 @@
-"""Writes to subscriptions within Graph's limits: so many in a second, and none at all while it throttles.
+"""Calls to subscriptions within Graph's limits: so many in a second, and none at all while it throttles.
 
-One limit holds for all writes of the app in a tenant, so all of them go through one ``Pace``.
+One limit holds for all writes of the app in a tenant, so all of them go through one ``Pace``, and the few lists too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from aiolimiter import AsyncLimiter
 
 from sync.errors import Paused, Throttled, Transient
+
+T = TypeVar("T")
 
 WRITES_PER_SECOND = 45
 """Graph allows 1,000 in 20 seconds, and a limiter that is full lets this many through at once.
@@ -22,6 +26,8 @@ Source: Graph, "Microsoft Graph service-specific throttling limits".
 TRIES = 4
 """Of one write that is not answered, or answered by an error that passes."""
 
+THROTTLED = 10
+"""Times that one write may be, also if there is no other one that passes."""
 
 LONGEST_OWN_WAIT = 5.0
 """Seconds that one write is waited for which alone is in trouble."""
@@ -37,22 +43,31 @@ class Pace:
         self._limiter = AsyncLimiter(WRITES_PER_SECOND, 1.0)
         self._sleep = sleep
         self._paused_until = 0.0
+        self._passed = 0
 
-    async def run(self, write: Callable[[], Awaitable[None]], until: float) -> None:
+    async def run(self, write: Callable[[], Awaitable[T]], until: float) -> T:
         """Do *write* when its turn has come, and again if it may succeed then; *until* is a time of the event loop's.
 
-        A write that is throttled makes all of them wait, as long as Graph asks for.
+        A write that is throttled makes all of them wait, as long as Graph asks for. One that is so again and again
+        while others pass is its mailbox's trouble, and is not to keep them waiting for ever.
         Raises: Paused, with nothing written, if that is beyond *until*; Transient after so many tries; else at once.
         """
         failures = throttled = 0
+        passed = math.inf
         while True:
             await self._wait(until)
             try:
                 async with self._limiter:
-                    return await write()
+                    done = await write()
+                self._passed += 1
+                return done
             except Transient as error:
                 if isinstance(error, Throttled):
                     throttled += 1
+                    passed = min(passed, self._passed)
+                    failures += self._passed > passed
+                    if failures == TRIES or throttled == THROTTLED:
+                        raise
                     self._pause(error.retry_after, throttled)
                     continue
                 failures += 1

@@ -328,6 +328,15 @@ def _base(url: str) -> tuple[str, str, str]:
     return _read_url(url)[:3]
 
 
+def lifetime_to_ask(last: LastRun, now: datetime) -> timedelta:
+    """What the service allowed; the whole one in the first run of each week, or one odd answer would last for ever."""
+    return last.lifetime if _week(last.at) == _week(now) else LIFETIME
+
+
+def _week(moment: datetime) -> int:
+    return int(moment.timestamp() // timedelta(weeks=1).total_seconds())
+
+
 def away_since(last: LastRun | None, now: datetime, is_reached: bool | None) -> datetime | None:
     """Since when the app was away or Graph could not reach it, if that is over *now* and was long enough to lose some.
 

@@ -334,7 +334,8 @@ class Run:
         if not self._adopted:
             return
         steps = self._steps
-        listed = [each for each in await steps.subscriptions.list() if each.expires > steps.now()]
+        found = await steps.list(self._deadline + REPLACE_WITHIN)
+        listed = [each for each in found if each.expires > steps.now()]
         ours = {mailbox_of(each) for each in listed if self._deployment.owns(each)}
         right = {mailbox_of(each) for each in listed if self._deployment.is_right(each)}
         for mailbox in sorted((self._adopted - ours) | (self._adopted_for - right)):

@@ -91,11 +91,17 @@ class Steps:
 
     def __post_init__(self) -> None:
         self.pace = Pace(self.sleep)
+        self.is_lifetime_told = False
+        """Whether the service has taken, or refused, the one that is asked for, since that was last set."""
         self.renewed: dict[str, datetime] = {}
         self.made: set[str] = set()
         """The marks of the subscriptions' ids that were made here, until they are remembered."""
         self.troubled: set[str] = set()
         """Mailboxes of which something is remembered that success is to make forgotten."""
+
+    async def list(self, until: float) -> Sequence[Subscription]:
+        """Raises: as ``Subscriptions.list`` does."""
+        return await self.pace.run(self.subscriptions.list, until)
 
     async def create(self, mailbox: str, until: float, sweep_after: float = SWEEP_AFTER) -> None:
         """Subscribe, and have what happened before that swept.
@@ -214,6 +220,7 @@ class Steps:
                 log.warning("subscriptions live for %d minutes at most here", error.minutes)
                 self.lifetime = allowed
             await self.pace.run(lambda: write(self.now() + self.lifetime), until)
+        self.is_lifetime_told = True
 
 
 def clock() -> float:

@@ -29,6 +29,7 @@ from sync.errors import (
 from sync.marks import mark_of
 from sync.model import LifecycleNotification
 from sync.notifications import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
+from sync.pacing import Pace
 from sync.parking import PARKS, Queues, park, put_back
 from sync.roster import (
     LEAVERS_SHARE,
@@ -38,6 +39,7 @@ from sync.roster import (
     Made,
     Plan,
     away_since,
+    lifetime_to_ask,
     mailbox_of,
     plan_roster,
     unreached_since,
@@ -87,6 +89,8 @@ class _Look:
     """Whether there was none, if it is None."""
     made: frozenset[str]
     """The marks of what they made, and what was not listed since as it was made."""
+    lifetime: timedelta
+    """What the service allowed until now."""
 
 
 @dataclass
@@ -119,24 +123,26 @@ class Keeper:
     async def _look(self, leavers_agreed: bool = False, is_app: bool = False) -> _Look:
         at, deadline = self.now(), clock() + BUDGET
         wanted, present, troubles, (last, is_last_known), made = await asyncio.gather(
-            self._read_wanted(),
-            self.subscriptions.list(),
+            Pace(self.sleep).run(self._read_wanted, deadline),
+            self.steps.list(deadline),
             self.memory.troubles(),
             self._read_last(),
             self.memory.made(),
         )
         self.steps.troubled = set(troubles)
+        lifetime = self.steps.lifetime if last is None else max(last.lifetime, SHORTEST)
         if last is not None:
-            self.steps.lifetime = max(min(self.steps.lifetime, last.lifetime), SHORTEST)
+            self.steps.lifetime = max(lifetime_to_ask(last, at), SHORTEST)
+        self.steps.is_lifetime_told = False
         known = made.ids if made is not None and made.deployment == self.deployment.mark else frozenset()
         plan = plan_roster(
-            *(wanted, present, self.deployment, self.now(), troubles, self.steps.lifetime),
+            *(wanted, present, self.deployment, self.now(), troubles, lifetime),
             leavers_share=self.leavers_share,
             leavers_agreed=leavers_agreed,
             made=known.union(self.steps.made),
             knock=is_app and last is not None and abs(at - last.at) > KNOCK_AFTER,
         )
-        return _Look(at, deadline, plan, last, is_last_known, known)
+        return _Look(at, deadline, plan, last, is_last_known, known, lifetime)
 
     async def _read_last(self) -> tuple[LastRun | None, bool]:
         try:
@@ -190,7 +196,8 @@ class Keeper:
         if look.is_last_known:
             at = began if is_app or report.was_away or last is None else last.at
             unreached = unreached_since(last, began, run.is_reached)
-            await self.memory.ran(LastRun(at, self.steps.lifetime, plan.refusal is not None, unreached))
+            lifetime = self.steps.lifetime if self.steps.is_lifetime_told else look.lifetime
+            await self.memory.ran(LastRun(at, lifetime, plan.refusal is not None, unreached))
         await self.note(plan, report, began + self.steps.lifetime)
         log.info(
             "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",

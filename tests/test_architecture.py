@@ -53,7 +53,7 @@ USES = {
     "tables": {"errors", "telemetry"},
     "ledger": {"model"},
     "subscribing": {"differences", "errors", "marks", "model", "notifications", "parking", "roster", "roster_run"}
-    | {"steps"},
+    | {"pacing", "steps"},
     "roster_run": {"errors", "model", "roster", "steps", "sweep"},
     "steps": {"errors", "marks", "model", "notifications", "pacing", "parking", "roster"},
     "sweep": {"differences", "errors", "ledger", "marks", "model", "notifications", "parking", "rounds"}

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from sync.errors import Duplicate, Paused, Refused, SyncError, Throttled, Transient
-from sync.pacing import LONGEST_PAUSE, TRIES, WRITES_PER_SECOND, Pace
+from sync.pacing import LONGEST_PAUSE, THROTTLED, TRIES, WRITES_PER_SECOND, Pace
 
 
 class Writer:
@@ -100,6 +100,30 @@ async def test_a_429_without_retry_after_makes_all_others_wait_as_well(monkeypat
     await asyncio.gather(pace.run(throttled, soon()), later())
     assert other.at[0] - throttled.at[0] >= 0.2
     assert len(throttled.at) == TRIES + 2
+
+
+async def test_a_write_that_is_throttled_for_ever_while_others_pass_is_given_up_and_the_others_go_on():
+    pace, throttled = Pace(), Writer(*[Throttled("429", 0.05)] * 99)
+    others = [Writer() for _ in range(40)]
+
+    async def one_after_the_other() -> None:
+        for other in others:
+            await pace.run(other, soon())
+            await asyncio.sleep(0.01)
+
+    one = asyncio.create_task(pace.run(throttled, soon()))
+    await one_after_the_other()
+    with pytest.raises(Throttled):
+        await one
+    assert TRIES < len(throttled.at) < 30
+    assert all(len(other.at) == 1 for other in others)
+
+
+async def test_a_write_that_is_throttled_for_ever_is_given_up_also_if_there_is_no_other_one():
+    write = Writer(*[Throttled("429", 0.0)] * 99)
+    with pytest.raises(Throttled):
+        await Pace().run(write, soon())
+    assert len(write.at) == THROTTLED
 
 
 async def test_a_503_with_retry_after_is_the_trouble_of_one_mailbox(slept):

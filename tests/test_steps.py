@@ -34,6 +34,32 @@ async def test_refusals_that_come_side_by_side_are_all_answered(desk):
     assert len(desk.graph.writes) <= 50 + 16
 
 
+async def test_the_whole_lifetime_is_asked_for_again_once_a_week(desk):
+    """One odd answer would shorten all lifetimes for ever."""
+    desk.graph.longest = timedelta(minutes=300)
+    await desk.keeper(ANNA).keep()
+    for hour in range(1, 24 * 8):
+        desk.now = NOW + timedelta(hours=hour)
+        desk.graph.longest = timedelta(minutes=300) + (desk.now - NOW)
+        await desk.keeper(ANNA).keep()
+        assert all(held.expires > desk.now for held in desk.graph.held.values())
+    renewals = [call for call in desk.graph.writes if call[0] == "renew"]
+    assert len(renewals) <= 24 * 8, "refused once or twice in that time"
+    desk.graph.longest = timedelta(days=90)
+    for hour in range(24 * 8, 24 * 16):
+        desk.now = NOW + timedelta(hours=hour)
+        await desk.keeper(ANNA).keep()
+    assert desk.memory.last is not None
+    assert desk.memory.last.lifetime == LIFETIME
+    assert min(held.expires for held in desk.graph.held.values()) > desk.now + LIFETIME / 3
+
+
+async def test_a_lifetime_that_nobody_was_asked_for_is_not_taken_for_allowed(desk):
+    await desk.memory.ran(LastRun(NOW - timedelta(days=8), timedelta(minutes=4_225)))
+    await desk.keeper().keep()
+    assert desk.memory.last == LastRun(NOW, timedelta(minutes=4_225))
+
+
 async def test_a_lifetime_shorter_than_the_time_between_two_runs_is_no_lifetime(desk):
     desk.graph.longest = timedelta(minutes=45)
     report = await desk.keeper(ANNA).keep()

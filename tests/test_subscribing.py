@@ -60,6 +60,30 @@ async def test_nothing_is_changed_while_the_mailboxes_cannot_be_listed(desk):
     assert desk.graph.writes == []
 
 
+@pytest.mark.parametrize("retry_after", [None, 3.0, 300.0])
+async def test_lists_that_are_throttled_are_waited_for_as_writes_are(desk, monkeypatch, retry_after):
+    monkeypatch.setattr("sync.pacing.LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("sync.pacing._patience", lambda failures: 0.05)
+    desk.graph.trouble[""] = [Throttled("429", retry_after)] * 2
+    keeper = desk.keeper(ANNA)
+    throttled, wanted = [Throttled("429", retry_after)] * 2, keeper.wanted
+
+    async def refuse() -> Sequence[str]:
+        if throttled:
+            raise throttled.pop()
+        return await wanted()
+
+    keeper.wanted, keeper.sleep, keeper.steps.pace._sleep = refuse, asyncio.sleep, asyncio.sleep
+    assert (await keeper.keep()).created == 1
+
+
+async def test_a_list_that_is_throttled_for_longer_than_a_run_ends_it(desk):
+    desk.graph.trouble[""] = [Throttled("429", 3_000.0)]
+    with pytest.raises(Transient):
+        await desk.keeper(ANNA).keep()
+    assert desk.graph.calls == [("list", "")]
+
+
 async def test_the_log_tells_how_many_of_each_and_no_secret(desk, caplog):
     caplog.set_level(logging.INFO)
     desk.graph.trouble[BEN] = [Refused("400")] * 99

@@ -246,6 +246,19 @@ async def test_a_429_makes_everybody_wait_as_long_as_it_says(app):
     assert all(len(app.held(technician)) == 1 for technician in crew)
 
 
+async def test_a_mailbox_that_is_always_throttled_is_shown_and_keeps_nobody_else_from_a_renewal(app):
+    crew = hire(app, *(f"Person {number}" for number in range(60)))
+    await app.keeper.keep()
+    app.sandbox.clock.move(timedelta(days=4))
+    [held] = app.held(crew[0])
+    throttled = TOO_MANY_REQUESTS.retry_after("0.2").fault(method="PATCH", path=f"/subscriptions/{held.id}", times=None)
+    app.sandbox.faults.order(throttled)
+    report = await app.keeper.keep()
+    assert (report.renewed, report.left) == (59, 0)
+    assert "429" in report.failed[crew[0].mailbox.id]
+    assert "429" in app.memory.known[crew[0].mailbox.id].reason
+
+
 async def test_stale_mailbox_information_is_one_mailboxs_affair(app):
     ana, ben = hire(app, "Ana", "Ben")
     stale = MAILBOX_INFO_STALE.fault(method="POST", path="/subscriptions", times=2)
