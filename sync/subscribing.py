@@ -92,7 +92,7 @@ class Keeper:
     memory: Memory
     queues: Queues
     now: Callable[[], datetime]
-    sweep: Callable[[str], Awaitable[Sequence[Difference]]]
+    sweep: Callable[[str], Awaitable[Sequence[Difference] | None]]
     sweep_all: Callable[[], Awaitable[int]]
     leavers_share: float = LEAVERS_SHARE
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
