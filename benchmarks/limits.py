@@ -178,7 +178,7 @@ async def work_off(
         """When each mailbox was last written for."""
 
         def witness(call: Call) -> None:
-            if call.is_write and call.status in (200, 204):
+            if call.is_write and call.status == 200:
                 done[backlog.change_of(call.path).mailbox] = now()
 
         sandbox.calls.listeners.append(witness)

@@ -130,7 +130,7 @@ class Entry:
     modified: datetime | None = None
     """When the event was modified at the newest of them, by Exchange's clock."""
     booking_version: str = ""
-    """The linked booking's when the event was last seen; as long as it has that one, it was nobody else's since."""
+    """The booking's when the event was last seen; as long as it has that one, it was in nobody else's hands since."""
     held: Held | None = None
     released: str | None = None
     """The version of the event for which a person said: do it."""
@@ -386,7 +386,7 @@ def conclude(
             agreed=(common,) if common is not None else _ordered(agreed_spans(entry, booking, refusal)),
             versions=versions,
             modified=event.modified or entry.modified,
-            booking_version=_version_with(event, booking, action, entry, written),
+            booking_version=written if isinstance(action, Write) else booking.etag if booking is not None else "",
             expires=_kept_until(now, event.span),
         )
     intent = None if isinstance(action, Write) else _under_way(entry, booking)
@@ -404,14 +404,6 @@ def conclude(
         held=entry.held if is_left_out and entry.released == look.version else _held(entry, action, look, change, now),
         history=_with(entry.history, _decision(action, look, change, now)),
     )
-
-
-def _version_with(event: Event, booking: Booking | None, action: Action, entry: Entry, written: str) -> str:
-    """The version of the booking at which *event* was seen, as its own in its user's mailbox."""
-    if isinstance(action, Write):
-        return written
-    is_own = booking is not None and booking.mailbox == entry.mailbox and booking.event_id == event.id
-    return booking.etag if booking is not None and is_own else entry.booking_version
 
 
 def _under_way(entry: Entry, booking: Booking | None) -> Intent | None:

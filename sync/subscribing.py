@@ -103,7 +103,7 @@ class Keeper:
     memory: Memory
     queues: Queues
     now: Callable[[], datetime]
-    sweep: Callable[[str], Awaitable[Sequence[Difference]]]
+    sweep: Callable[[str], Awaitable[Sequence[Difference] | None]]
     sweep_all: Callable[[datetime], Awaitable[int]]
     """Those that were swept since that time may be left out."""
     leavers_share: float = LEAVERS_SHARE

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -44,6 +44,9 @@ PATIENCE = 240.0
 
 GRACE = 60.0
 """Seconds until an event that is in no list is looked at: one that is on its way elsewhere has then arrived."""
+
+APART = timedelta(seconds=60)
+"""Between two sweeps of one mailbox that are asked for by messages."""
 
 ORDER_WITHIN = 30.0
 """Seconds to find out which mailboxes come first."""
@@ -120,6 +123,10 @@ class Sweeper:
     ledger: Ledger
     rounds: Rounds
     now: Callable[[], datetime]
+    begun: dict[str, datetime] = field(default_factory=dict)
+    """When this process began to sweep each mailbox, by its own clock."""
+    due: dict[str, datetime] = field(default_factory=dict)
+    """Until when nobody sees the message that has the mailbox swept again."""
 
     async def compare(self, mailbox: str) -> list[Difference]:
         """The differences of one mailbox; nothing is written. Raises: MailboxUnavailable, Transient, Refused."""
@@ -148,6 +155,31 @@ class Sweeper:
             held = hold_missing(entry, each.booking, each.reason, now)
             learned += [] if held is None else [held]
         return _Compared(differences, learned)
+
+    async def sweep_in_turn(self, mailbox: str) -> list[Difference] | None:
+        """``sweep``; if that was begun just now, it is done again a while later, once for all who ask until then.
+
+        None if it is later. A message that is not to be seen yet tells for sure that a sweep will come, whatever the
+        clocks of others say; what this process does not know of costs a sweep. Raises: as ``sweep`` does.
+        """
+        now, begun, due = self.now(), self.begun.get(mailbox), self.due.get(mailbox)
+        if due is not None and due - APART <= now < due:
+            return None
+        if begun is None or not begun <= now < begun + APART:
+            self.begun[mailbox] = now
+            try:
+                return await self.sweep(mailbox)
+            except BaseException:
+                self.begun.pop(mailbox, None)
+                raise
+        self.due[mailbox] = now + APART
+        try:
+            again = build_lifecycle_message(LifecycleNotification(mailbox, None, "missed"))
+            await self.queues.send(LIFECYCLE, [again], hidden=APART.total_seconds())
+        except BaseException:
+            self.due.pop(mailbox, None)
+            raise
+        return None
 
     async def sweep(self, mailbox: str) -> list[Difference]:
         """Queue a change for each difference of one mailbox, and let the ledger learn what is in step.

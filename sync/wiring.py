@@ -370,9 +370,10 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
     sweeper = Sweeper(wanted, events, bookings, queues, _ledger(), memory, _now)
 
-    async def sweep(mailbox: str) -> Sequence[Difference]:
-        differences = await sweeper.sweep(mailbox)
-        counting.swept(mailbox, len(differences))
+    async def sweep(mailbox: str) -> Sequence[Difference] | None:
+        differences = await sweeper.sweep_in_turn(mailbox)
+        if differences is not None:
+            counting.swept(mailbox, len(differences))
         return differences
 
     async def note(plan: Plan, report: Report, lives_until: datetime) -> None:

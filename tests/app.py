@@ -118,7 +118,7 @@ class App:
             self.memory,
             self.inbox,
             now,
-            self.sweeper.sweep,
+            self.sweeper.sweep_in_turn,
             self.sweeper.sweep_all,
         )
 

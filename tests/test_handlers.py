@@ -24,7 +24,7 @@ from sync.errors import (
     Withdrawn,
 )
 from sync.handlers import GRACE, LOOKS, Breaker, Processor, process_change
-from sync.ledger import Entry, Kind
+from sync.ledger import Entry, Kind, is_known
 from sync.model import (
     Action,
     Booking,
@@ -145,7 +145,23 @@ class TestProcess:
         calendars.delete("E1")
         bookings.edit(GUID)
         assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), Hold)
-        assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+        told = replace(DELETED, version='W/"9"')
+        [known] = await self.remembered.look([told], 1.0)
+        assert not is_known(told, known), "it was only missed until now"
+        assert isinstance(await self.process(calendars, bookings, told), CancelBooking)
+
+    async def test_a_booking_that_waits_for_an_event_that_was_only_missed_is_not_canceled_once_it_moves_back(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        missing = replace(UPDATED, missing=True)
+        await self.process(calendars, bookings)
+        bookings.edit(GUID, mailbox=BEN)
+        calendars.delete("E1")
+        bookings.edit(GUID, mailbox=ANNA, span=span(15))
+        assert isinstance(await self.process(calendars, bookings, missing), Leave)
+        bookings.edit(GUID, span=span(9))
+        assert isinstance(await self.process(calendars, bookings, missing), Hold | Leave)
+        assert not bookings.rows[GUID].is_canceled
 
     async def test_a_late_notification_does_not_cancel_a_booking_that_was_handed_back(
         self, calendars: Calendars, bookings: Table
@@ -156,7 +172,8 @@ class TestProcess:
         calendars.delete("E1")
         assert isinstance(await self.process(calendars, bookings, DELETED), Ignore)
         bookings.edit(GUID, mailbox=ANNA)
-        assert isinstance(await self.process(calendars, bookings, UPDATED), Hold)
+        for _ in range(2):
+            assert isinstance(await self.process(calendars, bookings, UPDATED), Hold)
         assert not bookings.rows[GUID].is_canceled
 
     async def test_what_was_written_by_the_app_itself_is_no_edit(self, calendars: Calendars, bookings: Table) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -757,6 +758,74 @@ async def test_a_sweep_that_never_comes_through_is_dropped_as_the_next_night_bri
         missed = LifecycleNotification(ANNA, subscription_id, "missed", attempt=PARKS)
         await process_lifecycle(build_lifecycle_message(missed), fails, app.inbox)
         assert len(app.inbox.messages) == len(app.inbox.parked) == parked
+
+
+async def test_a_flood_of_missed_costs_two_sweeps_and_leaves_nothing_unfound(app):
+    """The second one begins after the last of them came in."""
+    (ana,) = hire(app, "Ana")
+    before, after = await pairs_of(app, ana, 2)
+    app.sandbox.clock.move(timedelta(minutes=2))
+    [held] = app.held(ana)
+    be_deaf(app)
+    ana.move(before[1], HOUR)
+    app.sandbox.calls.clear()
+    for count in range(50):
+        app.sandbox.delivery.send_lifecycle(held, "missed")
+        await app.work()
+        if count == 25:
+            ana.move(after[1], HOUR)
+    assert (is_in_step(app.sandbox, *before), is_in_step(app.sandbox, *after)) == (True, False)
+    assert [parse_lifecycle_message(text) for text in app.inbox.of(LIFECYCLE)] == [
+        LifecycleNotification(ana.mailbox.id, None, "missed")
+    ]
+    app.sandbox.clock.move(timedelta(minutes=1))
+    await app.work()
+    assert is_in_step(app.sandbox, *after)
+    lists = [call for call in app.sandbox.calls if re.fullmatch(LIST, call.path)]
+    assert len(lists) == 2
+    assert app.inbox.messages == []
+
+
+async def test_messages_that_come_side_by_side_are_swept_for_once_more(app):
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    app.inbox.messages.clear()
+    found = await asyncio.gather(*(app.sweeper.sweep_in_turn(ana.mailbox.id) for _ in range(8)))
+    assert (found.count([]), found.count(None)) == (1, 7)
+    assert len(app.inbox.of(LIFECYCLE)) == 1
+
+
+async def test_a_sweep_that_failed_does_not_put_off_the_next_one(app):
+    (ana,) = hire(app, "Ana")
+    [pair] = await pairs_of(app, ana, 1)
+    app.sandbox.clock.move(timedelta(minutes=2))
+    be_deaf(app)
+    ana.move(pair[1], HOUR)
+    ana.mailbox.state = "denied"
+    with pytest.raises(MailboxUnavailable):
+        await app.sweeper.sweep_in_turn(ana.mailbox.id)
+    ana.mailbox.state = "ok"
+    assert len(await app.sweeper.sweep_in_turn(ana.mailbox.id)) == 1
+
+
+async def test_a_sweep_that_could_not_be_put_off_is_asked_for_again(app):
+    (ana,) = hire(app, "Ana")
+    await app.sweeper.sweep_in_turn(ana.mailbox.id)
+    app.inbox.refuses = True
+    with pytest.raises(Transient):
+        await app.sweeper.sweep_in_turn(ana.mailbox.id)
+    app.inbox.refuses = False
+    assert await app.sweeper.sweep_in_turn(ana.mailbox.id) is None
+    assert len(app.inbox.of(LIFECYCLE)) == 1
+
+
+@pytest.mark.parametrize("by", [timedelta(days=-30), timedelta(days=30)])
+async def test_a_clock_that_is_put_right_keeps_no_mailbox_from_being_swept(app, by):
+    (ana,) = hire(app, "Ana")
+    for _ in range(2):
+        await app.sweeper.sweep_in_turn(ana.mailbox.id)
+    app.sweeper.now = lambda: app.sandbox.clock.now() + by
+    assert await app.sweeper.sweep_in_turn(ana.mailbox.id) == []
 
 
 async def test_a_missing_event_is_looked_at_a_while_later_and_what_moved_at_once(app):
