@@ -57,7 +57,7 @@ class GraphSwitches:
     """What is asked for beyond is refused. The documentation says 10,080; the service is reported to refuse more than
     this."""
     subscriptions_per_mailbox: int = 1_000
-    """Of all applications together; 403 above."""
+    """Of all applications together; 403 above, with a message as reported in microsoft-graph-docs issue 21403."""
     refuse_reauthorize_near_renewal: bool = True
     """PATCH and reauthorize within ten minutes of each other are refused; documented is only "don't"."""
     duplicates_by_spelling: bool = False

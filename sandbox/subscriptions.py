@@ -243,7 +243,7 @@ class Subscriptions:
                 message = f"Subscription Id {other.id} already exists for the requested combination"
                 raise GraphError(409, "ObjectIdentifierInUse", message)
         if len(others) >= self._switches.subscriptions_per_mailbox:
-            raise _extension_error(403, "Forbidden", f"Mailbox has {len(others)} subscriptions already.")
+            raise _extension_error(403, "Forbidden", "Maximum number of subscriptions has been reached")
 
     def _check_apart(self, other_at: datetime | None) -> None:
         if not self._switches.refuse_reauthorize_near_renewal or other_at is None:

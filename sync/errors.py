@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
@@ -112,6 +112,10 @@ class MailboxUnavailable(Refused):
     """The mailbox is gone, disabled or out of our reach, which says nothing about its events."""
 
 
+class Full(MailboxUnavailable):
+    """The mailbox has as many subscriptions as it may, those of all applications counted."""
+
+
 class AccessDenied(MailboxUnavailable):
     """The mailbox is there, and the app may not read it."""
 
@@ -163,6 +167,14 @@ _VALIDATION = re.compile(rb"subscription validation request", re.IGNORECASE)
 # "Subscription Id 2b6c1f0e-… already exists for the requested combination"
 _EXISTING = re.compile(rb"subscription id ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", re.IGNORECASE)
 
+# That a mailbox is full is documented as a 403 with some message. Reported are this one (microsoft-graph-docs issue
+# 21403) and a 429 (Stack Overflow question 65494288). Source: Graph, "subscription resource type".
+_FULL: Mapping[int, re.Pattern[bytes]] = {
+    403: re.compile(rb"number of subscriptions|SubscriptionCountReached", re.IGNORECASE),
+    429: re.compile(rb"SubscriptionCountReached", re.IGNORECASE),
+}
+_MAKE_ROOM = "it has as many subscriptions as a mailbox may, of all apps together: do others need theirs?"
+
 _CURES: Mapping[str, str] = {
     "0x80072560": "add the app as an application user of the environment",
     "0x80040220": "give the application user's role the missing privilege",
@@ -172,6 +184,15 @@ _CURES: Mapping[str, str] = {
     "InvalidAuthenticationToken": "is the identity allowed, and the clock right?",
     "ValidationError": "can Graph reach NOTIFICATION_URL, and does the app answer there within ten seconds?",
 }
+
+# One code for all that Exchange says when Graph asks it, so a phrase of the message has to tell. The first one counts.
+_EXTENSION_CURES: Sequence[tuple[int, re.Pattern[bytes], str]] = [
+    (403, re.compile(rb"Access to OData is disabled", re.IGNORECASE), _CURES["ErrorAccessDenied"]),
+    *((status, phrase, _MAKE_ROOM) for status, phrase in _FULL.items()),
+    (404, re.compile(rb"REST API is not yet supported", re.IGNORECASE), "is it on-premises, disabled, or unlicensed?"),
+    (403, re.compile(rb""), "is the mailbox in the app's access policy, with Calendars.Read, or is it full?"),
+    (404, re.compile(rb""), "has this user a mailbox in Exchange Online?"),
+]
 
 
 def named(service: Service, status: int, code: str | None) -> type[SyncError]:
@@ -196,8 +217,11 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
     code = _parse_code(body)
     request_id = headers.get("request-id") or headers.get("x-ms-service-request-id") or ""
     text = " ".join(filter(None, [service, str(status), code, re.sub(r"[^0-9A-Za-z-]", "", request_id)[:36]]))
-    if code is not None and code in _CURES:
-        text += f" ({_CURES[code]})"
+    cure = _CURES.get(code or "")
+    if service == "subscriptions" and (code == "ExtensionError" or status == 429):
+        cure = next((cure for of, phrase, cure in _EXTENSION_CURES if of == status and phrase.search(body)), None)
+    if cure is not None:
+        text += f" ({cure})"
     if service == "subscriptions":
         _check_subscription(status, body, text)
     error = named(service, status, code)
@@ -207,10 +231,12 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
 
 
 def _check_subscription(status: int, body: bytes, text: str) -> None:
-    """The only messages of a service that are read: nothing else tells what is allowed, validated, or there already.
+    """The only messages that are read: nothing else tells what is allowed, validated, full or made already.
 
-    Raises: LifetimeRefused, Unvalidated, Duplicate.
+    Raises: LifetimeRefused, Unvalidated, Full, Duplicate.
     """
+    if status in _FULL and _FULL[status].search(body):
+        raise Full(text)
     if status == 400 and (allowed := _LIFETIME.search(body)):
         raise LifetimeRefused(text, int(allowed[1]))
     if status == 400 and _VALIDATION.search(body):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
-from sync.errors import Duplicate, Misconfigured, NotFound, Paused, Refused, SyncError, Unvalidated
+from sync.errors import Duplicate, Full, Misconfigured, NotFound, Paused, Refused, SyncError, Unvalidated
 from sync.model import Subscription
 from sync.roster import Deployment, Plan, mailbox_of
 from sync.steps import SWEEP_AFTER, Steps, clock
@@ -262,7 +262,8 @@ class Run:
 
         Where Graph takes the second for a duplicate, the old one goes first. That is found out by the first: its
         documentation does not say whether another spelling of a resource is another resource. The old one stays where
-        another deployment is subscribed as well, as the duplicate may be that one's.
+        another deployment is subscribed as well, as the duplicate may be that one's. It also goes first to make room in
+        a mailbox that is full.
         """
         is_elsewhere = mailbox in self._plan.elsewhere
         if is_elsewhere or self._is_second_taken is not False:
@@ -277,6 +278,10 @@ class Run:
                     await self._fall_back(mailbox, old)
                     return
                 self._is_second_taken = self._is_second_taken or False
+            except Full:
+                if is_elsewhere:
+                    raise
+                log.info("subscription has to go first, as the mailbox is full mailbox=%s", mailbox)
             else:
                 self._is_second_taken = True
                 self._validated()

@@ -221,7 +221,9 @@ class Keeper:
         mailbox = notification.mailbox
         match notification:
             case LifecycleNotification(event="reauthorizationRequired", subscription_id=str(subscription_id)):
-                await self.steps.remembering(mailbox, partial(self._reauthorize, mailbox, subscription_id))
+                await self.steps.remembering(
+                    mailbox, partial(self._reauthorize, mailbox, subscription_id), lambda: True
+                )
             case LifecycleNotification(event="subscriptionRemoved"):
                 await self.steps.remembering(mailbox, partial(self._create_if_wanted, mailbox))
             case LifecycleNotification(event="missed"):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sync.errors import (
     AccessDenied,
     Duplicate,
+    Full,
     InvalidId,
     LifetimeRefused,
     MailboxUnavailable,
@@ -279,6 +280,35 @@ def test_a_code_is_cleaned_and_cut():
 )
 def test_what_a_person_can_mend_comes_with_its_cure(service, status, code, cure):
     assert cure in str(raised(service, status, body(code)))
+
+
+def exchange(name: str, reason: str) -> bytes:
+    return body("ExtensionError", f"Operation: Create; Exception: [Status Code: {name}; Reason: {reason}]")
+
+
+SAID_BY_EXCHANGE = [
+    pytest.param(403, "Access to OData is disabled.", MailboxUnavailable, "access policy", id="the policy"),
+    pytest.param(403, "Maximum number of subscriptions has been reached", Full, "as many", id="a full mailbox"),
+    pytest.param(429, "Resource 'SubscriptionCountReached' has reached", Full, "as many", id="a full one, by 429"),
+    pytest.param(404, "REST API is not yet supported for this mailbox.", MailboxUnavailable, "unlicensed", id="none"),
+    pytest.param(403, "Forbidden", MailboxUnavailable, "access policy, with Calendars.Read, or", id="another 403"),
+    pytest.param(404, "NotFound", MailboxUnavailable, "Exchange Online", id="another 404"),
+    pytest.param(503, "Mailbox info is stale.", Transient, "", id="no cure for what passes"),
+]
+
+
+@pytest.mark.parametrize(("status", "reason", "error", "cure"), SAID_BY_EXCHANGE)
+def test_what_exchange_says_of_a_mailbox_is_told_in_words_of_ours(status, reason, error, cure):
+    found = raised("subscriptions", status, exchange("X", reason + " SECRET of user@contoso.example"))
+    assert type(found) is error
+    assert cure in str(found)
+    assert "SECRET" not in str(found)
+    assert "@" not in str(found)
+    assert reason not in str(found)
+
+
+def test_a_429_that_says_nothing_of_a_full_mailbox_is_throttling_without_a_cure():
+    assert str(raised("subscriptions", 429, body("TooManyRequests"))) == "subscriptions 429 TooManyRequests"
 
 
 # How long to wait.

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from sync.counters import HOUR, Figures, Swept
-from sync.errors import AccessDenied, Transient
+from sync.errors import AccessDenied, Throttled, Transient
 from sync.roster import LIFETIME
 from sync.roster_run import Report
 from sync.standing import (
@@ -94,15 +94,15 @@ async def test_who_lost_the_old_subscription_and_got_no_new_one_has_none(desk: D
     assert found == Standing(DAN, None, "403 and gone")
 
 
-async def test_who_was_not_begun_with_stands_as_before(desk: Desk, monkeypatch: pytest.MonkeyPatch):
-    desk.graph.put(CLEO, HOUR)
-    monkeypatch.setattr("sync.subscribing.BUDGET", -1.0)
+async def test_who_was_not_begun_with_stands_as_before(desk: Desk):
+    held = desk.graph.put(CLEO, HOUR)
+    desk.graph.trouble = {each: [Throttled("429", 3_600.0)] for each in (ANNA, held.id)}
     found = await standings_of(desk, ANNA, CLEO)
     assert found == {ANNA: Standing(ANNA, None, NOT_BEGUN), CLEO: Standing(CLEO, NOW + HOUR, NOT_BEGUN)}
 
 
 async def test_a_run_that_comes_to_nothing_notes_nothing(desk: Desk):
-    desk.graph.trouble[""] = [Transient("503")]
+    desk.graph.trouble[""] = [Transient("503")] * 99
     with pytest.raises(Transient):
         await standings_of(desk, ANNA)
 

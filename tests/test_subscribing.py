@@ -370,6 +370,19 @@ async def test_a_reauthorization_right_after_the_timers_renewal_costs_nothing(de
     assert desk.graph.writes == [("renew", old.id)]
 
 
+async def test_who_refused_to_be_reauthorized_is_tried_at_once_when_its_subscription_has_ended(desk):
+    """Graph asks for it again and again, the more often the nearer the end is."""
+    old = desk.graph.put(ANNA, HOUR)
+    desk.graph.trouble[old.id] = [Refused("403")] * 99
+    for _ in range(9):
+        with pytest.raises(Refused):
+            await desk.keeper(ANNA).follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert desk.memory.known[ANNA].reason == "403"
+    desk.graph.held.clear()
+    desk.now += HOUR
+    assert (await desk.keeper(ANNA).keep()).created == 1
+
+
 async def test_renewals_of_long_ago_are_not_kept_in_mind_for_ever(desk):
     keeper = desk.keeper(ANNA)
     for _ in range(5):

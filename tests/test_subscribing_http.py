@@ -181,11 +181,11 @@ def no_room(app: App, mailbox: Mailbox) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        pytest.param(refuse("on_premises"), "404 ExtensionError", id="an on-premises mailbox"),
-        pytest.param(refuse("not_enabled"), "404 ExtensionError", id="a mailbox without licence"),
-        pytest.param(refuse("invalid_user"), "404 ExtensionError", id="a user whom Exchange does not know"),
-        pytest.param(refuse("denied"), "403 ExtensionError", id="a mailbox that a policy denies"),
-        pytest.param(no_room, "403 ExtensionError", id="a mailbox with 1,000 subscriptions"),
+        pytest.param(refuse("on_premises"), "on-premises", id="an on-premises mailbox"),
+        pytest.param(refuse("not_enabled"), "unlicensed", id="a mailbox without licence"),
+        pytest.param(refuse("invalid_user"), "disabled", id="a user whom Exchange does not know"),
+        pytest.param(refuse("denied"), "access policy", id="a mailbox that a policy denies"),
+        pytest.param(no_room, "as many subscriptions", id="a mailbox with 1,000 subscriptions"),
     ],
 )
 async def test_remembered_with_the_reason_and_tried_rarely_is(app, change, reason):
@@ -219,6 +219,18 @@ async def test_a_mailbox_in_which_the_renewal_is_refused_stays_subscribed_and_is
     fault.times = 1
     await app.keeper.keep()
     await app.keeper.keep()
+    assert app.memory.known == {}
+
+
+async def test_in_a_mailbox_that_is_full_the_old_subscription_makes_room_for_the_new_one(app):
+    app.sandbox.graph_switches.duplicates_by_spelling = True
+    app.sandbox.graph_switches.subscriptions_per_mailbox = 1
+    crew = hire(app, "Ana", "Ben")
+    await app.keeper.keep()
+    app.install(NEW_KEY, KEY)
+    report = await app.keeper.keep()
+    assert (report.replaced, report.failed) == (2, {})
+    assert [len(app.held(technician)) for technician in crew] == [1, 1]
     assert app.memory.known == {}
 
 
