@@ -47,6 +47,9 @@ YOUNG = timedelta(minutes=10)
 KEPT, KEPT_AFTER_END, GONE_KEPT, MISSED_KEPT = (timedelta(days=days) for days in (90, 30, 30, 7))
 """How long an entry is of use after it was written, or after the end of what was agreed on."""
 
+LONGEST = timedelta(days=3_650)
+"""No end further ahead than this counts for that."""
+
 LONGEST_SETTLE = 60
 """Seconds; an event that never rests is looked at once in so many."""
 
@@ -326,11 +329,9 @@ def _intent(entry: Entry, write: Write, booking: Booking | None) -> Intent:
     return Intent(spans, write.etag)
 
 
-def _kept_until(now: datetime, span: Span) -> datetime:
-    try:
-        return max(now + KEPT, span.end + KEPT_AFTER_END)
-    except OverflowError:
-        return now + KEPT  # the year 9999
+def _end_of(span: Span, now: datetime) -> datetime:
+    """The end, as far as it tells how long to remember something: there are bookings in the year 9999."""
+    return min(span.end, now + LONGEST)
 
 
 def _ordered(spans: Set[Span]) -> tuple[Span, ...]:
@@ -352,6 +353,7 @@ def conclude(
     *written* is the version that the booking got by it, as far as that is known.
     """
     event, booking = look.event, look.booking
+    is_missed = doubt(look, change, entry) is not None
     if isinstance(action, Postpone):
         return None
     if event is None:
@@ -361,9 +363,9 @@ def conclude(
         # What a sweep is to find as long as nobody has done it is not forgotten.
         versions = tuple(dict.fromkeys((*entry.versions, GONE)))[-VERSIONS:] if isinstance(action, Observed) else ()
         # A person's word, or what waits for one, is of use as long as the booking.
-        until = now if booking is None else min(max(now, booking.span.end), now + 50 * KEPT)
+        until = now if booking is None else max(now, _end_of(booking.span, now))
         known = replace(entry, kind=Kind.GONE, agreed=agreed, versions=versions, expires=until + GONE_KEPT)
-        if isinstance(action, Hold | Leave) and doubt(look, change, entry) is not None:
+        if isinstance(action, Hold | Leave) and is_missed:
             known = replace(known, kind=entry.kind, versions=entry.versions)  # nothing tells that it was deleted
     elif not event.has_extension:
         # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
@@ -387,21 +389,22 @@ def conclude(
             versions=versions,
             modified=event.modified or entry.modified,
             booking_version=written if isinstance(action, Write) else booking.etag if booking is not None else "",
-            expires=_kept_until(now, event.span),
+            expires=max(now + KEPT, _end_of(event.span, now) + KEPT_AFTER_END),
         )
     intent = None if isinstance(action, Write) else _under_way(entry, booking)
-    is_left_out = isinstance(action, Observed)
+    released, held = None, _held(entry, action, look, is_missed, now)
     if isinstance(action, Observed):
         # Somebody else may do it now: it is in doubt like a write of our own. A person's word holds until it is done.
-        agreed = _ordered(agreed_spans(entry, booking, refusal))
         intent = _intent(entry, action.write, booking)
-        known = replace(known, booking_id=action.booking_id, agreed=agreed)
+        known = replace(known, booking_id=action.booking_id)
+        released = entry.released
+        held = entry.held if entry.released == look.version else held
     return replace(
         known,
         intent=intent,
-        released=entry.released if is_left_out else None,
+        released=released,
         discarded=entry.discarded if entry.discarded == look.version else None,
-        held=entry.held if is_left_out and entry.released == look.version else _held(entry, action, look, change, now),
+        held=held,
         history=_with(entry.history, _decision(action, look, change, now)),
     )
 
@@ -441,7 +444,7 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
         versions=(*(v for v in entry.versions if v != event.etag), event.etag)[-VERSIONS:],
         booking_version=booking.etag,
         held=None,
-        expires=_kept_until(now, event.span),
+        expires=max(now + KEPT, _end_of(event.span, now) + KEPT_AFTER_END),
     )
 
 
@@ -463,7 +466,7 @@ def _is_young(event: Event) -> bool:
     return event.created is None or event.modified is None or event.modified - event.created <= YOUNG
 
 
-def _held(entry: Entry, action: Action, look: Look, change: Change, now: datetime) -> Held | None:
+def _held(entry: Entry, action: Action, look: Look, is_missed: bool, now: datetime) -> Held | None:
     if not isinstance(action, Hold | Leave):
         return None
     before = entry.held
@@ -471,7 +474,6 @@ def _held(entry: Entry, action: Action, look: Look, change: Change, now: datetim
     outcome = _OUTCOMES[type(action.write)] if action.write is not None else ""
     span = look.booking.span if look.booking is not None else None
     is_waiting, is_conflict = isinstance(action, Leave), action.is_conflict
-    is_missed = doubt(look, change, entry) is not None
     return Held(action.reason, since, look.version, is_waiting, outcome, is_missed, span, is_conflict)
 
 

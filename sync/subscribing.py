@@ -273,7 +273,7 @@ class Keeper:
     async def _is_subscribed(self, mailbox: str) -> bool:
         """Whether a subscription of ours lives, as that of somebody does whom the query for mailboxes has left out."""
         if self._held_lately is None or self.now() - self._held_lately[0] > UNWANTED_LATELY:
-            read, present = self.now(), await self.subscriptions.list()
+            read, present = self.now(), await self.steps.list(clock() + PATIENCE)
             held = (each for each in present if self.deployment.owns(each) and each.expires > read)
             self._held_lately = read, frozenset(filter(None, map(mailbox_of, held)))
         return mailbox in self._held_lately[1]

@@ -123,9 +123,9 @@ class Sweeper:
     ledger: Ledger
     rounds: Rounds
     now: Callable[[], datetime]
-    begun: dict[str, datetime] = field(default_factory=dict)
+    begun: dict[str, datetime] = field(default_factory=dict, init=False)
     """When this process began to sweep each mailbox, by its own clock."""
-    due: dict[str, datetime] = field(default_factory=dict)
+    due: dict[str, datetime] = field(default_factory=dict, init=False)
     """Until when nobody sees the message that has the mailbox swept again."""
 
     async def compare(self, mailbox: str) -> list[Difference]:

@@ -229,7 +229,18 @@ async def close() -> None:
     if _exporting.cache_info().currsize:
         await asyncio.to_thread(_exporting())
     of_settings = (_settings, _environment_settings, _acknowledge_settings, _storage_settings)
-    for built in (_parts_of, _dataverse_of, _queues, _ledger, _counting, _counters, _table, _exporting, *of_settings):
+    for built in (
+        _parts_of,
+        _dataverse_of,
+        _queues,
+        _ledger,
+        _counting,
+        _counters,
+        _table,
+        _exporting,
+        *of_settings,
+        _turn_to_spread,
+    ):
         built.cache_clear()
 
 

@@ -310,7 +310,9 @@ class World:
         self.canceled: set[tuple[str, str]] = set()
         """What was canceled since the breaker was reset, but for what a person released."""
         self.has_tripped = False
-        self.was_reset = self.was_restored = False
+        self.was_reset = False
+        self.was_lost_amid_work = False
+        """Whether a ledger of yesterday came back, or workers were at it, of whose writes nobody knows then."""
         self.left_to_the_sweep: set[str] = set()
         """Events about which no notification may tell the whole truth any more."""
 
@@ -382,7 +384,7 @@ class World:
     def lose_the_ledger(self, entries: dict[tuple[str, str], Entry], marks: dict[tuple[str, str], Notified]) -> None:
         """*entries* of yesterday, or none; storage gives them etags of today."""
         self.epoch += 1
-        self.was_restored |= bool(entries)
+        self.was_lost_amid_work |= bool(entries or self.workers)
         self.ledger.wipe()
         for place, entry in entries.items():
             self.ledger.version += 1
@@ -664,9 +666,8 @@ class World:
     def is_reason_to_hold(self, booking: Booking, event_id: str) -> bool:
         """What nobody but people and losses of the ledger bring about."""
         is_tripped = self.has_tripped and not self.is_there(event_id)
-        if is_special(self.event(event_id)) or is_tripped or booking.id in self.edited:
-            return True
-        return self.epoch > 0  # of what was under way when the ledger was lost, nobody knows what it wrote
+        is_edited = booking.id in self.edited
+        return is_special(self.event(event_id)) or is_tripped or is_edited or self.was_lost_amid_work
 
     def trouble_with(self, booking: Booking) -> tuple[str, str] | None:
         """P1 for one booking, told from the world alone: the event that it is out of step with, and how."""

@@ -225,8 +225,16 @@ async def test_what_counts_is_when_a_run_began_not_when_it_ended(desk):
     assert desk.memory.last == LastRun(NOW, LIFETIME)
 
 
-async def test_an_outage_is_not_over_before_the_sweeps_are_queued(desk):
-    await desk.memory.ran(LastRun(NOW - HOUR * 9, LIFETIME))
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param(LastRun(NOW - HOUR * 9, LIFETIME), id="the app was away"),
+        pytest.param(LastRun(NOW - HOUR, LIFETIME, unreached_since=NOW - HOUR * 9), id="Graph could not reach it"),
+    ],
+)
+async def test_an_outage_is_not_over_before_the_sweeps_are_queued(desk, last):
+    desk.graph.put(ANNA)
+    await desk.memory.ran(last)
     keeper = desk.keeper(ANNA)
 
     async def refuse(since: datetime) -> int:
@@ -302,21 +310,6 @@ async def test_a_handshake_that_fails_for_one_mailbox_only_is_no_outage(desk):
         await desk.keeper(ANNA, BEN).keep()
         desk.now += HOUR
     assert desk.swept == []
-
-
-async def test_that_graph_could_not_reach_the_app_is_not_forgotten_before_the_sweeps_are_queued(desk):
-    desk.graph.put(ANNA)
-    await desk.memory.ran(LastRun(NOW - HOUR, LIFETIME, unreached_since=NOW - HOUR * 9))
-    keeper = desk.keeper(ANNA)
-
-    async def refuse(since: datetime) -> int:
-        raise Transient("the queue refuses")
-
-    keeper.sweep_all = refuse
-    with pytest.raises(Transient):
-        await keeper.keep()
-    await desk.keeper(ANNA).keep()
-    assert desk.swept == ["all"]
 
 
 async def test_an_hourly_run_costs_at_most_one_renewal_that_is_not_due_and_a_persons_none(desk):
