@@ -21,7 +21,7 @@ from benchmarks.report import Progress, Row
 from sync.breaker import Breaker
 from sync.capacity import BOOKINGS_CHANGE, NIGHT, ORDINARY_CHANGE, Cost
 from sync.ledger_table import LedgerTable
-from tests.app import COLUMN, KEY
+from tests.app import KEY
 from tests.fakes import RowInMemory, RowsInMemory
 
 MAILBOXES = 100
@@ -95,7 +95,7 @@ async def measure_night() -> Cost:
         for number in range(MAILBOXES):
             technician = sandbox.people.hire(f"Person {number}")
             booking, event = sandbox.people.dispatcher.book(technician, start, start + HOUR)
-            sandbox.tables.update(booking, {COLUMN: event.immutable_id})
+            sandbox.tables.link(booking, event.immutable_id)
         await app.sweeper.sweep_all()
         await _work_off(subject)  # after this, the ledger knows them
         rows = _store_in_rows(subject)

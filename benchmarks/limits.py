@@ -33,7 +33,7 @@ from sync.graph import PER_MAILBOX
 from sync.handlers import process_change
 from sync.model import Change
 from sync.notifications import CHANGES, build_change_message
-from tests.app import COLUMN, KEY, App, an_app
+from tests.app import KEY, App, an_app
 
 LATENCY = 0.035
 """Seconds that a call takes."""
@@ -234,7 +234,7 @@ class _Backlog:
             technician = technicians[number % mailboxes]
             booking, event = self._sandbox.people.dispatcher.book(technician, self._start, self._start + HOUR)
             self._start += 2 * HOUR  # so that a look at the calendar finds one event
-            self._sandbox.tables.update(booking, {COLUMN: event.immutable_id})
+            self._sandbox.tables.link(booking, event.immutable_id)
             technician.move(event, HOUR)
             change = Change(technician.mailbox.id, event.immutable_id)
             self.changes.append(change)

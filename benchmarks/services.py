@@ -95,7 +95,7 @@ def _prepare(sandbox: Sandbox, order: Order) -> Iterator[Work]:
     for number in range(order.one_mailbox + order.moved + order.in_step):
         owner = technicians[0 if number < order.one_mailbox else number % order.mailboxes]
         booking, event = sandbox.people.dispatcher.book(owner, start, start + HOUR)
-        sandbox.tables.update(booking, {COLUMN: event.immutable_id})
+        sandbox.tables.link(booking, event.immutable_id)
         is_moved = number < order.one_mailbox + order.moved
         if is_moved:
             owner.move(event, HOUR)

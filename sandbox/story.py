@@ -142,7 +142,7 @@ class Story:
         world = self._world
         booking, event = world.people.dispatcher.book(technician, start, start + HOUR)
         if world.tables.event_id_column is not None:
-            world.tables.update(booking, {world.tables.event_id_column: event.immutable_id})
+            world.tables.link(booking, event.immutable_id)
         self._named(booking, event)
         return booking, event
 

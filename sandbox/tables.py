@@ -255,6 +255,10 @@ class Tables:
         self._remember("update", row, by, before, values)
         return row
 
+    def link(self, booking: Row, event_id: str) -> None:
+        """*booking* as the app leaves it behind when it has found its event. There has to be a column for that."""
+        self.update(booking, {str(self.event_id_column): event_id}, by=self.app_user.id)
+
     def delete(self, row: Row, *, by: str | None = None) -> None:
         """Refused: another row points at it."""
         for table in self.schema.values():

@@ -58,6 +58,7 @@ _FIELD_SERVICE_STATUS = "msdyn_fieldservicestatus"
 _USER_RESOURCE = 3
 
 _TIMES = "starttime,endtime,statecode"
+_MODIFIED_BY = "_modifiedby_value"
 
 T = TypeVar("T")
 
@@ -182,6 +183,7 @@ class DataverseBookings:
         self._canceled_found: str | None = None
         self._field_service_lock = asyncio.Lock()
         self._canceled_lock = asyncio.Lock()
+        self._own_id: str | None = None
         self._has_field_service = True
 
     async def read(self, booking_id: str) -> Booking | None:
@@ -192,6 +194,12 @@ class DataverseBookings:
         except NotFound:
             return None
         return parse_booking(row, self._column)
+
+    async def is_own(self, booking: Booking) -> bool:
+        """Whether it was this app that wrote *booking* last. Source: Dataverse Web API, "WhoAmI"; asked once."""
+        if self._own_id is None:
+            self._own_id = _own_id(await self._transport.get("WhoAmI"))
+        return booking.modified_by == self._own_id
 
     async def linked_to(self, event_id: str) -> Sequence[Booking]:
         """The bookings that hold exactly *event_id*.
@@ -367,7 +375,7 @@ class DataverseBookings:
         raise Malformed("dataverse: a list without an end")
 
     def _columns(self) -> str:
-        return f"$select={_TIMES},{self._column}&{self._expanded()}"
+        return f"$select={_TIMES},{_MODIFIED_BY},{self._column}&{self._expanded()}"
 
     def _expanded(self) -> str:
         status = f"status,{_FIELD_SERVICE_STATUS}" if self._has_field_service else "status"
@@ -455,9 +463,17 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
             is_active=row["statecode"] == 0,
             is_canceled=_is_canceled(status),
             has_begun=field_service in _HAS_BEGUN,
+            modified_by=row.get(_MODIFIED_BY),
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
+
+
+def _own_id(answer: Any) -> str:
+    own_id = answer.get("UserId") if isinstance(answer, dict) else None
+    if not isinstance(own_id, str):
+        raise Malformed("dataverse: WhoAmI without a UserId")
+    return own_id
 
 
 def _is_canceled(status: Any) -> bool:

@@ -37,14 +37,15 @@ def decide(
     booking: Booking | None,
     rival: Event | None,
     now: datetime,
-    agreed: Set[Span] = frozenset(),
+    agreed: Set[Span] | None = frozenset(),
     policy: ConflictPolicy = ConflictPolicy.DATAVERSE,
 ) -> Action:
     """Say what brings *booking* in step with *event*, as both stand now; None is 'not there'.
 
     *rival* is the other event that the booking is linked to (see ``rival_id``), None if there is none any more.
-    *agreed* is what both sides last had in common: no span if that is not known, two while it is not known whether a
-    write of ours took effect. It tells who moved: where nothing is known, it was the event.
+    *agreed* is what both sides last had in common: no span if they never had anything, two while it is not known
+    whether a write of ours took effect. It tells who moved: at first contact, the event. None if they had something in
+    common, and nobody remembers what: any difference is a conflict then.
     """
     if event is None:
         return _decide_gone(change, booking, now, agreed, policy)
@@ -87,7 +88,7 @@ def choose_linked(change: Change, bookings: Sequence[Booking]) -> Booking | Hold
 
 
 def _decide_gone(
-    change: Change, booking: Booking | None, now: datetime, agreed: Set[Span], policy: ConflictPolicy
+    change: Change, booking: Booking | None, now: datetime, agreed: Set[Span] | None, policy: ConflictPolicy
 ) -> Action:
     if booking is None or booking.event_id != change.event_id:
         return Ignore("no booking is linked to the event")
@@ -99,7 +100,7 @@ def _decide_gone(
     return action
 
 
-def _cancel(booking: Booking, now: datetime, agreed: Set[Span], policy: ConflictPolicy) -> Action:
+def _cancel(booking: Booking, now: datetime, agreed: Set[Span] | None, policy: ConflictPolicy) -> Action:
     """What becomes of a booking whose event is gone or cancelled: done work is never cancelled."""
     linked = booking.event_id is not None
     if not booking.is_active:
@@ -112,13 +113,16 @@ def _cancel(booking: Booking, now: datetime, agreed: Set[Span], policy: Conflict
         reason = "the booking is over"
     else:
         cancel = CancelBooking(booking.id, booking.etag, unlink=linked)
+        if agreed is None:
+            reason = "the event is deleted or cancelled, and whether its booking was moved before is not known"
+            return _conflict(reason, cancel, policy)
         if agreed and agreed != {booking.span}:
             return _conflict("the booking was moved, and its event deleted or cancelled", cancel, policy)
         return cancel
     return UnlinkBooking(booking.id, booking.etag, reason) if linked else Ignore(reason)
 
 
-def _decide_present(event: Event, booking: Booking, agreed: Set[Span], policy: ConflictPolicy) -> Action:
+def _decide_present(event: Event, booking: Booking, agreed: Set[Span] | None, policy: ConflictPolicy) -> Action:
     linked = booking.event_id == event.id
     write: Write | None = None if linked else LinkBooking(booking.id, booking.etag, event.id)
     if not event.span.is_positive:
@@ -132,15 +136,17 @@ def _decide_present(event: Event, booking: Booking, agreed: Set[Span], policy: C
         return Hold(f"the event is of a series ({event.type.value})", booking.id, write)
     if event.is_all_day:
         return Hold("the event lasts all day", booking.id, write)
-    if isinstance(write, MoveBooking) and agreed:
+    if isinstance(write, MoveBooking) and (agreed is None or agreed):
         return _decide_moved(event, booking, write, agreed, policy)
     return write
 
 
 def _decide_moved(
-    event: Event, booking: Booking, move: MoveBooking, agreed: Set[Span], policy: ConflictPolicy
+    event: Event, booking: Booking, move: MoveBooking, agreed: Set[Span] | None, policy: ConflictPolicy
 ) -> Action:
     """Who moved, told by what both last agreed on."""
+    if agreed is None:
+        return _conflict("booking and event differ, and which of them was moved is not known", move, policy)
     if booking.span not in agreed and event.span in agreed:
         return Leave("the booking was moved in Dynamics, and its event is to follow", booking.id, write=move)
     if booking.span in agreed and len(agreed) == 1:

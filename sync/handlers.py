@@ -99,6 +99,9 @@ class Bookings(Protocol):
     async def linked_to(self, event_id: str) -> Sequence[Booking]:
         """The bookings that hold exactly *event_id*."""
 
+    async def is_own(self, booking: Booking) -> bool:
+        """Whether it was this app that wrote it last. Raises: Transient, Refused."""
+
     async def write(self, action: Write) -> str:
         """The row's new etag, empty if nobody can tell.
 
@@ -276,20 +279,20 @@ class Processor:
                 return Look(None, None), booking if is_hinted else Postpone(booking.reason)
             if booking is None and is_hinted and (hold := left_unlinked(entry, known, self.now())) is not None:
                 return Look(None, known), hold
-            return Look(None, booking), self._decide(change, entry, None, booking, None, refusal)
+            return Look(None, booking), await self._decide(change, entry, None, booking, None, refusal)
         if event.booking_id is None:
-            return Look(event, None), self._decide(change, entry, event, None, None, refusal)
+            return Look(event, None), await self._decide(change, entry, event, None, None, refusal)
         event_is_newer = isinstance(booking, Booking) and booking.id == event.booking_id
         if not isinstance(booking, Booking) or booking.id != event.booking_id:
             booking = await self.bookings.read(event.booking_id)
         rival = await self._rival(change, event, booking)
-        action = self._decide(change, entry, event, booking, rival, refusal)
+        action = await self._decide(change, entry, event, booking, rival, refusal)
         if isinstance(action, MoveBooking) and not event_is_newer:
             newer = await self._event_now(change, is_hinted)
             if newer is None or newer.booking_id != action.booking_id:
                 raise Stale("the event went, or got another booking")
             event = newer
-            action = self._decide(change, entry, event, booking, rival, refusal)
+            action = await self._decide(change, entry, event, booking, rival, refusal)
         # An event that can still be read may be in Deleted Items. An open booking will then be canceled as its deletion
         # is processed, or a sweep misses it; a closed one would be written for nothing.
         is_closed = isinstance(action, LinkBooking) and booking is not None and not booking.is_open
@@ -297,7 +300,7 @@ class Processor:
             return Look(None, booking), Ignore("the event is in no calendar")
         return Look(event, booking), action
 
-    def _decide(
+    async def _decide(
         self,
         change: Change,
         entry: Entry,
@@ -306,8 +309,17 @@ class Processor:
         rival: Event | None,
         refusal: Refusal | None,
     ) -> Action:
+        """A linked booking had agreed with an event on something; if the ledger does not know on what, it may tell itself.
+
+        What this app wrote last was in step then, and nobody has moved it since. Anybody else may have moved it.
+        """
         agreed = agreed_spans(entry, booking, refusal)
-        return decide(change, event, booking, rival, self.now(), agreed, self.policy)
+        action = decide(change, event, booking, rival, self.now(), agreed, self.policy)
+        if agreed or booking is None or booking.event_id is None or not isinstance(action, CancelBooking | MoveBooking):
+            return action
+        if await self.bookings.is_own(booking):
+            return action
+        return decide(change, event, booking, rival, self.now(), None, self.policy)
 
     async def _linked(self, change: Change) -> Booking | Hold | None:
         return choose_linked(change, await self.bookings.linked_to(change.event_id))

@@ -46,8 +46,9 @@ _LOOKED_AT = ["RowKey", "kind", "versions", "expires", "due", "deleted", "settle
 class LedgerTable:
     """Entries guarded by their etags. All methods raise Transient if storage cannot be reached."""
 
-    def __init__(self, table: StorageTable) -> None:
+    def __init__(self, table: StorageTable, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._table = table
+        self._now = now
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def read(self, mailbox: str, event_id: str) -> Entry:
@@ -57,7 +58,7 @@ class LedgerTable:
 
     async def write(self, entry: Entry) -> Entry:
         """Store *entry*. Raises: Stale if somebody else has since it was read."""
-        row = _row(entry)
+        row = _row(entry) | {"written": self._now()}
         if entry.held is not None:
             # First, so that no crash can leave something held that nobody is shown.
             await self._table.put(
@@ -206,13 +207,24 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _entry(row: Row, blank: Entry) -> Entry:
-    """What *row* holds; *blank*, to be written over it, if another version of this app wrote it."""
+    """What *row* holds; *blank*, to be written over it, if it is a copy, or another version of this app wrote it."""
     etag = etag_of(row)
+    if _is_copy(row):
+        return replace(blank, etag=etag)
     try:
         entry = _adapter().validate_json(str(row["entry"]))
     except (ValidationError, KeyError):
         return replace(blank, etag=etag)
     return replace(entry if entry.event_id == blank.event_id else blank, etag=etag)
+
+
+def _is_copy(row: Row) -> bool:
+    """Whether somebody put an old row back: what both sides agreed on then, and people said, may not be so any more.
+
+    Storage stamps a row when it is stored, the app stamped it when it wrote it.
+    """
+    written = row.get("written")
+    return not isinstance(written, datetime) or written_at(row) - written > _SETTLED
 
 
 async def _pages(rows: AsyncIterator[Row], size: int) -> AsyncIterator[Sequence[Row]]:

@@ -146,6 +146,8 @@ class Booking:
     is_canceled: bool = False
     has_begun: bool = False
     """Traveling, In Progress, On Break or Completed: work that calendars do not change any more."""
+    modified_by: str | None = None
+    """The systemuser who wrote the row last."""
 
     @property
     def is_open(self) -> bool:

@@ -32,6 +32,8 @@ from sync.rounds import Round
 ANNA = "11111111-1111-4111-8111-111111111111"
 BEN = "22222222-2222-4222-8222-222222222222"
 NOW = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
+APP, DISPATCHER = "app", "dispatcher"
+"""Who wrote a booking last."""
 
 
 def span(hour: float, hours: float = 1, day: int = 0) -> Span:
@@ -120,12 +122,14 @@ class Table:
     """The next write takes effect, but its answer never arrives."""
 
     def put(self, booking: Booking) -> Booking:
+        """Nobody has touched it since the app linked it, unless it says so."""
         self.version += 1
-        self.rows[booking.id] = replace(booking, etag=f'W/"{self.version}"')
+        written_by = booking.modified_by or APP
+        self.rows[booking.id] = replace(booking, etag=f'W/"{self.version}"', modified_by=written_by)
         return self.rows[booking.id]
 
     def edit(self, booking_id: str, **changes: object) -> Booking:
-        return self.put(replace(self.rows[booking_id], **changes))  # type: ignore[arg-type]
+        return self.put(replace(self.rows[booking_id], modified_by=DISPATCHER, **changes))  # type: ignore[arg-type]
 
     async def read(self, booking_id: str) -> Booking | None:
         await self.pause()
@@ -136,6 +140,10 @@ class Table:
         await self.pause()
         self.reads.append(event_id)
         return [booking for booking in self.rows.values() if booking.event_id == event_id]
+
+    async def is_own(self, booking: Booking) -> bool:
+        await self.pause()
+        return booking.modified_by == APP
 
     async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
         return [booking for booking in self.rows.values() if booking.mailbox == mailbox and booking.is_active]
@@ -161,7 +169,7 @@ class Table:
                 row = replace(row, is_canceled=True, event_id=None if action.unlink else row.event_id)
             case MoveBooking():
                 row = replace(row, span=action.span, event_id=action.event_id or row.event_id)
-        written = self.put(row)
+        written = self.put(replace(row, modified_by=APP))
         self.written.append(action)
         if self.answer_is_lost:
             self.answer_is_lost = False

@@ -110,7 +110,6 @@ class Known:
 
     span: Span
     moment: int
-    epoch: int
 
 
 @dataclass(eq=False)
@@ -312,7 +311,7 @@ class World:
         self.has_tripped = False
         self.was_reset = False
         self.was_lost_amid_work = False
-        """Whether a ledger of yesterday came back, or workers were at it, of whose writes nobody knows then."""
+        """Whether workers were at it, of whose writes nobody knows then."""
         self.left_to_the_sweep: set[str] = set()
         """Events about which no notification may tell the whole truth any more."""
 
@@ -382,13 +381,13 @@ class World:
         self.table.edit(booking.id, **changes)
 
     def lose_the_ledger(self, entries: dict[tuple[str, str], Entry], marks: dict[tuple[str, str], Notified]) -> None:
-        """*entries* of yesterday, or none; storage gives them etags of today."""
+        """*entries* of yesterday are put back, or none; what they say is not read any more (see ledger_table.py)."""
         self.epoch += 1
-        self.was_lost_amid_work |= bool(entries or self.workers)
+        self.was_lost_amid_work |= bool(self.workers)
         self.ledger.wipe()
-        for place, entry in entries.items():
+        for place in entries:
             self.ledger.version += 1
-            self.ledger.entries[place] = replace(entry, etag=str(self.ledger.version))
+            self.ledger.entries[place] = Entry(*place, etag=str(self.ledger.version))
         self.ledger.marks.update(marks)
         self.left_to_the_sweep.update(self.states)
 
@@ -564,7 +563,7 @@ class World:
             return
         for booking in self.table.rows.values():
             if booking.event_id == event_id and self.is_in_step(booking):
-                self.known[booking.id, event_id] = Known(booking.span, self.moment, self.epoch)
+                self.known[booking.id, event_id] = Known(booking.span, self.moment)
 
     def is_in_step(self, booking: Booking) -> bool:
         event = self.calendars.events.get(booking.event_id or "")
@@ -599,7 +598,7 @@ class World:
             case LinkBooking():
                 assert self.calendars.owner[action.event_id] == before.mailbox
                 if before.is_open:
-                    self.known[before.id, action.event_id] = Known(before.span, self.moment, worker.epoch)
+                    self.known[before.id, action.event_id] = Known(before.span, self.moment)
 
     def judge_cancellation(self, before: Booking, event_id: str, worker: Worker) -> None:
         assert not before.has_begun
@@ -629,16 +628,16 @@ class World:
         is_released = any((event_id, each.etag, before.span) in self.released for each in states)
         assert is_released or not all(map(is_special, states)), "a series or all-day event was followed"
         self.judge_edit_lost(before, event_id, is_released)
-        self.known[before.id, event_id] = Known(action.span, self.moment, worker.epoch)
+        self.known[before.id, event_id] = Known(action.span, self.moment)
         self.moved_by_dispatcher.pop(before.id, None)
 
     def judge_edit_lost(self, before: Booking, event_id: str, is_released: bool) -> None:
-        """A dispatcher's move since the last agreement that the ledger must know of is nobody's to overwrite.
+        """A dispatcher's move since the last agreement is nobody's to overwrite, whether or not the ledger was lost.
 
         What it knows is of a booking and one event: a copy that takes over from a lost original has no agreement yet.
         """
         since, known = self.moved_by_dispatcher.get(before.id), self.known.get((before.id, event_id))
-        if since is None or known is None or known.epoch != self.epoch or known.moment > since:
+        if since is None or known is None or known.moment > since:
             return
         # Times that the event has had since then as well may have been agreed on meanwhile, and moved back to.
         had = [

@@ -32,14 +32,16 @@ async def read(world: World) -> Booking:
 class TestReadingABooking:
     async def test_one_read_brings_all_the_decision_needs(self, world: World) -> None:
         booking = await read(world)
-        assert booking == Booking(world.booking.id, world.booking.etag, Span(NINE, TEN), None, world.mailbox)
+        row = world.booking
+        modified_by = row["_modifiedby_value"]
+        assert booking == Booking(row.id, row.etag, Span(NINE, TEN), None, world.mailbox, modified_by=modified_by)
         assert len(world.sandbox.calls) == 1
 
     async def test_nothing_of_the_work_or_the_people_is_asked_for(self, world: World) -> None:
         await read(world)
         [call] = world.sandbox.calls
         assert call.query == (
-            "$select=starttime,endtime,statecode,contoso_outlookeventid&$expand="
+            "$select=starttime,endtime,statecode,_modifiedby_value,contoso_outlookeventid&$expand="
             "BookingStatus($select=status,msdyn_fieldservicestatus),"
             "Resource($select=resourcetype;$expand=UserId($select=azureactivedirectoryobjectid))"
         )
@@ -116,6 +118,23 @@ class TestReadingABooking:
         bookings = dataverse.DataverseBookings(world.bookings._transport, "contoso_mistyped")
         with pytest.raises(Misconfigured, match="EVENT_ID_COLUMN"):
             await bookings.read(world.booking.id)
+
+
+class TestWhoWroteABookingLast:
+    async def test_the_app_or_somebody_else(self, world: World) -> None:
+        assert not await world.bookings.is_own(await read(world))
+        await world.link()
+        assert await world.bookings.is_own(await read(world))
+        world.sandbox.people.dispatcher.move(world.booking, HOUR)
+        assert not await world.bookings.is_own(await read(world))
+        asked = [call for call in world.sandbox.calls if call.path.endswith("/WhoAmI")]
+        assert len(asked) == 1, "who the app is, is asked once"
+
+    async def test_an_answer_that_does_not_say_who_we_are_is_none(self, world: World) -> None:
+        booking = await read(world)
+        world.sandbox.faults.order(Fault(service="dataverse", status=200, body="[]"))
+        with pytest.raises(Malformed, match="WhoAmI"):
+            await world.bookings.is_own(booking)
 
 
 class TestFindingByEvent:

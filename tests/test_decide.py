@@ -204,6 +204,39 @@ def test_an_event_that_is_not_there_though_nobody_told_is_looked_for_again(booki
     assert not isinstance(missed, Postpone)
 
 
+class TestWhatBothAgreedOnIsForgotten:
+    """And the booking cannot tell either, as somebody else wrote it last."""
+
+    MOVE_UNSURE = "booking and event differ, and which of them was moved is not known"
+    CANCEL_UNSURE = "the event is deleted or cancelled, and whether its booking was moved before is not known"
+
+    @pytest.mark.parametrize(
+        ("event", "write", "reason"),
+        [
+            pytest.param(MOVED, MOVE, MOVE_UNSURE, id="the event has other times"),
+            pytest.param(None, CANCEL, CANCEL_UNSURE, id="the event is deleted"),
+            pytest.param(replace(CANCELLED, span=span(13)), CANCEL, CANCEL_UNSURE, id="it is cancelled elsewhere"),
+        ],
+    )
+    def test_any_difference_is_a_conflict(
+        self, event: Event | None, write: MoveBooking | CancelBooking, reason: str
+    ) -> None:
+        change = TOLD if event is None else CHANGE
+        found = {policy: decide(change, event, BOOKING, None, NOW, None, policy) for policy in ConflictPolicy}
+        assert found == {
+            ConflictPolicy.DATAVERSE: Leave(f"{reason}: the booking stays", GUID, is_conflict=True, write=write),
+            ConflictPolicy.OUTLOOK: write,
+            ConflictPolicy.HOLD: Hold(reason, GUID, write, is_conflict=True),
+        }
+
+    @pytest.mark.parametrize(("event", "booking"), [(EVENT, BOOKING), (MOVED, BEGUN), (CANCELLED, CANCELED)])
+    def test_what_needs_no_such_knowledge_is_decided_without(self, event: Event, booking: Booking) -> None:
+        assert decide(CHANGE, event, booking, None, NOW, None) == decide(CHANGE, event, booking, None, NOW)
+
+    def test_an_organizer_who_cancels_where_the_booking_is_contradicts_nobody(self) -> None:
+        assert decide(CHANGE, CANCELLED, BOOKING, None, NOW, None) == CANCEL
+
+
 class TestWhoMoved:
     """Both sides last agreed on nine o'clock."""
 

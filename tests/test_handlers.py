@@ -101,6 +101,38 @@ class TestProcess:
         assert isinstance(await self.process(calendars, bookings), Ignore)
         assert (calendars.reads, bookings.reads, bookings.written) == (["E1"], [GUID], [])
 
+    async def test_without_the_ledger_an_edit_of_a_dispatchers_is_not_lost(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """Nobody knows any more whether the booking or its event was moved; a person is shown both."""
+        await self.process(calendars, bookings)
+        bookings.edit(GUID, span=span(16))
+        self.remembered.wipe()
+        assert isinstance(await self.process(calendars, bookings), Leave)
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, DELETED), Leave)
+        assert bookings.written == []
+        assert self.remembered.entries[ANNA, "E1"].held is not None
+
+    async def test_without_the_ledger_a_booking_that_the_app_wrote_last_follows_its_event(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """It was in step then, and nobody has moved it since."""
+        calendars.change("E1", span=span(12))
+        self.remembered.wipe()
+        assert isinstance(await self.process(calendars, bookings), MoveBooking)
+        calendars.delete("E1")
+        self.remembered.wipe()
+        assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+
+    async def test_at_first_contact_a_booking_follows_its_event_whoever_wrote_it(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """Nothing was ever agreed on, so nothing is forgotten."""
+        bookings.edit(GUID, event_id=None)
+        calendars.change("E1", span=span(12))
+        assert isinstance(await self.process(calendars, bookings), MoveBooking)
+
     async def test_a_moved_event_is_read_again_after_its_booking(self, calendars: Calendars, bookings: Table) -> None:
         calendars.change("E1", span=span(12))
         assert isinstance(await self.process(calendars, bookings), MoveBooking)
@@ -135,7 +167,7 @@ class TestProcess:
         assert isinstance(await self.process(calendars, bookings), Postpone)
         assert isinstance(await self.process(calendars, bookings, missing), Hold)
         self.remembered.wipe()
-        assert isinstance(await self.process(calendars, bookings, missing), Hold)
+        assert isinstance(await self.process(calendars, bookings, missing), Leave)
         assert bookings.written == []
 
     async def test_a_deletion_that_was_told_of_is_believed_whatever_was_edited(
@@ -543,7 +575,7 @@ class TestProcess:
         class Restless(Table):
             async def read(self, booking_id: str) -> Booking | None:
                 row = await super().read(booking_id)
-                self.edit(booking_id)
+                self.put(self.rows[booking_id])
                 return row
 
         bookings = Restless()

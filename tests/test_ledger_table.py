@@ -92,11 +92,32 @@ async def test_of_many_who_write_the_first_entry_one_does(ledger: LedgerTable) -
 
 async def test_an_entry_of_another_version_of_the_app_is_begun_anew(ledger: LedgerTable, rows: StorageTable) -> None:
     await ledger.write(FULL)
-    await rows.put({"PartitionKey": ANNA, "RowKey": key_of("E1"), "event": "E1", "entry": '{"mailbox": 7}'})
+    row = {"PartitionKey": ANNA, "RowKey": key_of("E1"), "event": "E1", "written": datetime.now(UTC)}
+    await rows.put({**row, "entry": '{"mailbox": 7}'})
     blank = await ledger.read(ANNA, "E1")
     assert replace(blank, etag="") == Entry(ANNA, "E1")
     await ledger.write(replace(FULL, etag=blank.etag))
     assert (await ledger.read(ANNA, "E1")).booking_id == GUID
+
+
+async def test_a_row_of_yesterday_that_somebody_put_back_is_begun_anew(rows: StorageTable) -> None:
+    """Nor do the words of people in it count once more; the times at which rows are stored cannot be forged."""
+    now = datetime.now(UTC)
+    yesterday = LedgerTable(rows, lambda: now - 24 * HOUR)
+    await yesterday.write(FULL)
+    ledger = LedgerTable(rows)
+    blank = await ledger.read(ANNA, "E1")
+    assert replace(blank, etag="") == Entry(ANNA, "E1")
+    assert await ledger.of_mailbox(ANNA) == [blank]
+    written = await ledger.write(replace(FULL, etag=blank.etag))
+    assert await ledger.read(ANNA, "E1") == written
+
+
+@pytest.mark.parametrize("skew", [-30 * timedelta(minutes=1), 30 * timedelta(minutes=1)])
+async def test_clocks_that_differ_make_no_row_an_old_one(rows: StorageTable, skew: timedelta) -> None:
+    now = datetime.now(UTC)
+    written = await LedgerTable(rows, lambda: now + skew).write(FULL)
+    assert await LedgerTable(rows).read(ANNA, "E1") == written
 
 
 async def test_what_is_held_is_found_until_it_is_not_held_any_more(ledger: LedgerTable, rows: StorageTable) -> None:

@@ -182,7 +182,7 @@ async def test_the_same_once_more_is_counted(world: World, observer: Processor) 
 async def test_cancellations_are_counted_and_too_many_are_held(world: World, observer: Processor) -> None:
     await world.link()
     other, event = world.sandbox.people.dispatcher.book(world.technician, world.booking["starttime"], TOMORROW)
-    world.sandbox.tables.update(other, {COLUMN: event.immutable_id})
+    world.sandbox.tables.link(other, event.immutable_id)
     for each in (world.event, event):
         world.technician.delete(each)
     assert isinstance(await observer.process(change(world, deleted=True)), Observed)

@@ -313,6 +313,22 @@ class SyncMachine(RuleBasedStateMachine):
         else:
             self.world.lose_the_ledger(*(self.yesterday if what == "is restored" else ({}, {})))
 
+    @precondition(lambda self: "ledger" in self.troubles)
+    @rule(
+        event_id=events,
+        what=st.sampled_from(["is lost", "is restored"]),
+        act=st.sampled_from([None, "move", "delete"]),
+    )
+    def the_ledger_goes_before_outlook_follows(self, event_id: str, what: str, act: str | None) -> None:
+        """What the other rules do as well, but just when it hurts: nobody else knows that the dispatcher moved."""
+        self.act("move the booking", event_id)
+        self.the_ledger(what)
+        if act is None:
+            self.a_technician_does_something_else_with_an_event(event_id, {})
+        else:
+            self.act(act, event_id)
+        self.world.run(self.world.process_all())
+
     # --- the app ---
 
     @precondition(lambda self: self.world.notifications)
