@@ -175,15 +175,22 @@ def agreements(
 
 
 def settled(bookings: Sequence[Booking], entries: Mapping[str, Entry]) -> list[Entry]:
-    """*entries* that need not be held any more for an event that is gone: the booking has another one, or none."""
-    linked = {booking.id: booking.event_id for booking in bookings}
-    return [
-        replace(entry, held=None)
-        for entry in entries.values()
-        if entry.held is not None
-        and entry.held.version == GONE
-        and linked.get(entry.booking_id or "", entry.event_id) != entry.event_id
-    ]
+    """*entries* that need not be held any more.
+
+    The event is gone, and the booking has another one, or none; or it is there, and the booking was closed or became
+    somebody else's, so that it takes no times any more.
+    """
+    by_id = {booking.id: booking for booking in bookings}
+    found = []
+    for entry in entries.values():
+        booking = by_id.get(entry.booking_id or "")
+        if entry.held is None or booking is None:
+            continue
+        is_linked = booking.event_id == entry.event_id
+        is_closed = booking.mailbox != entry.mailbox or (is_linked and not booking.is_open)
+        if is_closed if entry.held.version != GONE else not is_linked:
+            found.append(replace(entry, held=None))
+    return found
 
 
 def _linked(mailbox: str, bookings: Sequence[Booking]) -> dict[str, list[Booking]]:

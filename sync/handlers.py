@@ -146,6 +146,8 @@ async def process_change(
         return "parked"
     if isinstance(change, Batch):
         await spread(change)
+        for unreadable in change.unreadable:
+            await park(queues, CHANGES, unreadable, Malformed("a change of a batch"))
         return SPREAD
     try:
         await let_in(change.mailbox)
@@ -309,7 +311,7 @@ class Processor:
         rival: Event | None,
         refusal: Refusal | None,
     ) -> Action:
-        """A linked booking had agreed with an event on something; if the ledger does not know on what, it may tell itself.
+        """A linked booking had agreed on something with an event; if the ledger does not know on what, it may tell.
 
         What this app wrote last was in step then, and nobody has moved it since. Anybody else may have moved it.
         """

@@ -74,6 +74,8 @@ class Batch:
 
     changes: tuple[Change, ...]
     origin: Origin | None = field(default=None, compare=False)
+    unreadable: tuple[str, ...] = ()
+    """Changes that are none, as another version of this app may have written them; JSON."""
 
 
 @dataclass(frozen=True)

@@ -239,14 +239,23 @@ def parse_change_message(text: str) -> Change:
 
 
 def parse_changes(text: str) -> Change | Batch:
-    """One message of the queue, whichever it is. Raises: Malformed if it is not one of ours."""
+    """One message of the queue, whichever it is; an unreadable change of a batch does not stand in the others' way.
+
+    Raises: Malformed if it is not one of ours.
+    """
     message = _parse_message(text)
     if "changes" not in message:
         return _parse_change(message)
     changes = message["changes"]
     if not isinstance(changes, list):
         raise Malformed("changes")
-    return Batch(tuple(map(_parse_change, changes)), parse_origin(message))
+    readable, unreadable = [], []
+    for change in changes:
+        try:
+            readable.append(_parse_change(change))
+        except Malformed:
+            unreadable.append(json.dumps(change))
+    return Batch(tuple(readable), parse_origin(message), tuple(unreadable))
 
 
 def _parse_change(message: Any) -> Change:

@@ -154,8 +154,8 @@ class PoisonQueue:
 
 def _build(content: Content) -> Sequence[str]:
     match content:
-        case Batch(changes):
-            return build_batch_messages(changes)
+        case Batch(changes, unreadable=unreadable):
+            return [*build_batch_messages(changes), *unreadable]
         case Change():
             return [build_change_message(content)]
         case _:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.differences import agreements, find_differences, missing
+from sync.differences import agreements, find_differences, missing, settled
 from sync.ledger import GONE, Entry, Held, Kind
 from sync.model import Booking, Change, Event, EventType, Span
 from sync.sweep import AHEAD, BEHIND
@@ -139,6 +139,32 @@ class TestWhatTheLedgerKnows:
     def test_an_event_that_was_none_of_ours_was_never_read_as_the_mailboxs_own(self) -> None:
         [difference] = find_differences(ANNA, [], [BOOKING], NOW, {LINKED: replace(self.ENTRY, kind=Kind.NOT_OURS)})
         assert difference.is_held
+
+
+ELSEWHERE = replace(BOOKING, event_id=OTHER)
+
+
+@pytest.mark.parametrize(
+    ("version", "booking", "is_over"),
+    [
+        pytest.param(EVENT.etag, BOOKING, False, id="an open booking may still follow"),
+        pytest.param(EVENT.etag, replace(BOOKING, is_canceled=True), True, id="a canceled one will not"),
+        pytest.param(EVENT.etag, replace(BOOKING, has_begun=True), True, id="nor will one whose work has begun"),
+        pytest.param(EVENT.etag, replace(BOOKING, is_active=False), True, id="nor an inactive one"),
+        pytest.param(EVENT.etag, replace(BOOKING, mailbox=BEN), True, id="nor a reassigned one"),
+        pytest.param(
+            EVENT.etag, replace(BOOKING, event_id=None, is_canceled=True), False, id="one that is not linked yet may be"
+        ),
+        pytest.param(GONE, BOOKING, False, id="whose event is gone, waits"),
+        pytest.param(GONE, replace(BOOKING, is_canceled=True), False, id="a canceled one has its event's id to lose"),
+        pytest.param(GONE, ELSEWHERE, True, id="one that has another event has lost nothing"),
+    ],
+)
+def test_what_is_held_for_a_booking_is_over_once_nothing_can_be_done_to_it(
+    version: str, booking: Booking, is_over: bool
+) -> None:
+    held = Entry(ANNA, LINKED, "1", booking_id=BOOKING_ID, held=Held("the event lasts all day", NOW, version))
+    assert settled([booking], {LINKED: held}) == ([replace(held, held=None)] if is_over else [])
 
 
 def test_an_older_form_of_a_held_events_id_is_not_reported_either() -> None:

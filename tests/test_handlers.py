@@ -23,10 +23,11 @@ from sync.errors import (
     Transient,
     Withdrawn,
 )
-from sync.handlers import GRACE, LOOKS, Breaker, Processor, process_change
+from sync.handlers import GRACE, LOOKS, SPREAD, Breaker, Processor, process_change
 from sync.ledger import Entry, Kind, is_known
 from sync.model import (
     Action,
+    Batch,
     Booking,
     CancelBooking,
     Change,
@@ -40,7 +41,7 @@ from sync.model import (
     Postpone,
     Write,
 )
-from sync.notifications import build_change_message, parse_change_message
+from sync.notifications import CHANGES, build_batch_messages, build_change_message, parse_change_message
 from sync.parking import PARKS
 from tests.fakes import (
     ANNA,
@@ -645,6 +646,22 @@ class TestQueueMessages:
     ) -> None:
         assert await self.run(queues, outcome) == said
         assert await self.run(queues, outcome, "no json") == "parked"
+
+    async def test_an_unreadable_change_of_a_batch_is_parked_alone(self, queues: QueuesInMemory) -> None:
+        spread: list[Batch] = []
+
+        async def note(batch: Batch) -> None:
+            spread.append(batch)
+
+        async def process(change: Change) -> Action:
+            raise AssertionError(f"{change} came in no message of its own")
+
+        [message] = build_batch_messages([UPDATED])
+        mixed = json.dumps({"changes": [7, *json.loads(message)["changes"]]})
+        assert await process_change(mixed, process, note, queues) == SPREAD
+        assert [batch.changes for batch in spread] == [(UPDATED,)]
+        [parked] = queues.of(f"{CHANGES}-poison")
+        assert (json.loads(parked)["error"], json.loads(parked)["message"]) == ("Malformed", "7")
 
     async def test_a_processed_change_leaves_nothing_behind(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Ignore("in step"))

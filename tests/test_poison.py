@@ -66,6 +66,12 @@ GIVEN_UP = "given up by the host, whose log tells why"
         ),
         pytest.param(
             CHANGES,
+            in_base64('{"changes": [7, ' + build_change_message(CHANGE) + "]}"),
+            (GIVEN_UP, Batch((CHANGE,), unreadable=("7",))),
+            id="a batch with a change that is none",
+        ),
+        pytest.param(
+            CHANGES,
             "\n".join(in_base64(build_change_message(CHANGE)).partition("e")),
             (GIVEN_UP, CHANGE),
             id="the host does not mind blanks",
