@@ -463,17 +463,17 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
             is_active=row["statecode"] == 0,
             is_canceled=_is_canceled(status),
             has_begun=field_service in _HAS_BEGUN,
-            modified_by=row.get(_MODIFIED_BY),
+            modified_by=_guid(row[_MODIFIED_BY]) if row.get(_MODIFIED_BY) else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
 
 
 def _own_id(answer: Any) -> str:
-    own_id = answer.get("UserId") if isinstance(answer, dict) else None
-    if not isinstance(own_id, str):
-        raise Malformed("dataverse: WhoAmI without a UserId")
-    return own_id
+    try:
+        return _guid(answer["UserId"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Malformed("dataverse: WhoAmI without a UserId") from None
 
 
 def _is_canceled(status: Any) -> bool:

@@ -687,19 +687,24 @@ class World:
         """Whether one more notification of the event may have an effect, though everything is done.
 
         The breaker was reset and lets pass now what is held; or no notification told the truth, and a sweep did no more
-        than list the event, or nothing as its booking is closed.
+        than list the event or have it held as missed, or nothing as its booking is closed.
         """
         entry = self.ledger.entries.get((self.calendars.owner[event_id], event_id))
         booking = self.table.rows.get(self.event(event_id).booking_id or "")
         is_closed = booking is not None and not booking.is_open and event_id in self.left_to_the_sweep
-        return event_id in listed or is_closed or (self.was_reset and entry is not None and entry.held is not None)
+        held = entry.held if entry is not None else None
+        return event_id in listed or is_closed or (held is not None and (self.was_reset or held.is_missed))
 
     def check_convergence(self, excused: set[str], listed: Sequence[str] = ()) -> None:
         for booking in self.table.rows.values():
             trouble = self.trouble_with(booking)
             if trouble is not None:
                 event_id, what = trouble
-                assert event_id in excused or event_id in listed or self.is_listed(booking, event_id), what
+                told = [event_id]
+                if not self.is_there(event_id):  # a person is to decide on another event that claims the booking
+                    told += [each.id for each in self.calendars.events.values() if each.booking_id == booking.id]
+                is_told = any(each in listed or self.is_listed(booking, each) for each in told)
+                assert event_id in excused or is_told, what
 
 
 def is_special(event: Event) -> bool:
