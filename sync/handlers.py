@@ -313,13 +313,15 @@ class Processor:
     ) -> Action:
         """A linked booking had agreed on something with an event; if the ledger does not know on what, it may tell.
 
-        What this app wrote last was in step then, and nobody has moved it since. Anybody else may have moved it.
+        What this app wrote last was in step then, and nobody has moved it since. Anybody else may have moved it. One
+        that is not linked yet follows its event, but is not canceled unless it stands where that does.
         """
         agreed = agreed_spans(entry, booking, refusal)
         action = decide(change, event, booking, rival, self.now(), agreed, self.policy)
-        if agreed or booking is None or booking.event_id is None or not isinstance(action, CancelBooking | MoveBooking):
+        if agreed or booking is None or not isinstance(action, CancelBooking | MoveBooking):
             return action
-        if await self.bookings.is_own(booking):
+        is_first_contact = booking.event_id is None and isinstance(action, MoveBooking)
+        if is_first_contact or await self.bookings.is_own(booking):
             return action
         return decide(change, event, booking, rival, self.now(), None, self.policy)
 

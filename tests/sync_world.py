@@ -110,6 +110,7 @@ class Known:
 
     span: Span
     moment: int
+    epoch: int
 
 
 @dataclass(eq=False)
@@ -563,7 +564,7 @@ class World:
             return
         for booking in self.table.rows.values():
             if booking.event_id == event_id and self.is_in_step(booking):
-                self.known[booking.id, event_id] = Known(booking.span, self.moment)
+                self.known[booking.id, event_id] = Known(booking.span, self.moment, self.epoch)
 
     def is_in_step(self, booking: Booking) -> bool:
         event = self.calendars.events.get(booking.event_id or "")
@@ -598,7 +599,7 @@ class World:
             case LinkBooking():
                 assert self.calendars.owner[action.event_id] == before.mailbox
                 if before.is_open:
-                    self.known[before.id, action.event_id] = Known(before.span, self.moment)
+                    self.known[before.id, action.event_id] = Known(before.span, self.moment, worker.epoch)
 
     def judge_cancellation(self, before: Booking, event_id: str, worker: Worker) -> None:
         assert not before.has_begun
@@ -627,8 +628,11 @@ class World:
         states = [each.event for each in self.states[event_id] if each.event.span == action.span]
         is_released = any((event_id, each.etag, before.span) in self.released for each in states)
         assert is_released or not all(map(is_special, states)), "a series or all-day event was followed"
-        self.judge_edit_lost(before, event_id, is_released)
-        self.known[before.id, event_id] = Known(action.span, self.moment)
+        known = self.known.get((before.id, event_id))
+        # Without the ledger, a booking that was unlinked when it was over is as one that was never linked.
+        if before.event_id is not None or (known is not None and known.epoch == self.epoch):
+            self.judge_edit_lost(before, event_id, is_released)
+        self.known[before.id, event_id] = Known(action.span, self.moment, worker.epoch)
         self.moved_by_dispatcher.pop(before.id, None)
 
     def judge_edit_lost(self, before: Booking, event_id: str, is_released: bool) -> None:

@@ -134,6 +134,15 @@ class TestProcess:
         calendars.change("E1", span=span(12))
         assert isinstance(await self.process(calendars, bookings), MoveBooking)
 
+    @pytest.mark.parametrize(("hour", "expected"), [(9, CancelBooking), (12, Leave)])
+    async def test_at_first_contact_a_cancelled_event_cancels_only_a_booking_that_stands_where_it_does(
+        self, calendars: Calendars, bookings: Table, hour: int, expected: type[Action]
+    ) -> None:
+        """Linked once and unlinked when it was over, a booking may have been moved to another day since."""
+        bookings.edit(GUID, event_id=None)
+        calendars.change("E1", span=span(hour), is_cancelled=True)
+        assert isinstance(await self.process(calendars, bookings), expected)
+
     async def test_a_moved_event_is_read_again_after_its_booking(self, calendars: Calendars, bookings: Table) -> None:
         calendars.change("E1", span=span(12))
         assert isinstance(await self.process(calendars, bookings), MoveBooking)
