@@ -535,6 +535,16 @@ async def test_a_wrong_one_that_cannot_be_replaced_is_renewed_in_time_and_the_re
     assert desk.memory.known == {}
 
 
+async def test_a_wrong_one_is_renewed_in_time_also_if_one_beside_it_cannot_be_deleted(desk):
+    old = desk.graph.put(ANNA, 2 * HOUR, lifecycle_url=None)
+    spare = desk.graph.put(ANNA, HOUR, lifecycle_url=None, change_types=frozenset({"created"}))
+    desk.graph.trouble[spare.id] = [Refused("400")]
+    assert (await desk.keeper(ANNA).keep()).failed == {ANNA: "400"}
+    assert desk.graph.held[old.id].expires == NOW + LIFETIME
+    assert (await desk.keeper(ANNA).keep()).replaced == 1
+    assert [US.is_right(held) for held in desk.graph.of(ANNA)] == [True]
+
+
 async def test_a_wrong_one_is_renewed_while_it_has_to_wait_for_others(desk):
     """The first gap that stays ends all replacements, in that run and in those that cannot close it."""
     desk.graph = Refusing(in_gap=[Transient("503")] * 9_999, longest=timedelta(days=30))
