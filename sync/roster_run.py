@@ -226,9 +226,9 @@ class Run:
 
     async def _replace(self, mailbox: str, old: Subscription, others: Sequence[Subscription]) -> None:
         """A new one for the *old* one, which is renewed where that fails, and it is in time, and of use still."""
-        for other in others:
-            await self._retire(mailbox, other)
         try:
+            for other in others:
+                await self._retire(mailbox, other)
             await self._find_out_and_replace(mailbox, old)
         except Misconfigured:
             raise

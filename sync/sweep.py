@@ -48,6 +48,10 @@ GRACE = 60.0
 APART = timedelta(seconds=60)
 """Between two sweeps of one mailbox that are asked for by messages."""
 
+EARLY = timedelta(seconds=5)
+"""Its message is hidden for so much longer, as the queue's clock is another one, and ours may be put back meanwhile. If
+it came while it is still believed to be hidden, it would be taken for one more that asks, and nobody would sweep."""
+
 ORDER_WITHIN = 30.0
 """Seconds to find out which mailboxes come first."""
 
@@ -175,7 +179,7 @@ class Sweeper:
         self.due[mailbox] = now + APART
         try:
             again = build_lifecycle_message(LifecycleNotification(mailbox, None, "missed"))
-            await self.queues.send(LIFECYCLE, [again], hidden=APART.total_seconds())
+            await self.queues.send(LIFECYCLE, [again], hidden=(APART + EARLY).total_seconds())
         except BaseException:
             self.due.pop(mailbox, None)
             raise

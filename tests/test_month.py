@@ -110,7 +110,9 @@ class Month:
 
     def away_and_back(self, pair: tuple[Row, Event, Technician], other: Technician) -> None:
         """Nobody hears that the event went to *other*; the booking is back before Outlook has followed."""
-        booking, _, technician = pair
+        booking, event, technician = pair
+        if not is_in_step(self.app.sandbox, booking, event):
+            return  # what the technician did just before would be followed, and rightly
         dispatcher, hostility = self.app.sandbox.people.dispatcher, self.app.sandbox.delivery.hostility
         self.pairs.remove(pair)
         drop, hostility.drop = hostility.drop, 1.0

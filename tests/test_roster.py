@@ -406,6 +406,11 @@ def test_a_mailbox_that_refused_waits_until_its_next_try():
     assert plan([], BEN, troubles={ANNA: trouble}) == Plan(create=(BEN,))
 
 
+def test_a_next_try_that_only_a_wrong_clock_can_have_set_is_not_waited_for():
+    refused = next_trouble(ANNA, "no licence", None, NOW + timedelta(days=400), rarely=True)
+    assert plan([], troubles={ANNA: refused}).create == (ANNA,)
+
+
 def test_those_whose_old_subscription_was_deleted_for_a_new_one_are_created_first():
     gap = Trouble(CLEO, "503", NOW - HOUR, 0, NOW - HOUR, in_gap=True)
     found = plan([], ANNA, BEN, CLEO, troubles={CLEO: gap, ANNA: replace(gap, mailbox=ANNA, in_gap=False)})

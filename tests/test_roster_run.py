@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from sync import roster_run, steps, subscribing
 from sync.errors import (
     Duplicate,
+    Full,
     MailboxUnavailable,
     Misconfigured,
     Refused,
@@ -301,6 +303,13 @@ async def test_a_duplicate_that_is_not_in_the_list_is_shown(desk):
     assert "does not list" in desk.memory.known[ANNA].reason
 
 
+async def test_one_that_has_expired_and_is_listed_still_does_not_count_as_the_duplicate(desk):
+    desk.graph.put(ANNA, -HOUR)
+    report = await desk.keeper(ANNA).keep()
+    assert "does not list" in report.failed[ANNA]
+    assert "does not list" in desk.memory.known[ANNA].reason
+
+
 async def test_a_mailbox_that_another_deployment_holds_is_shown(desk):
     foreign = Deployment.of("https://other.example/hook", KEY, "https://other.example", "a_b").url
     desk.graph.put(ANNA, notification_url=foreign)
@@ -484,6 +493,15 @@ async def test_a_replacement_that_another_run_made_meanwhile_is_adopted_without_
     assert desk.graph.held == {new.id: new}
 
 
+async def test_in_a_full_mailbox_nothing_makes_room_where_another_deployment_may_take_it(desk):
+    old = desk.graph.put(ANNA, lifecycle_url=None)
+    foreign = Deployment.of("https://other.example/hook", KEY, "https://other.example", "a_b").url
+    other = desk.graph.put(ANNA, notification_url=foreign)
+    desk.graph.trouble[ANNA] = [Full("403")]
+    assert (await desk.keeper(ANNA).keep()).failed == {ANNA: "403"}
+    assert desk.graph.of(ANNA) == [old, other]
+
+
 async def test_a_replacement_that_is_taken_for_something_that_is_not_listed_is_shown(desk):
     old = desk.graph.put(ANNA, lifecycle_url=None)
     desk.graph.trouble[ANNA] = [Duplicate("409", HELD)] * 99
@@ -515,6 +533,16 @@ async def test_a_wrong_one_that_cannot_be_replaced_is_renewed_in_time_and_the_re
     desk.graph.trouble.clear()
     assert (await desk.keeper(ANNA).keep()).replaced == 1
     assert desk.memory.known == {}
+
+
+async def test_a_wrong_one_is_renewed_in_time_also_if_one_beside_it_cannot_be_deleted(desk):
+    old = desk.graph.put(ANNA, 2 * HOUR, lifecycle_url=None)
+    spare = desk.graph.put(ANNA, HOUR, lifecycle_url=None, change_types=frozenset({"created"}))
+    desk.graph.trouble[spare.id] = [Refused("400")]
+    assert (await desk.keeper(ANNA).keep()).failed == {ANNA: "400"}
+    assert desk.graph.held[old.id].expires == NOW + LIFETIME
+    assert (await desk.keeper(ANNA).keep()).replaced == 1
+    assert [US.is_right(held) for held in desk.graph.of(ANNA)] == [True]
 
 
 async def test_a_wrong_one_is_renewed_while_it_has_to_wait_for_others(desk):
@@ -563,6 +591,40 @@ async def test_the_budget_stops_a_run_and_the_next_one_goes_on(desk, monkeypatch
     assert 5 < runs < 30
     assert len(desk.graph.held) == 20
     assert desk.memory.known == {}
+
+
+@pytest.fixture
+async def pass_seconds(monkeypatch) -> Callable[[float], None]:
+    """Puts the event loop's clock forward."""
+    loop, passed = asyncio.get_running_loop(), [0.0]
+    time_of = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time_of() + sum(passed))
+    return passed.append
+
+
+def taking(seconds: float, call: Callable[..., Awaitable[Any]], pass_seconds: Callable[[float], None]) -> Any:
+    async def slow(*args: object) -> object:
+        done = await call(*args)
+        pass_seconds(seconds)
+        return done
+
+    return slow
+
+
+async def test_no_subscription_makes_room_for_another_one_that_there_is_no_time_to_make(desk, pass_seconds):
+    [mailbox] = all_wrong(desk, 1)
+    held = desk.graph.of(mailbox)
+    desk.graph.list = taking(subscribing.BUDGET - 30, desk.graph.list, pass_seconds)
+    report = await desk.keeper(mailbox).keep()
+    assert (report.deleted, report.left, desk.graph.of(mailbox)) == (0, 1, held)
+    assert desk.memory.known == {}
+
+
+async def test_a_gap_is_closed_also_when_the_runs_time_is_over(desk, pass_seconds):
+    [mailbox] = all_wrong(desk, 1)
+    desk.graph.delete = taking(subscribing.BUDGET + 10, desk.graph.delete, pass_seconds)
+    assert (await desk.keeper(mailbox).keep()).replaced == 1
+    assert [US.is_right(held) for held in desk.graph.of(mailbox)] == [True]
 
 
 @pytest.mark.parametrize("retry_after", [0.0, 0.3, None])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sync import steps
+from sync import roster_run
 from sync.errors import Throttled
 from sync.model import Subscription
 from sync.roster import LIFETIME, LastRun
@@ -72,7 +72,7 @@ async def test_a_lifetime_shorter_than_the_time_between_two_runs_is_no_lifetime(
 
 async def test_a_creation_that_had_to_wait_is_swept_after_it(desk, monkeypatch):
     """Or what happened between the sweep that was queued before the wait and the creation would be lost."""
-    monkeypatch.setattr(steps, "SWEEP_AFTER", 0.2)
+    monkeypatch.setattr(roster_run, "SWEEP_AFTER", 0.2)
     times: list[tuple[str, float]] = []
     send, create = desk.queues.send, desk.graph.create
 

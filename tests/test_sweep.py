@@ -778,7 +778,7 @@ async def test_a_flood_of_missed_costs_two_sweeps_and_leaves_nothing_unfound(app
     assert [parse_lifecycle_message(text) for text in app.inbox.of(LIFECYCLE)] == [
         LifecycleNotification(ana.mailbox.id, None, "missed")
     ]
-    app.sandbox.clock.move(timedelta(minutes=1))
+    app.sandbox.clock.move(timedelta(minutes=2))
     await app.work()
     assert is_in_step(app.sandbox, *after)
     lists = [call for call in app.sandbox.calls if re.fullmatch(LIST, call.path)]
@@ -826,6 +826,22 @@ async def test_a_clock_that_is_put_right_keeps_no_mailbox_from_being_swept(app, 
         await app.sweeper.sweep_in_turn(ana.mailbox.id)
     app.sweeper.now = lambda: app.sandbox.clock.now() + by
     assert await app.sweeper.sweep_in_turn(ana.mailbox.id) == []
+
+
+async def test_a_sweep_that_was_put_off_is_done_also_if_its_message_is_seen_early_by_our_own_clock(app):
+    """The queue's clock runs by itself, and ours is put right by a second now and then."""
+    (ana,) = hire(app, "Ana")
+    [pair] = await pairs_of(app, ana, 1)
+    app.sandbox.clock.move(timedelta(minutes=2))
+    be_deaf(app)
+    await app.sweeper.sweep_in_turn(ana.mailbox.id)
+    ana.move(pair[1], HOUR)
+    assert await app.sweeper.sweep_in_turn(ana.mailbox.id) is None
+    app.sweeper.now = lambda: app.sandbox.clock.now() - timedelta(seconds=2)
+    [waiting] = app.inbox.messages
+    app.sandbox.clock.move(waiting.visible_at - app.sandbox.clock.now())
+    await app.work()
+    assert is_in_step(app.sandbox, *pair)
 
 
 async def test_a_missing_event_is_looked_at_a_while_later_and_what_moved_at_once(app):
