@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from sync.settings import Settings
-from sync.telemetry import AGE, DRIFT, METRICS, NOTIFICATIONS, SUBSCRIPTIONS
+from sync.telemetry import AGE, DRIFT, METRICS, NOTIFICATIONS, PARKED, POISON, SUBSCRIPTIONS
 from tests.bicep import Bicep, value, walk
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -288,10 +288,16 @@ def test_the_notification_url_is_that_of_the_function():
 def test_alerts_look_for_what_is_written():
     queries = {rule["name"]: rule["query"] for rule in FILES["modules/alerts.bicep"].variables["rules"]}
     assert set(queries) == {"parked", "failures", "renewal", "unsubscribed", "silence", "lag", "drift"}
-    assert 'log.error("parked queue=' in (ROOT / "sync" / "parking.py").read_text("utf-8")
-    assert 'startswith "parked queue="' in queries["parked"]
     assert re.search(r'schedule="0 \d+ \* \* \* \*"\)\nasync def renew_subscriptions', FUNCTIONS)
     assert '"renew_subscriptions"' in queries["renewal"]
+
+
+def test_no_alert_looks_at_what_is_sampled():
+    """Of a log of which a part is dropped, the one line that matters may be dropped as well."""
+    sampling = json.loads((ROOT / "host.json").read_text("utf-8"))["logging"]["applicationInsights"]["samplingSettings"]
+    whole = {"AppMetrics", *(f"App{each}s" for each in sampling["excludedTypes"].split(";"))}
+    for rule in FILES["modules/alerts.bicep"].variables["rules"]:
+        assert set(re.findall(r"\bApp[A-Z]\w+", rule["query"])) <= whole, rule["name"]
 
 
 def test_every_query_counts_what_the_alert_compares():
@@ -310,7 +316,7 @@ def test_a_metric_that_an_alert_looks_at_is_told_by_the_app():
         # A counter's point is one row whatever it counts; of a gauge and a histogram each value is one.
         is_counter = any(METRICS[name].kind == "counter" for name in re.findall(r'\bName == "([^"]+)"', rule["query"]))
         assert not (is_counter and "sum(ItemCount)" in rule["query"])
-    assert looked_at == {SUBSCRIPTIONS, NOTIFICATIONS, AGE, DRIFT}
+    assert looked_at == {SUBSCRIPTIONS, NOTIFICATIONS, AGE, DRIFT, PARKED, POISON}
 
 
 @pytest.mark.parametrize(
