@@ -96,10 +96,16 @@ def _cure(check: Check, error: SyncError) -> str | None:
 
 CHECKS: Sequence[Check] = (
     Check(
-        "graph token", (), checks.graph_token, "is the identity set up (or `az login`), and can GRAPH_URL be reached?"
+        "graph token",
+        (),
+        checks.graph_token,
+        "is the identity set up (or `az login`), can GRAPH_URL be reached, and is Graph well (Service health)?",
     ),
     Check(
-        "dataverse token", (), checks.dataverse_token, "is the identity set up, and is DATAVERSE_URL the environment's?"
+        "dataverse token",
+        (),
+        checks.dataverse_token,
+        "is the identity set up (or `az login`), is DATAVERSE_URL the environment's, is that well (Service health)?",
     ),
     Check(
         "dataverse user",

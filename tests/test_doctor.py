@@ -212,6 +212,14 @@ def no_column(hospital: Hospital) -> None:
     del hospital.sandbox.tables.schema[BOOKING].columns[COLUMN]
 
 
+def secured(*rights: str) -> Callable[[Hospital], None]:
+    def break_it(hospital: Hospital) -> None:
+        hospital.sandbox.dataverse_switches.secured_columns = {COLUMN}
+        hospital.sandbox.dataverse_switches.column_rights = set(rights)
+
+    return break_it
+
+
 def rename_navigation(hospital: Hospital) -> None:
     [lookup] = [each for each in hospital.sandbox.tables.schema[BOOKING].lookups() if each.name == "resource"]
     lookup.navigation = "resource"
@@ -266,6 +274,10 @@ FAILURES = [
     pytest.param(column(max_length=450), "event-id column", "450 characters only", id="the column is too short"),
     pytest.param(column(kind="integer"), "event-id column", "of type Integer", id="the column is of another type"),
     pytest.param(column(published=False), "column published", f"do not know {COLUMN}", id="it is not published"),
+    *(
+        pytest.param(secured(*rights), "event-id column", f"do not let the caller {missing} it", id=f"not to {missing}")
+        for rights, missing in ((("read",), "update"), (("update",), "read"), ((), "read and update"))
+    ),
     pytest.param(rename_navigation, "names", "called otherwise", id="a navigation property is spelt otherwise"),
     pytest.param(
         lambda h: h.sandbox.tables.add_status("Called off", 3, 690970005),
@@ -442,6 +454,9 @@ async def test_events_of_bookings_are_to_carry_the_extension(
         pytest.param(
             lambda h: h.set(CANCELED_STATUS_ID=NOBODY), "canceled status", "CANCELED_STATUS_ID", id="no such status"
         ),
+        pytest.param(listing_refused, "subscriptions", "Calendars.Read", id="subscriptions may not be listed"),
+        pytest.param(faulty("graph", 503), "graph token", "Service health", id="Graph is down"),
+        pytest.param(faulty("dataverse", 503), "dataverse token", "Service health", id="Dataverse is down"),
     ],
 )
 async def test_the_cure_is_for_what_was_seen(
@@ -488,6 +503,22 @@ async def test_a_role_that_may_not_see_definitions_or_itself_is_no_failure(hospi
         ("may read", "may write", "optimistic concurrency", "event-id column"), "warning"
     )
     assert checks["column published"]["state"] == "ok"
+    assert status == 0
+
+
+async def test_a_secured_column_that_the_app_may_read_and_update_is_well(hospital: Hospital) -> None:
+    secured("read", "update")(hospital)
+    _, checks = await hospital.examine()
+    assert named(checks) == {}
+    assert "secured, and open to the caller" in checks["event-id column"]["seen"]
+
+
+async def test_rights_to_a_secured_column_that_cannot_be_seen_are_a_warning(hospital: Hospital) -> None:
+    secured()(hospital)
+    hospital.sandbox.faults.order(PRIVILEGE_MISSING.fault(path="RetrievePrincipalAttributePrivileges", times=None))
+    status, checks = await hospital.examine()
+    assert named(checks) == {"event-id column": "warning"}
+    assert "may read and update it cannot be seen" in checks["event-id column"]["seen"]
     assert status == 0
 
 
