@@ -277,7 +277,9 @@ async def extension(on: Instruments) -> Finding:
                 return ok("an event of a booking carries it")
             looked_at += event is not None
     name = f"{on.settings.extension_name}, {on.settings.extension_property}"
-    return warning(f"none of {looked_at} events of bookings carries {name}") if looked_at else ok("no event to look at")
+    if not looked_at:
+        return skipped(f"no event of a booking within {AROUND.days} days to look at")
+    return warning(f"none of {looked_at} events of bookings carries {name}")
 
 
 async def scope(on: Instruments) -> Finding:

@@ -79,6 +79,12 @@ class Hospital:
             moved = re.sub(rf"{service}Endpoint=[^;]+", f"{service}Endpoint={NOWHERE}/x", moved)
         self.set(AzureWebJobsStorage=moved)
 
+    def books(self) -> None:
+        """Ana, tomorrow; the booking is linked to its event."""
+        start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+        booking, event = self.sandbox.people.dispatcher.book(self.ana, start, start + timedelta(hours=1))
+        self.sandbox.tables.update(booking, {COLUMN: event.immutable_id})
+
     async def types(self, command: str) -> Result:
         return await asyncio.to_thread(CliRunner().invoke, cli, command.split())
 
@@ -131,6 +137,7 @@ def named(checks: dict[str, Any]) -> dict[str, str]:
 
 
 async def test_all_is_green_where_nothing_is_wrong(hospital: Hospital) -> None:
+    hospital.books()
     hospital.sandbox.calls.clear()
     status, checks = await hospital.examine()
     assert {name: check["state"] for name, check in checks.items()} == dict.fromkeys(NAMES, "ok")
@@ -430,9 +437,7 @@ async def test_what_may_be_meant_is_a_warning(
 async def test_events_of_bookings_are_to_carry_the_extension(
     hospital: Hospital, settings: dict[str, str], state: str, seen: str
 ) -> None:
-    start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
-    booking, event = hospital.sandbox.people.dispatcher.book(hospital.ana, start, start + timedelta(hours=1))
-    hospital.sandbox.tables.update(booking, {COLUMN: event.immutable_id})
+    hospital.books()
     hospital.set(**settings)
     status, checks = await hospital.examine()
     assert named(checks) == ({} if state == "ok" else {"extension": state})
@@ -490,6 +495,7 @@ async def test_privileges_for_one_business_unit_are_a_warning(hospital: Hospital
 
 
 async def test_who_may_not_write_may_still_read(hospital: Hospital) -> None:
+    hospital.books()
     without(TO_WRITE[0])(hospital)
     _, checks = await hospital.examine()
     assert [name for name, check in checks.items() if check["state"] != "ok"] == ["may write"]
@@ -608,7 +614,8 @@ async def test_what_a_person_may_do_in_graph_is_not_taken_for_what_the_app_may(h
 async def test_what_cannot_be_seen_or_was_not_asked_for_says_so(hospital: Hospital) -> None:
     hospital.sandbox.graph_switches.application_readable = False
     status, checks = await hospital.examine("")
-    assert {name for name, check in checks.items() if check["state"] == "skipped"} == {"scope", "secrets"}
+    assert {name for name, check in checks.items() if check["state"] == "skipped"} == {"scope", "extension", "secrets"}
+    assert "no event" in checks["extension"]["seen"]
     assert "--outside" in checks["scope"]["seen"]
     assert "cannot be seen" in checks["secrets"]["seen"]
     assert status == 0
