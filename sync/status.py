@@ -258,7 +258,9 @@ def summary_lines(status: Status) -> list[str]:
     if status.drift and status.drift.last:
         drift = status.drift
         lines.append(f"mailboxes swept: {drift.mailboxes}; differences: {drift.differences}")
-    return [*lines, *(f"{finding.level}: {finding.text}\n  {finding.then}" for finding in status.findings)]
+    for finding in status.findings:
+        lines += [f"{finding.level}: {finding.text}", f"  {finding.then}"]
+    return lines
 
 
 def _told(counts: Mapping[str, int]) -> str:

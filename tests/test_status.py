@@ -243,4 +243,5 @@ def test_a_terminal_is_told_the_same_in_a_few_lines():
     for part in ("wanted: 1; subscribed: 1", "booking-changes: 9", "in 24 h: moved: 2", "notice: ", "person: 1"):
         assert part in text
     assert "notice: Held for a person: 1\n  python -m sync holds" in text
+    assert not any("\n" in line for line in summary_lines(build_status(gathered, AT))), "it would be shown as ?"
     assert lines_of(build_status(Gathered(), AT))
