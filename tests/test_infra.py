@@ -143,6 +143,19 @@ def test_the_parameters_file_gives_every_parameter_and_agrees_on_defaults():
         assert match[3] == (None if default is ... else str(default)), name
 
 
+def test_the_docs_name_what_a_deployment_can_be_told_and_no_more():
+    content = (INFRA / "main.parameters.json").read_text("utf-8")
+    told = set(re.findall(r"\$\{(\w+)", content)) - {"AZURE_ENV_NAME", "AZURE_LOCATION"}
+    assert set(names_in_the_first_column(ROOT / "docs" / "deploy.md", "| variable |")) == told
+
+
+def names_in_the_first_column(page: Path, header: str) -> list[str]:
+    """What stands in backquotes, or if nothing does, the cell, in each row of the table with this header."""
+    _, table = page.read_text("utf-8").split(f"\n{header}", 1)
+    cells = [row.split("|")[1].strip() for row in table.split("\n\n")[0].splitlines()[2:]]
+    return [name for cell in cells for name in (re.findall(r"`([^`]+)`", cell) or [cell])]
+
+
 def test_what_azd_keeps_is_what_the_scripts_read():
     read = set()
     for path in (INFRA / "scripts").glob("*.py"):
@@ -290,6 +303,13 @@ def test_alerts_look_for_what_is_written():
     assert set(queries) == {"parked", "failures", "renewal", "unsubscribed", "silence", "lag", "drift"}
     assert re.search(r'schedule="0 \d+ \* \* \* \*"\)\nasync def renew_subscriptions', FUNCTIONS)
     assert '"renew_subscriptions"' in queries["renewal"]
+
+
+def test_the_docs_name_each_metric_and_each_alert():
+    page = ROOT / "docs" / "telemetry.md"
+    rules = [rule["name"] for rule in FILES["modules/alerts.bicep"].variables["rules"]]
+    assert sorted(names_in_the_first_column(page, "| alert |")) == sorted([*rules, "backlog"])
+    assert sorted(names_in_the_first_column(page, "| metric |")) == sorted(METRICS)
 
 
 def test_no_alert_looks_at_what_is_sampled():
