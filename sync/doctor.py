@@ -119,7 +119,7 @@ CHECKS: Sequence[Check] = (
         "optimistic concurrency",
         ("dataverse user",),
         checks.optimistic_concurrency,
-        "the table has it where it is enabled for offline use; without it the app cannot write",
+        "Power Apps, table Bookable Resource Booking: let it be taken offline, as tables that may be have it",
     ),
     Check("event-id column", ("dataverse user",), checks.event_id_column, "python -m sync setup"),
     Check("column published", ("may read", "event-id column"), checks.published, "publish it: python -m sync setup"),
