@@ -42,6 +42,9 @@ __all__ = ["DataverseSwitches", "build_app"]
 BOOKING = "bookableresourcebooking"
 BUSINESS_UNIT = "69535865-29b0-4b11-8236-000d3a874bd8"
 PRIVILEGES = "Microsoft.Dynamics.CRM.RetrieveUserPrivileges"
+COLUMN_PRIVILEGES = "Microsoft.Dynamics.CRM.RetrievePrincipalAttributePrivileges"
+NOT_ALLOWED, ALLOWED = 0, 4
+"""Of the global choice field_security_permission_type."""
 RIGHTS = ("Create", "Read", "Write", "Delete", "Append", "AppendTo")
 
 
@@ -97,6 +100,8 @@ class WebApi:
         match request.method, segments[1:]:
             case "GET", [function] if table.name == "systemuser" and function.removesuffix("()") == PRIVILEGES:
                 return self._privileges(request, self._address(table, key))
+            case "GET", [function] if table.name == "systemuser" and function.removesuffix("()") == COLUMN_PRIVILEGES:
+                return self._column_privileges(request, self._address(table, key))
             case "GET", []:
                 return self._get(request, self._address(table, key, add_user=True), query)
             case "PATCH", []:
@@ -184,6 +189,25 @@ class WebApi:
         below = "Microsoft.Dynamics.CRM.RetrieveUserPrivilegesResponse"
         held = held if user is self._tables.app_user else []
         return build_json({"@odata.context": f"{root_of(request)}$metadata#{below}", "RolePrivileges": held})
+
+    def _column_privileges(self, request: web.Request, address: Address) -> web.Response:
+        """Source: Web API reference, "RetrievePrincipalAttributePrivileges", "AttributePrivilege"."""
+        self._needs("Read", address.table)
+        user = _existing(address)
+        rights = self._switches.column_rights if user is self._tables.app_user else set()
+        may = {right: ALLOWED if right in rights else NOT_ALLOWED for right in ("create", "read", "update")}
+        held = [
+            {
+                "AttributeId": column.metadata_id,
+                "CanCreate": may["create"],
+                "CanRead": may["read"],
+                "CanUpdate": may["update"],
+            }
+            for column in self._tables.schema["bookableresourcebooking"].columns.values()
+            if rights and column.name in self._switches.secured_columns
+        ]
+        below = f"{COLUMN_PRIVILEGES}Response"
+        return build_json({"@odata.context": f"{root_of(request)}$metadata#{below}", "AttributePrivileges": held})
 
     # -- writing
 

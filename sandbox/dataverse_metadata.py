@@ -124,6 +124,7 @@ class Definitions:
             "SchemaName": column.schema_name or column.name,
             "AttributeType": ATTRIBUTE_TYPES[column.kind],
             "RequiredLevel": {"Value": "SystemRequired" if column.required else "None"},
+            "IsSecured": column.name in self._switches.secured_columns,
             "MetadataId": column.metadata_id,
         }
         below = f"EntityDefinitions('{table.name}')/Attributes"

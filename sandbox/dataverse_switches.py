@@ -46,6 +46,10 @@ class DataverseSwitches:
     privilege_depth: Literal["Basic", "Local", "Deep", "Global"] = "Global"
     """Of all that the caller holds: own rows, those of the business unit, of units below, of the organization. It is
     only told, every row is served."""
+    secured_columns: set[str] = field(default_factory=set)
+    """Columns of bookings under column security, by their logical names."""
+    column_rights: set[str] = field(default_factory=lambda: {"read", "update"})
+    """What the caller's column security profiles allow with those. It is only told, every value is served."""
     definitions_readable: bool = True
     """Otherwise the role lacks what reading the definitions of tables takes."""
 

@@ -54,6 +54,9 @@ SECRETS_SOON = timedelta(days=30)
 AS_CUSTOMIZER = "`python -m sync doctor` as somebody who may customize tables"
 
 
+SECURED = "Power Platform admin center, Column security profiles: one for the app, with Read and Update of this column"
+
+
 class State(StrEnum):
     OK = "ok"
     WARNING = "warning"
@@ -189,7 +192,23 @@ async def event_id_column(on: Instruments) -> Finding:
     trouble = why_unfit(column)
     if trouble is not None:
         return failed(f"{name} {trouble}", "power apps, table Bookable Resource Booking: a text column of length 1024")
-    return ok(f"{name}, {column.type} of {column.max_length} characters")
+    seen = f"{name}, {column.type} of {column.max_length} characters"
+    return ok(seen) if column.secured_as is None else await _secured(on, seen, column.secured_as)
+
+
+async def _secured(on: Instruments, seen: str, column_id: str) -> Finding:
+    """Without the right to read, every booking seems to hold no event id; without that to update, none is linked."""
+    name = on.settings.event_id_column
+    try:
+        rights = await on.definitions.rights(await on.definitions.who_am_i(), column_id)
+    except Refused as error:
+        trouble = f"whether the caller may read and update it cannot be seen ({error})"
+        return warning(f"{name} is secured, and {trouble}", AS_CUSTOMIZER)
+    missing = [right for right in ("read", "update") if right not in rights]
+    if not missing:
+        return ok(f"{seen}, secured, and open to the caller")
+    trouble = f"is secured, and column security profiles do not let the caller {' and '.join(missing)} it"
+    return failed(f"{name} {trouble}", SECURED)
 
 
 async def published(on: Instruments) -> Finding:
@@ -258,7 +277,9 @@ async def extension(on: Instruments) -> Finding:
                 return ok("an event of a booking carries it")
             looked_at += event is not None
     name = f"{on.settings.extension_name}, {on.settings.extension_property}"
-    return warning(f"none of {looked_at} events of bookings carries {name}") if looked_at else ok("no event to look at")
+    if not looked_at:
+        return skipped(f"no event of a booking within {AROUND.days} days to look at")
+    return warning(f"none of {looked_at} events of bookings carries {name}")
 
 
 async def scope(on: Instruments) -> Finding:
@@ -274,7 +295,10 @@ async def scope(on: Instruments) -> Finding:
 
 
 async def subscriptions(on: Instruments) -> Finding:
-    plan, last = await asyncio.gather(on.plan(), on.memory.last_run())
+    try:
+        plan, last = await asyncio.gather(on.plan(), on.memory.last_run())
+    except Refused as error:
+        return failed(f"they may not be listed ({error})", "docs/real-tenant.md, 2: Calendars.Read")
     return judge_roster(plan, last, _former(on.settings), on.now())
 
 
@@ -366,7 +390,7 @@ def judge_handshake(answer: Answer, token: str) -> Finding:
         return failed("did not echo the validation token as it is")
     if answer.seconds > SLOW:
         return warning(f"echoed {took}; notifications have three seconds", "docs/deploy.md: an always-ready instance")
-    return ok(f"echoed {took}")
+    return ok(f"echoed {took}, asked from here")
 
 
 async def clock(on: Instruments) -> Finding:

@@ -23,6 +23,9 @@ DEPTHS = ("Basic", "Local", "Deep", "Global")
 _TABLE = f"EntityDefinitions(LogicalName='{TABLE}')"
 _TEXTS = ("String", "Memo")
 
+_ALLOWED = 4
+"""Of the global choice field_security_permission_type. Source: Dataverse, "FieldPermission table"."""
+
 # A definition that has just been changed is read from a cache for half a minute. Source: Dataverse Web API, "Query
 # table definitions".
 _FRESH = {"Consistency": "Strong"}
@@ -34,6 +37,8 @@ class Column:
 
     type: str
     max_length: int | None
+    secured_as: str | None = None
+    """Its MetadataId if it is under column security, where ``rights`` tells who may do what with it."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +81,29 @@ class Definitions:
         """The column of bookings with this logical name, None if there is none."""
         path = f"{_TABLE}/Attributes(LogicalName='{name}')"
         try:
-            definition = await self._transport.get(f"{path}?$select=LogicalName,AttributeType", headers=_FRESH)
+            names = "LogicalName,AttributeType,IsSecured,MetadataId"
+            definition = await self._transport.get(f"{path}?$select={names}", headers=_FRESH)
             kind = str(_of(definition, "AttributeType"))
+            secured_as = str(_of(definition, "MetadataId")) if _of(definition, "IsSecured") else None
             if kind not in _TEXTS:
-                return Column(kind, None)
+                return Column(kind, None, secured_as)
             # The length belongs to the type of the column, so it takes a cast.
             cast = f"{path}/Microsoft.Dynamics.CRM.{kind}AttributeMetadata?$select=MaxLength"
-            return Column(kind, int(_of(await self._transport.get(cast, headers=_FRESH), "MaxLength")))
+            return Column(kind, int(_of(await self._transport.get(cast, headers=_FRESH), "MaxLength")), secured_as)
         except NotFound:
             return None
+
+    async def rights(self, user_id: str, column_id: str) -> frozenset[str]:
+        """Which of "read" and "update" column security profiles, also those of teams, allow with this secured column.
+
+        Source: Dataverse Web API reference, "RetrievePrincipalAttributePrivileges", "AttributePrivilege".
+        """
+        path = f"systemusers({user_id})/Microsoft.Dynamics.CRM.RetrievePrincipalAttributePrivileges()"
+        for each in _of(await self._transport.get(path), "AttributePrivileges"):
+            if str(_of(each, "AttributeId")).lower() == column_id.lower():
+                names = {"read": "CanRead", "update": "CanUpdate"}
+                return frozenset(right for right, name in names.items() if _of(each, name) == _ALLOWED)
+        return frozenset()
 
     async def create_column(self, name: str, solution: str | None, language: int) -> None:
         """Add the event-id column, with a label in this language, to the solution or the default one.

@@ -96,10 +96,16 @@ def _cure(check: Check, error: SyncError) -> str | None:
 
 CHECKS: Sequence[Check] = (
     Check(
-        "graph token", (), checks.graph_token, "is the identity set up (or `az login`), and can GRAPH_URL be reached?"
+        "graph token",
+        (),
+        checks.graph_token,
+        "is the identity set up (or `az login`), can GRAPH_URL be reached, and is Graph well (Service health)?",
     ),
     Check(
-        "dataverse token", (), checks.dataverse_token, "is the identity set up, and is DATAVERSE_URL the environment's?"
+        "dataverse token",
+        (),
+        checks.dataverse_token,
+        "is the identity set up (or `az login`), is DATAVERSE_URL the environment's, is that well (Service health)?",
     ),
     Check(
         "dataverse user",
@@ -113,7 +119,7 @@ CHECKS: Sequence[Check] = (
         "optimistic concurrency",
         ("dataverse user",),
         checks.optimistic_concurrency,
-        "the table has it where it is enabled for offline use; without it the app cannot write",
+        "Power Apps, table Bookable Resource Booking: let it be taken offline, as tables that may be have it",
     ),
     Check("event-id column", ("dataverse user",), checks.event_id_column, "python -m sync setup"),
     Check("column published", ("may read", "event-id column"), checks.published, "publish it: python -m sync setup"),

@@ -243,7 +243,10 @@ class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings):
         ge=0,
     )
     cancellations_in_all: int = Field(
-        200, alias="CANCELLATIONS_IN_ALL", description="so many bookings of all mailboxes together, likewise", ge=0
+        200,
+        alias="CANCELLATIONS_IN_ALL",
+        description="so many of all mailboxes together may be canceled within an hour; beyond that a person is asked",
+        ge=0,
     )
     mailboxes: Annotated[frozenset[str], BeforeValidator(_guids)] = Field(
         frozenset(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -35,6 +35,9 @@ QUEUE_SLOW, QUEUE_STUCK = timedelta(minutes=15), timedelta(minutes=90)
 
 SILENT = timedelta(days=1)
 
+WRITTEN = ("moved", "linked", "canceled", "unlinked")
+"""The outcomes that are a write."""
+
 
 class Level(StrEnum):
     TROUBLE = "trouble"
@@ -47,6 +50,8 @@ class Level(StrEnum):
 class Finding:
     level: Level
     text: str
+    then: str
+    """What to do, or what to look at."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,9 @@ class Drift:
 class HourRow:
     hour: datetime
     changes: int
-    """Processed to an end, whatever that was."""
+    """Processed to an end, whatever that was: written, or any other."""
+    written: int
+    others: int
     received: int
     queued: int
     redundant: int
@@ -205,7 +212,7 @@ def build_status(found: Gathered, now: datetime) -> Status:
         failure = None
     holds = _holds(*found.held) if found.held is not None else None
     findings = [
-        *(Finding(Level.TROUBLE, text) for text in found.unread),
+        *(Finding(Level.TROUBLE, text, "python -m sync doctor: is the storage account well?") for text in found.unread),
         *_of_roster(mailboxes, failure, now),
         *_of_queues(found.backlogs or (), now),
         *_of_holds(holds, found.tripped or ()),
@@ -251,7 +258,9 @@ def summary_lines(status: Status) -> list[str]:
     if status.drift and status.drift.last:
         drift = status.drift
         lines.append(f"mailboxes swept: {drift.mailboxes}; differences: {drift.differences}")
-    return [*lines, *(f"{finding.level}: {finding.text}" for finding in status.findings)]
+    for finding in status.findings:
+        lines += [f"{finding.level}: {finding.text}", f"  {finding.then}"]
+    return lines
 
 
 def _told(counts: Mapping[str, int]) -> str:
@@ -334,9 +343,13 @@ def _drift(roster: Roster, now: datetime) -> Drift:
 
 
 def _hour_row(hour: datetime, counts: Counter[str]) -> HourRow:
+    changes = sum(_beginning_with(OUTCOME, counts).values())
+    written = sum(counts[OUTCOME + name] for name in WRITTEN)
     return HourRow(
         hour,
-        changes=sum(_beginning_with(OUTCOME, counts).values()),
+        changes=changes,
+        written=written,
+        others=changes - written,
         received=counts[RECEIVED],
         queued=counts[QUEUED],
         redundant=sum(counts[name] for name in REDUNDANT),
@@ -359,64 +372,104 @@ def _holds(entries: Sequence[Entry], more: int) -> Holds:
     return Holds(len(rows) + more, len(rows) - waiting, waiting, reasons, rows, more)
 
 
-def _of_roster(mailboxes: Mailboxes | None, failure: tuple[datetime, str] | None, now: datetime) -> list[Finding]:
-    found = []
+def _of_roster(mailboxes: Mailboxes | None, failure: tuple[datetime, str] | None, now: datetime) -> Iterator[Finding]:
     if failure is not None:
-        found.append(Finding(Level.TROUBLE, f"The last run of the roster came to nothing: {failure[1]}"))
+        yield Finding(
+            Level.TROUBLE, f"The last run of the roster came to nothing: {failure[1]}", "python -m sync doctor"
+        )
     if mailboxes is None:
-        found.append(Finding(Level.NOTICE, "The roster was never kept: its timer runs each hour"))
-        return found
+        yield Finding(
+            Level.NOTICE, "The roster was never kept", "its timer runs each hour; python -m sync subscriptions apply"
+        )
+        return
     if now - mailboxes.at > ROSTER_LATE:
-        found.append(Finding(Level.TROUBLE, "The roster was not kept for more than three hours"))
+        yield Finding(
+            Level.TROUBLE,
+            "The roster was not kept for more than three hours",
+            "is the app running? Its timer runs each hour; python -m sync doctor",
+        )
+    if not mailboxes.wanted:
+        yield Finding(
+            Level.NOTICE,
+            "Nobody is to be synchronized",
+            "python -m sync doctor: are there bookable resources of enabled users, and does MAILBOXES name some?",
+        )
     if mailboxes.not_subscribed:
-        found.append(Finding(Level.TROUBLE, f"Mailboxes that are not subscribed: {mailboxes.not_subscribed:,}"))
+        yield Finding(
+            Level.TROUBLE,
+            f"Mailboxes that are not subscribed: {mailboxes.not_subscribed:,}",
+            "python -m sync subscriptions tells the reason of each, docs/runbook.md what to do about it",
+        )
     if mailboxes.next_expiry and mailboxes.next_expiry - now < EXPIRES_SOON:
-        found.append(Finding(Level.TROUBLE, "A subscription expires within a day and was not renewed"))
+        yield Finding(
+            Level.TROUBLE,
+            "A subscription expires within a day and was not renewed",
+            "python -m sync subscriptions apply renews it, or tells why it cannot",
+        )
     if mailboxes.subscribed and now - (mailboxes.last_notified or mailboxes.since) > SILENT:
-        found.append(Finding(Level.NOTICE, "No notification came for a day, of any mailbox"))
-    return found
+        yield Finding(
+            Level.NOTICE,
+            "No notification came for a day, of any mailbox",
+            "no trouble where nobody worked; else python -m sync doctor: does Graph reach the app?",
+        )
 
 
-def _of_queues(backlogs: Sequence[Backlog], now: datetime) -> list[Finding]:
-    found = []
+def _of_queues(backlogs: Sequence[Backlog], now: datetime) -> Iterator[Finding]:
     for each in backlogs:
         age = now - each.oldest if each.oldest else timedelta()
         if age > QUEUE_SLOW:
-            level = Level.TROUBLE if age > QUEUE_STUCK else Level.NOTICE
             minutes = int(age / timedelta(minutes=1))
-            found.append(Finding(level, f"Minutes that a message has waited on {each.queue}: {minutes:,}"))
+            yield Finding(
+                Level.TROUBLE if age > QUEUE_STUCK else Level.NOTICE,
+                f"Minutes that a message has waited on {each.queue}: {minutes:,}",
+                "the log of the app tells why messages are put back; python -m sync doctor",
+            )
         if each.parked:
-            found.append(Finding(Level.TROUBLE, f"Parked in {each.queue}-poison: {each.parked:,}"))
-    return found
+            yield Finding(
+                Level.TROUBLE,
+                f"Parked in {each.queue}-poison: {each.parked:,}",
+                "python -m sync poison tells the reasons; once they are mended, python -m sync replay",
+            )
 
 
-def _of_holds(holds: Holds | None, tripped: Sequence[Tripped]) -> list[Finding]:
-    found = []
+def _of_holds(holds: Holds | None, tripped: Sequence[Tripped]) -> Iterator[Finding]:
     if tripped:
         scopes = ", ".join(each.scope for each in tripped)
-        found.append(Finding(Level.TROUBLE, f"Nothing is canceled until a person says so: {scopes}"))
+        yield Finding(
+            Level.TROUBLE,
+            f"Nothing is canceled until a person says so: {scopes}",
+            "python -m sync holds; docs/commands.md, The breaker has tripped: what now",
+        )
     if holds and holds.for_a_person + holds.not_looked_at:
         more = f", and not looked at here: {holds.not_looked_at:,}" if holds.not_looked_at else ""
-        found.append(Finding(Level.NOTICE, f"Held for a person: {holds.for_a_person:,}{more}"))
-    return found
+        yield Finding(
+            Level.NOTICE,
+            f"Held for a person: {holds.for_a_person:,}{more}",
+            "python -m sync holds lists them; release or discard each",
+        )
 
 
-def _of_drift(drift: Drift | None, now: datetime) -> list[Finding]:
+def _of_drift(drift: Drift | None, now: datetime) -> Iterator[Finding]:
     if drift is None or drift.last is None:
-        return []
-    found = []
+        return
     if now - drift.last > SWEEP_LATE:
-        found.append(Finding(Level.TROUBLE, "No mailbox was swept for more than 36 hours"))
+        yield Finding(
+            Level.TROUBLE,
+            "No mailbox was swept for more than 36 hours",
+            "is the app running? Its timer runs each night; python -m sync sweep",
+        )
     if drift.differences:
-        text = f"Differences that the last sweeps found: {drift.differences:,}"
-        found.append(Finding(Level.NOTICE, text))
-    return found
+        yield Finding(
+            Level.NOTICE,
+            f"Differences that the last sweeps found: {drift.differences:,}",
+            "all are queued or held already. If it goes on, notifications are being missed: python -m sync doctor",
+        )
 
 
-def _of_mode(mode: SyncMode) -> list[Finding]:
-    if mode is SyncMode.SYNC:
-        return []
-    return [Finding(Level.NOTICE, "The app only observes: it writes nothing to Dataverse (SYNC_MODE)")]
+def _of_mode(mode: SyncMode) -> Iterator[Finding]:
+    if mode is SyncMode.OBSERVE:
+        text = "The app only observes: it writes nothing to Dataverse (SYNC_MODE)"
+        yield Finding(Level.NOTICE, text, "python -m sync report shows what it would have written")
 
 
 def _beginning_with(start: str, counts: Mapping[str, int]) -> dict[str, int]:

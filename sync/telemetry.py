@@ -30,6 +30,7 @@ AGE = "booking_sync.change.age"
 CALLS = "booking_sync.calls"
 PUT_BACK = "booking_sync.put_back"
 PARKED = "booking_sync.parked"
+POISON = "booking_sync.poison"
 SUBSCRIPTIONS = "booking_sync.subscriptions"
 SILENCE = "booking_sync.silence"
 DRIFT = "booking_sync.drift"
@@ -51,6 +52,7 @@ METRICS: Mapping[str, Metric] = {
     CALLS: Metric("counter", "1", "calls of graph, subscriptions, dataverse, table and queue", ("service", "status")),
     PUT_BACK: Metric("counter", "1", "messages put back on their queue for later", ("queue",)),
     PARKED: Metric("counter", "1", "messages moved to a poison queue", ("queue", "error")),
+    POISON: Metric("gauge", "1", "messages in a poison queue, counted hourly", ("queue",)),
     SUBSCRIPTIONS: Metric("gauge", "1", "mailboxes after a run of the roster", ("state",)),
     SILENCE: Metric("gauge", "s", "since the last notification that this process received"),
     DRIFT: Metric("histogram", "1", "differences that the sweep of one mailbox found", ("fate",)),

@@ -117,7 +117,8 @@ async def renew_subscriptions() -> None:
         except SyncError as error:
             await _counting().roster_failed(str(error))
             raise
-        await _tell_held()
+        finally:
+            await _tell_left()
 
 
 async def sweep() -> None:
@@ -303,21 +304,24 @@ async def _follow(notification: LifecycleNotification) -> None:
     await (await _parts()).keeper.follow(notification)
 
 
-async def _tell_held() -> None:
-    """How much is held and waiting, for those who look at the app's work, if there is somebody."""
+async def _tell_left() -> None:
+    """How much is held, waiting and parked, for those who look at the app's work, if there is somebody."""
     from sync.errors import SyncError
+    from sync.notifications import CHANGES, LIFECYCLE
 
     telemetry = _telemetry()
     if not telemetry.is_on():
         return
-    counts = {"held": 0, "waiting": 0}
     try:
+        for queue in (CHANGES, LIFECYCLE):
+            parked, _ = await _queues().backlog(f"{queue}-poison")
+            telemetry.measure(telemetry.POISON, parked, queue=queue)
+        counts = {"held": 0, "waiting": 0}
         async for entry in _ledger().held(_now()):
             counts["waiting" if entry.held is not None and entry.held.is_waiting else "held"] += 1
+        telemetry.measure_each(telemetry.HELD, "state", counts)
     except SyncError as error:
-        log.warning("what is held is not counted reason=%r", str(error))
-        return
-    telemetry.measure_each(telemetry.HELD, "state", counts)
+        log.warning("what is left for people is not counted reason=%r", str(error))
 
 
 def _telemetry() -> ModuleType:

@@ -51,6 +51,21 @@ async def test_a_column_is_told_with_its_type_and_length(sandbox: Sandbox, defin
     assert await definitions.column("contoso_nothing") is None
 
 
+async def test_a_secured_column_is_told_with_what_the_user_may_do_with_it(
+    sandbox: Sandbox, definitions: Definitions
+) -> None:
+    sandbox.dataverse_switches.secured_columns = {COLUMN}
+    column = await definitions.column(COLUMN)
+    assert column is not None
+    assert column.secured_as is not None
+    user = sandbox.tables.app_user.id
+    assert await definitions.rights(user, column.secured_as) == {"read", "update"}
+    sandbox.dataverse_switches.column_rights = {"read"}
+    assert await definitions.rights(user, column.secured_as) == {"read"}
+    sandbox.dataverse_switches.column_rights = set()
+    assert await definitions.rights(user, column.secured_as) == set()
+
+
 async def test_a_column_that_was_just_made_is_seen(definitions: Definitions) -> None:
     await definitions.create_column("contoso_otherid", None, 1033)
     assert await definitions.column("contoso_otherid") == Column("String", LENGTH)

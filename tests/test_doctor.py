@@ -79,6 +79,12 @@ class Hospital:
             moved = re.sub(rf"{service}Endpoint=[^;]+", f"{service}Endpoint={NOWHERE}/x", moved)
         self.set(AzureWebJobsStorage=moved)
 
+    def books(self) -> None:
+        """Ana, tomorrow; the booking is linked to its event."""
+        start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+        booking, event = self.sandbox.people.dispatcher.book(self.ana, start, start + timedelta(hours=1))
+        self.sandbox.tables.update(booking, {COLUMN: event.immutable_id})
+
     async def types(self, command: str) -> Result:
         return await asyncio.to_thread(CliRunner().invoke, cli, command.split())
 
@@ -131,6 +137,7 @@ def named(checks: dict[str, Any]) -> dict[str, str]:
 
 
 async def test_all_is_green_where_nothing_is_wrong(hospital: Hospital) -> None:
+    hospital.books()
     hospital.sandbox.calls.clear()
     status, checks = await hospital.examine()
     assert {name: check["state"] for name, check in checks.items()} == dict.fromkeys(NAMES, "ok")
@@ -212,6 +219,14 @@ def no_column(hospital: Hospital) -> None:
     del hospital.sandbox.tables.schema[BOOKING].columns[COLUMN]
 
 
+def secured(*rights: str) -> Callable[[Hospital], None]:
+    def break_it(hospital: Hospital) -> None:
+        hospital.sandbox.dataverse_switches.secured_columns = {COLUMN}
+        hospital.sandbox.dataverse_switches.column_rights = set(rights)
+
+    return break_it
+
+
 def rename_navigation(hospital: Hospital) -> None:
     [lookup] = [each for each in hospital.sandbox.tables.schema[BOOKING].lookups() if each.name == "resource"]
     lookup.navigation = "resource"
@@ -266,6 +281,10 @@ FAILURES = [
     pytest.param(column(max_length=450), "event-id column", "450 characters only", id="the column is too short"),
     pytest.param(column(kind="integer"), "event-id column", "of type Integer", id="the column is of another type"),
     pytest.param(column(published=False), "column published", f"do not know {COLUMN}", id="it is not published"),
+    *(
+        pytest.param(secured(*rights), "event-id column", f"do not let the caller {missing} it", id=f"not to {missing}")
+        for rights, missing in ((("read",), "update"), (("update",), "read"), ((), "read and update"))
+    ),
     pytest.param(rename_navigation, "names", "called otherwise", id="a navigation property is spelt otherwise"),
     pytest.param(
         lambda h: h.sandbox.tables.add_status("Called off", 3, 690970005),
@@ -418,9 +437,7 @@ async def test_what_may_be_meant_is_a_warning(
 async def test_events_of_bookings_are_to_carry_the_extension(
     hospital: Hospital, settings: dict[str, str], state: str, seen: str
 ) -> None:
-    start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
-    booking, event = hospital.sandbox.people.dispatcher.book(hospital.ana, start, start + timedelta(hours=1))
-    hospital.sandbox.tables.update(booking, {COLUMN: event.immutable_id})
+    hospital.books()
     hospital.set(**settings)
     status, checks = await hospital.examine()
     assert named(checks) == ({} if state == "ok" else {"extension": state})
@@ -442,6 +459,9 @@ async def test_events_of_bookings_are_to_carry_the_extension(
         pytest.param(
             lambda h: h.set(CANCELED_STATUS_ID=NOBODY), "canceled status", "CANCELED_STATUS_ID", id="no such status"
         ),
+        pytest.param(listing_refused, "subscriptions", "Calendars.Read", id="subscriptions may not be listed"),
+        pytest.param(faulty("graph", 503), "graph token", "Service health", id="Graph is down"),
+        pytest.param(faulty("dataverse", 503), "dataverse token", "Service health", id="Dataverse is down"),
     ],
 )
 async def test_the_cure_is_for_what_was_seen(
@@ -475,6 +495,7 @@ async def test_privileges_for_one_business_unit_are_a_warning(hospital: Hospital
 
 
 async def test_who_may_not_write_may_still_read(hospital: Hospital) -> None:
+    hospital.books()
     without(TO_WRITE[0])(hospital)
     _, checks = await hospital.examine()
     assert [name for name, check in checks.items() if check["state"] != "ok"] == ["may write"]
@@ -488,6 +509,22 @@ async def test_a_role_that_may_not_see_definitions_or_itself_is_no_failure(hospi
         ("may read", "may write", "optimistic concurrency", "event-id column"), "warning"
     )
     assert checks["column published"]["state"] == "ok"
+    assert status == 0
+
+
+async def test_a_secured_column_that_the_app_may_read_and_update_is_well(hospital: Hospital) -> None:
+    secured("read", "update")(hospital)
+    _, checks = await hospital.examine()
+    assert named(checks) == {}
+    assert "secured, and open to the caller" in checks["event-id column"]["seen"]
+
+
+async def test_rights_to_a_secured_column_that_cannot_be_seen_are_a_warning(hospital: Hospital) -> None:
+    secured()(hospital)
+    hospital.sandbox.faults.order(PRIVILEGE_MISSING.fault(path="RetrievePrincipalAttributePrivileges", times=None))
+    status, checks = await hospital.examine()
+    assert named(checks) == {"event-id column": "warning"}
+    assert "may read and update it cannot be seen" in checks["event-id column"]["seen"]
     assert status == 0
 
 
@@ -577,7 +614,8 @@ async def test_what_a_person_may_do_in_graph_is_not_taken_for_what_the_app_may(h
 async def test_what_cannot_be_seen_or_was_not_asked_for_says_so(hospital: Hospital) -> None:
     hospital.sandbox.graph_switches.application_readable = False
     status, checks = await hospital.examine("")
-    assert {name for name, check in checks.items() if check["state"] == "skipped"} == {"scope", "secrets"}
+    assert {name for name, check in checks.items() if check["state"] == "skipped"} == {"scope", "extension", "secrets"}
+    assert "no event" in checks["extension"]["seen"]
     assert "--outside" in checks["scope"]["seen"]
     assert "cannot be seen" in checks["secrets"]["seen"]
     assert status == 0

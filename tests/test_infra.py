@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from sync.settings import Settings
-from sync.telemetry import AGE, DRIFT, METRICS, NOTIFICATIONS, SUBSCRIPTIONS
+from sync.telemetry import AGE, DRIFT, METRICS, NOTIFICATIONS, PARKED, POISON, SUBSCRIPTIONS
 from tests.bicep import Bicep, value, walk
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,6 +141,19 @@ def test_the_parameters_file_gives_every_parameter_and_agrees_on_defaults():
         assert match, name
         # Without a default azd asks for what is not set.
         assert match[3] == (None if default is ... else str(default)), name
+
+
+def test_the_docs_name_what_a_deployment_can_be_told_and_no_more():
+    content = (INFRA / "main.parameters.json").read_text("utf-8")
+    told = set(re.findall(r"\$\{(\w+)", content)) - {"AZURE_ENV_NAME", "AZURE_LOCATION"}
+    assert set(names_in_the_first_column(ROOT / "docs" / "deploy.md", "| variable |")) == told
+
+
+def names_in_the_first_column(page: Path, header: str) -> list[str]:
+    """What stands in backquotes, or if nothing does, the cell, in each row of the table with this header."""
+    _, table = page.read_text("utf-8").split(f"\n{header}", 1)
+    cells = [row.split("|")[1].strip() for row in table.split("\n\n")[0].splitlines()[2:]]
+    return [name for cell in cells for name in (re.findall(r"`([^`]+)`", cell) or [cell])]
 
 
 def test_what_azd_keeps_is_what_the_scripts_read():
@@ -288,10 +301,23 @@ def test_the_notification_url_is_that_of_the_function():
 def test_alerts_look_for_what_is_written():
     queries = {rule["name"]: rule["query"] for rule in FILES["modules/alerts.bicep"].variables["rules"]}
     assert set(queries) == {"parked", "failures", "renewal", "unsubscribed", "silence", "lag", "drift"}
-    assert 'log.error("parked queue=' in (ROOT / "sync" / "parking.py").read_text("utf-8")
-    assert 'startswith "parked queue="' in queries["parked"]
     assert re.search(r'schedule="0 \d+ \* \* \* \*"\)\nasync def renew_subscriptions', FUNCTIONS)
     assert '"renew_subscriptions"' in queries["renewal"]
+
+
+def test_the_docs_name_each_metric_and_each_alert():
+    page = ROOT / "docs" / "telemetry.md"
+    rules = [rule["name"] for rule in FILES["modules/alerts.bicep"].variables["rules"]]
+    assert sorted(names_in_the_first_column(page, "| alert |")) == sorted([*rules, "backlog"])
+    assert sorted(names_in_the_first_column(page, "| metric |")) == sorted(METRICS)
+
+
+def test_no_alert_looks_at_what_is_sampled():
+    """Of a log of which a part is dropped, the one line that matters may be dropped as well."""
+    sampling = json.loads((ROOT / "host.json").read_text("utf-8"))["logging"]["applicationInsights"]["samplingSettings"]
+    whole = {"AppMetrics", *(f"App{each}s" for each in sampling["excludedTypes"].split(";"))}
+    for rule in FILES["modules/alerts.bicep"].variables["rules"]:
+        assert set(re.findall(r"\bApp[A-Z]\w+", rule["query"])) <= whole, rule["name"]
 
 
 def test_every_query_counts_what_the_alert_compares():
@@ -310,7 +336,7 @@ def test_a_metric_that_an_alert_looks_at_is_told_by_the_app():
         # A counter's point is one row whatever it counts; of a gauge and a histogram each value is one.
         is_counter = any(METRICS[name].kind == "counter" for name in re.findall(r'\bName == "([^"]+)"', rule["query"]))
         assert not (is_counter and "sum(ItemCount)" in rule["query"])
-    assert looked_at == {SUBSCRIPTIONS, NOTIFICATIONS, AGE, DRIFT}
+    assert looked_at == {SUBSCRIPTIONS, NOTIFICATIONS, AGE, DRIFT, PARKED, POISON}
 
 
 @pytest.mark.parametrize(

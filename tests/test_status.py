@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from typer.main import get_command
 
 from sync.breaker import Tripped
+from sync.commands import cli
 from sync.counters import HOUR, Swept
-from sync.ledger import Entry, Held
-from sync.model import SyncMode
+from sync.ledger import Entry, Held, outcome_of
+from sync.model import CancelBooking, LinkBooking, MoveBooking, Observed, SyncMode, UnlinkBooking
 from sync.roster import LIFETIME
 from sync.standing import Roster, Standing
-from sync.status import HOURS, Backlog, Gathered, Level, State, Status, build_status, summary_lines
+from sync.status import HOURS, WRITTEN, Backlog, Gathered, Level, State, Status, build_status, summary_lines
 from tests.desk import CLEO, DAN
-from tests.fakes import ANNA, BEN, NOW
+from tests.fakes import ANNA, BEN, NOW, span
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
@@ -88,12 +91,38 @@ LEFT = Entry(ANNA, "E2", booking_id=GUID, held=Held("its booking was moved", NOW
         ),
         pytest.param(with_standings(replace(ANNAS, swept=Swept(NOW, 4))), Level.NOTICE, "found: 4", id="drift"),
         pytest.param(replace(WELL, mode=SyncMode.OBSERVE), Level.NOTICE, "only observes", id="observing"),
+        pytest.param(with_standings(), Level.NOTICE, "Nobody is to be synchronized", id="nobody wanted"),
     ],
 )
-def test_one_thing_that_is_wrong_is_found_and_nothing_else(gathered, level, word):
-    [(found_level, text)] = found(gathered)
-    assert (found_level, word in text) == (level, True), text
+def test_one_thing_that_is_wrong_is_found_and_nothing_else_with_what_to_do(gathered, level, word):
+    [finding] = build_status(gathered, AT).findings
+    assert (finding.level, word in finding.text) == (level, True), finding.text
+    assert finding.then
     assert build_status(gathered, AT).is_well == (level is Level.NOTICE)
+
+
+def test_what_is_to_be_done_names_commands_that_there_are():
+    commands = set(get_command(cli).commands)
+    everything = replace(
+        with_standings(
+            replace(ANNAS, expires=AT + HOUR, notified=AT - 2 * DAY, swept=Swept(AT - 2 * DAY, 4)),
+            Standing(BEN, None, "403"),
+            at=AT - 4 * HOUR,
+        ),
+        failure=(AT, "graph 503"),
+        unread=["The queues could not be read"],
+        backlogs=(Backlog("booking-changes", 9, AT - 2 * HOUR, 3),),
+        held=((HELD,), 0),
+        tripped=(Tripped("all", NOW, 201),),
+        mode=SyncMode.OBSERVE,
+    )
+    findings = [
+        finding
+        for gathered in (everything, with_standings(), Gathered())
+        for finding in build_status(gathered, AT).findings
+    ]
+    named = {name for finding in findings for name in re.findall(r"python -m sync (\w+)", finding.then)}
+    assert {"doctor", "subscriptions", "poison", "holds", "sweep", "report"} <= named <= commands
 
 
 def test_what_waits_for_outlook_and_queues_that_move_are_nothing_to_look_at():
@@ -163,11 +192,23 @@ def test_hours_are_told_without_a_gap_and_older_ones_are_left_out():
     status = build_status(replace(WELL, hours=hours), AT)
     assert [row.hour for row in status.hours] == [NOW - HOUR * ago for ago in range(23, -1, -1)]
     now, before = status.hours[-1], status.hours[-3]
-    assert (now.changes, now.queued, now.redundant, now.spent) == (7, 7, 1, 0)
+    assert (now.changes, now.written, now.others) == (7, 2, 5)
+    assert (now.queued, now.redundant, now.spent) == (7, 1, 0)
     assert (before.changes, before.spent, before.avoided) == (0, 7, 9)
     assert status.outcomes == {"ignored": 5, "moved": 2}
     assert list(status.outcomes) == ["ignored", "moved"], "the most frequent first"
     assert (status.calls.spent, status.calls.avoided) == ({"dataverse": 4, "graph": 3}, {"graph": 9})
+
+
+def test_what_counts_as_written_is_what_the_app_says_of_its_writes():
+    writes = [
+        MoveBooking(GUID, "b1", span(9)),
+        LinkBooking(GUID, "b1", "E1"),
+        CancelBooking(GUID, "b1", unlink=True),
+        UnlinkBooking(GUID, "b1", "its event was deleted"),
+    ]
+    assert {outcome_of(write) for write in writes} == set(WRITTEN)
+    assert outcome_of(Observed(writes[0])) not in WRITTEN
 
 
 def test_holds_are_told_by_reason_and_the_longest_first():
@@ -201,4 +242,6 @@ def test_a_terminal_is_told_the_same_in_a_few_lines():
     text = lines_of(build_status(gathered, AT))
     for part in ("wanted: 1; subscribed: 1", "booking-changes: 9", "in 24 h: moved: 2", "notice: ", "person: 1"):
         assert part in text
+    assert "notice: Held for a person: 1\n  python -m sync holds" in text
+    assert not any("\n" in line for line in summary_lines(build_status(gathered, AT))), "it would be shown as ?"
     assert lines_of(build_status(Gathered(), AT))

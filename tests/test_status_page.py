@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 
 from sync.breaker import Tripped
@@ -87,6 +88,24 @@ def test_everything_has_its_place():
     assert "The moon could not be read" in page
 
 
+def test_each_trouble_says_what_to_do():
+    page = page_of(EVERYTHING)
+    findings = build_status(EVERYTHING, AT).findings
+    assert len(findings) > 5
+    for finding in findings:
+        assert escape(finding.then) in page
+
+
+def test_the_hours_of_a_chart_are_in_the_table_below_it():
+    hours = {NOW: Counter({"outcome.moved": 31, "outcome.ignored": 52, "notifications.queued": 43})}
+    hours[NOW] += Counter({"notifications.known": 27, "spent.graph": 65, "avoided.graph": 19})
+    page = page_of(replace(WELL, hours=hours))
+    _, charts, table = re.split("<h2 id=.changes.>|The numbers, hour by hour", page)
+    for number in (31, 43, 27, 65, 19):
+        assert f"{number} " in charts
+        assert f">{number}</td>" in table
+
+
 def test_what_comes_from_outside_is_text_and_never_markup():
     page = page_of(EVERYTHING)
     assert "<b>" not in page
@@ -143,7 +162,7 @@ def test_the_highest_bar_fills_the_chart_and_two_parts_stand_on_each_other():
     assert (drawn[-1].lower, drawn[-1].upper) == (CHART_HEIGHT * 0.75, CHART_HEIGHT * 0.25)
     assert {(bar.lower, bar.upper) for bar in drawn[:-1]} == {(0, 0)}
     assert drawn[-1].title == "06:00: 30 spent, 10 avoided"
-    assert {bar.lower for bar in bars(hours, "changes")} == {0}, "of nothing there is nothing to draw"
+    assert {bar.lower for bar in bars(hours, "written", "others")} == {0}, "of nothing there is nothing to draw"
 
 
 def test_many_holds_are_folded_away():

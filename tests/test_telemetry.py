@@ -7,13 +7,21 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from azure.storage.queue.aio import QueueClient
 from opentelemetry import trace
 
 from sandbox.faults import Fault
 from sync import counters, telemetry, wiring
-from sync.errors import Refused
+from sync.errors import Refused, Transient
 from sync.model import Change, LifecycleNotification, Origin
-from sync.notifications import build_change_message, build_lifecycle_message, parse_change_message, parse_origin
+from sync.notifications import (
+    CHANGES,
+    LIFECYCLE,
+    build_change_message,
+    build_lifecycle_message,
+    parse_change_message,
+    parse_origin,
+)
 from tests.fakes import ANNA
 from tests.listening import Listener, listening
 from tests.test_end_to_end import HOUR, TOMORROW, running, until
@@ -124,6 +132,23 @@ async def test_what_is_held_and_what_a_sweep_finds_is_told(
         assert held["contoso_outlookeventid"] is None
     assert metrics[telemetry.HELD] == {("held",): 1, ("waiting",): 0}
     assert metrics[telemetry.DRIFT] == {("queued",): (1, 1), ("held",): (1, 0)}
+
+
+async def test_what_is_parked_is_told_each_hour_whoever_parked_it_and_also_if_the_run_fails(
+    storage: str, monkeypatch: pytest.MonkeyPatch, told: Listener
+) -> None:
+    """A count of what this process has parked itself would miss what the host gave up, and dies with the process."""
+    async with running(storage, monkeypatch) as app:
+        async with QueueClient.from_connection_string(storage, f"{CHANGES}-poison") as queue:
+            await queue.create_queue()
+            await queue.send_message("given up by the host")
+        await wiring.renew_subscriptions()
+        assert told.told()[telemetry.POISON] == {(CHANGES,): 1, (LIFECYCLE,): 0}
+        monkeypatch.setattr("sync.retry._wait", lambda state: 0.0)
+        app.sandbox.faults.order(Fault("dataverse", status=503, times=None))
+        with pytest.raises(Transient):
+            await wiring.renew_subscriptions()
+        assert told.told()[telemetry.POISON] == {(CHANGES,): 1, (LIFECYCLE,): 0}
 
 
 # Of what goes wrong, only the name.

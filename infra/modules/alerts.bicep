@@ -1,5 +1,5 @@
-// What somebody should be told without looking. Texts that a query looks for are written by the app (sync/parking.py) or
-// by the Functions host; metrics are the app's own (sync/telemetry.py).
+// What somebody should be told without looking. Requests are the Functions host's, metrics the app's own
+// (sync/telemetry.py); neither is sampled, as the log is (host.json), in which the one line that matters may be missing.
 param namePrefix string
 param location string
 param tags object
@@ -30,14 +30,15 @@ resource people 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)
 var rules = [
   {
     name: 'parked'
-    description: 'A change was given up; its message, with the reason, is in a poison queue.'
+    description: 'Changes were given up; their messages are in a poison queue. python -m sync poison tells the reasons.'
     severity: 2
     every: 'PT5M'
-    window: 'PT15M'
+    // What the app gives up is told at once; what lies there, whoever gave it up, hourly: so it stays until they are gone.
+    window: 'PT2H'
     query: '''
-      AppTraces
-      | where Message startswith "parked queue=" or Message has "Moving message to queue"
-      | summarize Count = sum(ItemCount)
+      AppMetrics
+      | where Name == "booking_sync.parked" or Name == "booking_sync.poison"
+      | summarize Count = sum(Sum)
     '''
     operator: 'GreaterThan'
     threshold: 0

@@ -96,6 +96,24 @@ async def test_a_lookup_is_written_by_who_may_append_on_both_sides(dataverse, pr
     assert (await dataverse.send("PATCH", dataverse.address, {"If-Match": "*"}, MOVE)).status == 204
 
 
+async def test_what_the_caller_may_do_with_a_secured_column_is_told(dataverse):
+    user = (await dataverse.get("WhoAmI"))["UserId"]
+    path = f"systemusers({user})/Microsoft.Dynamics.CRM.RetrievePrincipalAttributePrivileges()"
+    assert (await dataverse.get(path))["AttributePrivileges"] == []
+    dataverse.switches.secured_columns, dataverse.switches.column_rights = {"contoso_outlookeventid"}, {"read"}
+    table = "EntityDefinitions(LogicalName='bookableresourcebooking')"
+    definition = f"{table}/Attributes(LogicalName='{{}}')?$select=IsSecured"
+    column = await dataverse.get(definition.format("contoso_outlookeventid"))
+    assert column["IsSecured"] is True
+    assert (await dataverse.get(definition.format("duration")))["IsSecured"] is False
+    [told] = (await dataverse.get(path))["AttributePrivileges"]
+    assert told == {"AttributeId": column["MetadataId"], "CanCreate": 0, "CanRead": 4, "CanUpdate": 0}
+    dataverse.switches.column_rights = set()
+    assert (await dataverse.get(path))["AttributePrivileges"] == []
+    dataverse.switches.missing_privileges = {"prvReadUser"}
+    assert await dataverse.refusal("GET", path) == (403, "0x80040220")
+
+
 @pytest.mark.parametrize("function", ["RetrieveUserPrivileges", "RetrieveUserPrivileges()"])
 async def test_the_callers_privileges_are_told_by_name_and_depth(dataverse, function):
     dataverse.switches.missing_privileges = {"prvWriteBookableResourceBooking"}
