@@ -139,14 +139,14 @@ class Queue:
 
 
 def measure(quick: bool, progress: Progress) -> list[Row]:
-    part = 0.05 if quick else 0.2
+    of_dataverse, of_outlook = (0.1, 0.05) if quick else (0.2, 0.2)
     dataverse, outlook = "Limits: 6,000 calls in 5 min of Dataverse", "Limits: 10,000 calls in 10 min of a mailbox"
     cases = [
-        work_off(dataverse, DATAVERSE, part, mailboxes=20),
-        work_off(outlook, OUTLOOK, part, mailboxes=1, others=20),
+        work_off(dataverse, DATAVERSE, of_dataverse, mailboxes=20),
+        work_off(outlook, OUTLOOK, of_outlook, mailboxes=1, others=20),
     ]
     if not quick:
-        cases.append(work_off(f"{dataverse}, two instances", DATAVERSE, part, mailboxes=20, instances=2))
+        cases.append(work_off(f"{dataverse}, two instances", DATAVERSE, of_dataverse, mailboxes=20, instances=2))
     rows = []
     for done, case in enumerate(cases, start=1):
         with asyncio.Runner(loop_factory=LeapingLoop) as runner:

@@ -18,7 +18,7 @@ from benchmarks.services import Order, services
 from benchmarks.work import read_work
 from sandbox.azurite import Azurite
 
-WHATS: Mapping[What, str] = {"app": "", "libraries": "the same calls by the same libraries", "bare": "bare HTTP"}
+WHATS: Mapping[What, str] = {"app": "", "libraries": "same libraries", "bare": "bare HTTP"}
 MAILBOXES = 50
 LATENCIES = (0.02, 0.03, 0.04, 0.05)
 HOT = 0.035
@@ -27,7 +27,7 @@ HOT = 0.035
 
 def measure(quick: bool, progress: Progress) -> list[Row]:
     latencies = LATENCIES[1:2] if quick else LATENCIES
-    changes = 150 if quick else 1_500
+    changes = 100 if quick else 1_500
     steps = 2 * len(latencies) + 2
     rows = []
     with Azurite() as azurite:
