@@ -1,14 +1,17 @@
 """Measures what is asked for, shows one table of ratios, and writes it and plots of it to a folder.
 
 python -m benchmarks --quick calls growth
+python -m benchmarks --page
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks import acknowledging, calls, capacity, cold_start, growth, throughput
+from benchmarks.page import PAGE, conditions, write_page
 from benchmarks.report import Row, show, write
+from benchmarks.work import ROOT
 
 BENCHMARKS = {
     "calls": calls.measure,
@@ -34,22 +39,30 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is given")
     parser.add_argument("--quick", action="store_true", help="small numbers, within two minutes")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"for the table and the plots, {FOLDER} by default")
+    parser.add_argument("--page", action="store_true", help=f"write the figures into {PAGE.relative_to(ROOT)} as well")
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
+    if options.page and options.names:
+        parser.error("the page takes all figures of one run")
     logging.disable(logging.CRITICAL)  # what the app says of each change
-    rows = measure(options.names or list(BENCHMARKS), options.quick)
-    show(rows, Console(width=None if sys.stdout.isatty() else 200))
+    began, load = datetime.now(UTC), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    rows, seconds = measure(options.names or list(BENCHMARKS), options.quick)
+    show(rows, Console(width=None if sys.stdout.isatty() else 240))
     written = write(rows, options.folder)
     print(f"\n{len(written)} files in {options.folder}")
+    if options.page:
+        written = write_page(rows, conditions(options.quick, began, load, seconds))
+        print(f"and in {PAGE.relative_to(ROOT)}, with {len(written) - 1} pictures")
     return 0
 
 
-def measure(names: list[str], quick: bool) -> list[Row]:
-    """All *names*, one after the other: nothing else runs beside what is measured."""
+def measure(names: list[str], quick: bool) -> tuple[list[Row], dict[str, float]]:
+    """All *names*, one after the other, as nothing else is to run beside what is measured; and how long each took."""
     columns = (TextColumn("{task.description:14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     rows: list[Row] = []
+    seconds: dict[str, float] = {}
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {name: progress.add_task(name, total=1.0, start=False) for name in names}
         for name, task in tasks.items():
@@ -58,9 +71,10 @@ def measure(names: list[str], quick: bool) -> list[Row]:
             rows += BENCHMARKS[name](quick, partial(_show_share, progress, task))
             progress.update(task, completed=1.0)
             progress.stop_task(task)
+            seconds[name] = time.monotonic() - begun
             if not console.is_terminal:
-                print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-    return rows
+                print(f"{name}: {seconds[name]:.0f} s", file=sys.stderr, flush=True)
+    return rows, seconds
 
 
 def _show_share(progress: Progress, task: TaskID, share: float) -> None:

@@ -1,79 +1,96 @@
 """How calls, time, memory, storage calls and tables grow with mailboxes and with the changes an instance has seen.
 
 Each point is an instance in a process of its own, with storage of its own, at services without latency; four of five
-changes are of ordinary meetings, and each event is changed four times, but no mailbox is left without a change. The
-queue's own message, one for each change, is the host's affair.
+changes are of ordinary meetings, and no mailbox is left without a change. What is counted for each change does not
+grow if all of it grows in proportion. The queue's own message, one for each change, is the host's affair.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from statistics import linear_regression
+from dataclasses import dataclass
 
 from azure.data.tables import TableServiceClient
 
 from benchmarks.instance import Result, run
-from benchmarks.report import Progress, Row
+from benchmarks.report import ITSELF, Bound, Progress, Row, at_most, power
 from benchmarks.services import Order, services
 from sandbox.azurite import Azurite
 
-EACH = 4
-"""Changes of one event."""
+
+@dataclass(frozen=True)
+class Point:
+    mailboxes: int
+    events: int
+    times: int
+    """That each event is changed; the same along an axis, as a ledger has a row for each event."""
+
+    @property
+    def changes(self) -> int:
+        return self.events * self.times
+
 
 SERIES = {
-    # (mailboxes, changes), quick and full
+    # quick and full
     "mailboxes": (
-        [(10, 200), (1_000, 200)],
-        [(10, 2_000), (100, 2_000), (1_000, 2_000), (10_000, 2_000)],
+        [Point(10, 200, 1), Point(200, 200, 1)],
+        [Point(10, 2_000, 1), Point(100, 2_000, 1), Point(1_000, 2_000, 1), Point(10_000, 10_000, 1)],
     ),
     "changes": (
-        [(100, 100), (100, 400), (100, 1_600)],
-        [(100, 100), (100, 1_000), (100, 10_000), (100, 100_000)],
+        [Point(20, 25, 4), Point(20, 250, 4)],
+        [Point(20, 25, 4), Point(20, 250, 4), Point(20, 2_500, 4), Point(20, 25_000, 4)],
     ),
 }
 BESIDE = "the same calls alone"
+CALLS, MILLISECONDS, MEMORY = "calls for each change", "ms for each change", "MB, peak of the process"
+STORAGE, TABLES = "storage calls for each change", "bytes of tables for each change"
+UNITS = (CALLS, MILLISECONDS, MEMORY, STORAGE, TABLES)
+
+LINEAR = 0.1
+"""The power up to which a figure for each change is taken for one that does not grow, as points lie beside a line."""
+
+FLAT = 1.1
+"""Times the memory that an instance may have after the most changes, beside that after a hundredth of them."""
 
 
 def measure(quick: bool, progress: Progress) -> list[Row]:
     rows, done = [], 0
-    points = {axis: quick_points if quick else full for axis, (quick_points, full) in SERIES.items()}
-    total = sum(changes + 200 for series in points.values() for _, changes in series)
-    for axis, series in points.items():
+    axes = {axis: quick_points if quick else full for axis, (quick_points, full) in SERIES.items()}
+    total = sum(point.changes + 200 for points in axes.values() for point in points)
+    for axis, points in axes.items():
         found: list[Row] = []
-        for mailboxes, changes in series:
-            found += _point(axis, mailboxes, changes)
-            progress((done := done + changes + 200) / total)
-        found.sort(key=lambda row: row.benchmark)
-        rows += [*found, *_fits(axis, found)]
+        for point in points:
+            found += _point(axis, point)
+            progress((done := done + point.changes + 200) / total)
+        found.sort(key=lambda row: UNITS.index(row.unit))
+        rows += [*found, *_powers(axis, found)]
     return rows
 
 
-def _point(axis: str, mailboxes: int, changes: int) -> list[Row]:
-    events = max(changes // EACH, mailboxes)
-    times = max(changes // events, 1)
-    order = Order(mailboxes, ordinary=events - events // 5, in_step=events // 5)
+def _point(axis: str, point: Point) -> list[Row]:
+    bookings = point.events // 5
+    order = Order(point.mailboxes, ordinary=point.events - bookings, in_step=bookings)
     with Azurite() as azurite, services(order) as found:
         settings = {**found.settings, "AzureWebJobsStorage": azurite.connection_string}
-        bare = run("bare", found.work, settings, times)
+        bare = run("bare", found.work, settings, point.times)
         least = found.count_calls()
-        ours = run("app", found.work, settings, times)
+        ours = run("app", found.work, settings, point.times)
         calls, stored = found.count_calls() - least, _table_bytes(azurite)
-    at = mailboxes if axis == "mailboxes" else changes
 
-    def row(what: str, unit: str, us: float, them: float | None) -> Row:
-        return Row(f"Growth with {axis}: {what}", axis, unit, us, {} if them is None else {BESIDE: them}, at)
+    def row(unit: str, us: float, them: float | None) -> Row:
+        at = point.mailboxes if axis == "mailboxes" else point.changes
+        return Row(f"Growth with {axis}", axis, unit, us, {} if them is None else {BESIDE: them}, at)
 
     def milliseconds(result: Result) -> float:
         return result.seconds / result.changes * 1_000
 
     return [
-        row("calls", "calls for each change", calls / ours.changes, least / bare.changes),
-        row("memory", "MB, peak of the process", ours.megabytes, bare.megabytes),
-        row("storage", "storage calls for each change", ours.storage_calls / ours.changes, None),
-        row("tables", "bytes for each change", stored / ours.changes, None),
-        row("time", "ms for each change", milliseconds(ours), milliseconds(bare)),
+        row(CALLS, calls / ours.changes, least / bare.changes),
+        row(MILLISECONDS, milliseconds(ours), milliseconds(bare)),
+        row(MEMORY, ours.megabytes, bare.megabytes),
+        row(STORAGE, ours.storage_calls / ours.changes, None),
+        row(TABLES, stored / ours.changes, None),
     ]
 
 
@@ -84,14 +101,18 @@ def _table_bytes(azurite: Azurite) -> int:
         return sum(len(json.dumps(row, default=str)) for table in tables for row in table.list_entities())
 
 
-def _fits(axis: str, rows: Sequence[Row]) -> list[Row]:
-    """For each figure the power of the axis that it grows with: 0 is not at all, 1 in proportion."""
-    fits = []
-    for benchmark in dict.fromkeys(row.benchmark for row in rows):
-        line = [
-            (math.log(row.at), math.log(row.ours)) for row in rows if row.benchmark == benchmark and row.at and row.ours
-        ]
-        if len(line) > 1:
-            power = linear_regression(*zip(*line, strict=True)).slope
-            fits.append(Row(f"Growth with {axis}: powers", benchmark.partition(": ")[2], "power", power))
-    return fits
+def _powers(axis: str, rows: Sequence[Row]) -> list[Row]:
+    """The power of the axis that each figure grows with, and how flat the memory is."""
+    title, found = f"Growth with {axis}: powers", []
+    for unit in UNITS:
+        grows = power([row for row in rows if row.unit == unit])
+        if grows is not None:
+            found.append(Row(title, unit, "power", grows, promised={ITSELF: at_most(LINEAR)}))
+    memory = [row for row in rows if row.unit == MEMORY]
+    last = memory[-1]
+    before = [row for row in memory if axis == "changes" and (row.at or 0) * 100 <= (last.at or 0)]
+    if before:
+        flat: dict[str, Bound] = {"after a hundredth of them": at_most(FLAT)}
+        theirs = dict.fromkeys(flat, before[-1].ours)
+        found.append(Row(title, f"memory after {last.at:,.0f} changes", "MB", last.ours, theirs, promised=flat))
+    return found

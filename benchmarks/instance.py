@@ -1,8 +1,8 @@
 """One instance of the app in a process of its own, working through changes as the host hands them out.
 
-Or, to compare, the calls that they need and nothing else. ``python -m benchmarks.instance app|bare WORK TIMES`` works
-through the file *WORK* so many times, and prints one ``Result`` as JSON. What is imported is part of its memory, so
-nothing of the app is imported for both.
+Or, to compare, the calls that they need and nothing else: by a bare HTTP client, or by the libraries that the app calls
+with. ``python -m benchmarks.instance app|bare|libraries WORK TIMES`` works through the file *WORK* so many times, and
+prints one ``Result`` as JSON. What is imported is part of its memory, so nothing of the app is imported for all.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ CONCURRENCY = HOST["batchSize"] + HOST["newBatchThreshold"]
 """Of one instance. Source: Azure Functions, "Queue storage trigger", concurrency."""
 
 Do = Callable[[Work], Awaitable[None]]
+What = Literal["app", "bare", "libraries"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Result:
         return self.changes / self.seconds
 
 
-def run(what: Literal["app", "bare"], work: Path, settings: Mapping[str, str], times: int = 1) -> Result:
+def run(what: What, work: Path, settings: Mapping[str, str], times: int = 1) -> Result:
     """In a new process, with these settings."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.instance", what, work, str(times)],
@@ -82,6 +83,27 @@ async def the_app(work: Work) -> None:
     await wiring.process_change(json.dumps(change).encode())
 
 
+async def the_libraries(work: Work) -> None:
+    """The app's requests, those to its tables included, by the clients that it sends them with: nothing is decided."""
+    from sync import wiring
+    from sync.ledger_table import key_of
+    from sync.model import MoveBooking
+
+    looked_at, table = (await wiring.parts()).looked_at, wiring._table("ledger")
+    row = {"PartitionKey": work.mailbox, "RowKey": key_of(work.event), "event": work.event, "entry": "x" * 300}
+    await table.get(row["PartitionKey"], row["RowKey"])
+    event = await looked_at.events.read(work.mailbox, work.event)
+    if work.booking is not None:
+        booking = await looked_at.bookings.read(work.booking)
+        if work.is_moved:
+            event = await looked_at.events.read(work.mailbox, work.event)
+            assert event is not None
+            assert booking is not None
+            await table.put(row)
+            await looked_at.bookings.write(MoveBooking(booking.id, booking.etag, event.span))
+    await table.put(row)
+
+
 def bare(session: aiohttp.ClientSession) -> Do:
     """The calls that *work* needs as the app is now, read in the same order: no decision, no errors, no retries."""
     graph, dataverse = os.environ["GRAPH_URL"], f"{os.environ['DATAVERSE_URL']}/api/data/v9.2"
@@ -105,10 +127,10 @@ def bare(session: aiohttp.ClientSession) -> Do:
 
 
 async def measure(what: str, path: Path, times: int) -> Result:
-    storage_calls = count_storage_calls() if what == "app" else count()
+    storage_calls = count() if what == "bare" else count_storage_calls()
     headers = {"Authorization": "Bearer loopback", "Prefer": 'IdType="ImmutableId"'}
     async with aiohttp.ClientSession(headers=headers) as session:
-        do = bare(session) if what == "bare" else the_app
+        do = {"bare": bare(session), "libraries": the_libraries, "app": the_app}[what]
         await do(next(read_work(path)))  # what is imported and connected once is no matter of throughput
         changes, seconds, done = await work_through(read_work(path, times), do)
     return Result(changes, seconds, next(storage_calls), peak_megabytes(), done)

@@ -1,15 +1,17 @@
-"""What a benchmark found, as rows; and the one place that makes a table and plots of rows.
+"""What a benchmark found, as rows; and the one place that makes tables and plots of rows.
 
 What is measured, and how, is known by each benchmark alone.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from statistics import linear_regression
 from typing import Any
 
 from rich import box
@@ -20,6 +22,38 @@ Progress = Callable[[float], None]
 """Hears which share of a benchmark is done."""
 
 OURS = "booking-sync"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What is promised of a ratio. It is shown whether it is kept, and nothing fails if not: a machine may be busy."""
+
+    at_least: float = -math.inf
+    at_most: float = math.inf
+
+    def is_kept(self, value: float) -> bool:
+        return self.at_least <= value <= self.at_most
+
+    def __str__(self) -> str:
+        if self.at_least == self.at_most:
+            return f"= {_number(self.at_most)}"
+        return f">= {_number(self.at_least)}" if math.isinf(self.at_most) else f"<= {_number(self.at_most)}"
+
+
+def at_most(value: float) -> Bound:
+    return Bound(at_most=value)
+
+
+def at_least(value: float) -> Bound:
+    return Bound(at_least=value)
+
+
+def exactly(value: float) -> Bound:
+    return Bound(value, value)
+
+
+ITSELF = "itself"
+"""Names what is promised of ours, whatever others spend."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +69,74 @@ class Row:
     """By name; ``ours`` divided by each is the ratio."""
     at: float | None = None
     """Where the row stands on the axis that the case names, if the rows are a line and not bars."""
+    promised: Mapping[str, Bound] = field(default_factory=dict)
+    """Of the ratio to each of the others, or of ``ITSELF``."""
+
+    def ratio(self, name: str) -> float | None:
+        """None where theirs is nothing."""
+        theirs = 1.0 if name == ITSELF else self.others[name]
+        return self.ours / theirs if theirs else None
+
+    def is_kept(self, name: str) -> bool:
+        ratio = self.ratio(name)
+        return ratio is not None and self.promised[name].is_kept(ratio)
+
+
+HEADINGS = ("benchmark", "case", OURS, "beside", "ratio", "promised", "kept", "unit")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """One line of a table, under ``HEADINGS``."""
+    ratios = (row.ratio(name) for name in row.others)
+    return (
+        row.benchmark,
+        row.case if row.at is None else f"{_number(row.at)} {row.case}",
+        _number(row.ours),
+        ", ".join(f"{name} {_number(theirs)}" for name, theirs in row.others.items()),
+        ", ".join("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
+        ", ".join(_promise(row, name) for name in row.promised),
+        ", ".join("yes" if row.is_kept(name) else "NO" for name in row.promised),
+        row.unit,
+    )
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """How many promises are kept, and which are not."""
+    promised = [(row, name) for row in rows for name in row.promised]
+    broken = [(row, name) for row, name in promised if not row.is_kept(name)]
+    text = f"{len(promised) - len(broken)} of {len(promised)} promises are kept"
+    return text + "".join(
+        f"; not kept: {row.benchmark}, {cells(row)[1]}, {_promise(row, name)}" for row, name in broken
+    )
+
+
+def _promise(row: Row, name: str) -> str:
+    return f"{row.promised[name]} {name if name != ITSELF and len(row.others) > 1 else ''}".rstrip()
 
 
 def show(rows: Sequence[Row], console: Console) -> None:
     """One line for each row."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("benchmark", "case"):
-        table.add_column(heading)
-    table.add_column(OURS, justify="right")
-    for heading in ("beside", "ratio", "unit"):
-        table.add_column(heading)
-    for benchmark, found in groupby(rows, key=lambda row: row.benchmark):
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading == OURS else "left")
+    for _, found in groupby(rows, key=lambda row: row.benchmark):
         for place, row in enumerate(found):
-            case = row.case if row.at is None else f"{_number(row.at)} {row.case}"
-            beside = ", ".join(f"{name} {_number(theirs)}" for name, theirs in row.others.items())
-            ratio = ", ".join(f"{row.ours / theirs:.2f}" if theirs else "-" for theirs in row.others.values())
-            table.add_row(benchmark if place == 0 else "", case, _number(row.ours), beside, ratio, row.unit)
+            benchmark, *rest = cells(row)
+            table.add_row(benchmark if place == 0 else "", *rest)
         table.add_section()
     console.print(table, soft_wrap=True)
+    if any(row.promised for row in rows):
+        console.print(f"\n{verdict(rows)}", soft_wrap=True)
+
+
+def build_markdown(rows: Sequence[Row]) -> str:
+    """The same table for a page, a heading for each benchmark."""
+    lines = []
+    for benchmark, found in groupby(rows, key=lambda row: row.benchmark):
+        lines += [f"### {benchmark}", "", f"| {' | '.join(HEADINGS[1:])} |", "|---|---:|---|---|---|---|---|"]
+        lines += [f"| {' | '.join(cells(row)[1:])} |" for row in found]
+        lines.append("")
+    return "\n".join([f"{verdict(rows)}.", "", *lines])
 
 
 def write(rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -60,14 +144,31 @@ def write(rows: Sequence[Row], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / "table.txt"
     with text.open("w", encoding="utf-8") as file:
-        show(rows, Console(file=file, width=200))
-    written = [text]
+        show(rows, Console(file=file, width=240))
+    return [text, *plot(rows, folder, ("png", "svg"))]
+
+
+def plot(rows: Sequence[Row], folder: Path, kinds: Sequence[str]) -> list[Path]:
+    """A picture of each benchmark."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
     for benchmark, found in groupby(rows, key=lambda row: row.benchmark):
-        name = re.sub(r"\W+", "-", benchmark.lower()).strip("-")
-        paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+        paths = [folder / f"{name_of(benchmark)}.{kind}" for kind in kinds]
         _plot(benchmark, list(found), paths)
         written += paths
     return written
+
+
+def name_of(benchmark: str) -> str:
+    """Of its files."""
+    return re.sub(r"\W+", "-", benchmark.lower()).strip("-")
+
+
+def power(rows: Sequence[Row], name: str = OURS) -> float | None:
+    """Which power of the axis the figure grows with: 0 is not at all, 1 in proportion; None if no line can be laid."""
+    values = [(row.at, row.ours if name == OURS else row.others.get(name)) for row in rows]
+    line = [(math.log(at), math.log(value)) for at, value in values if at and value and min(at, value) > 0]
+    return linear_regression(*zip(*line, strict=True)).slope if len(line) > 1 else None
 
 
 def _plot(title: str, rows: Sequence[Row], paths: Sequence[Path]) -> None:
@@ -75,10 +176,12 @@ def _plot(title: str, rows: Sequence[Row], paths: Sequence[Path]) -> None:
     import matplotlib as mpl  # costs a second, and only plots need it
 
     mpl.use("Agg")
+    # Texts stay texts, and the same rows make the same file.
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "booking-sync"})
     from matplotlib.figure import Figure
 
     parts = [[row for row in rows if row.unit == unit] for unit in dict.fromkeys(row.unit for row in rows)]
-    heights = [4.0 if part[0].at is not None else 0.8 + 0.22 * len(part) * len(_names(part)) for part in parts]
+    heights = [2.6 if part[0].at is not None else 0.8 + 0.22 * len(part) * len(_names(part)) for part in parts]
     figure = Figure(figsize=(8, sum(heights) + 0.4), layout="constrained")
     figure.suptitle(title)
     for axes, part in zip(figure.subplots(len(parts), height_ratios=heights, squeeze=False).flat, parts, strict=True):
@@ -87,7 +190,7 @@ def _plot(title: str, rows: Sequence[Row], paths: Sequence[Path]) -> None:
         axes.legend(fontsize="small")
         axes.grid(axis="both" if is_line else "x", alpha=0.3)
     for path in paths:
-        figure.savefig(path, dpi=120)
+        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
@@ -112,11 +215,13 @@ def _bars(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _lines(axes: Any, rows: Sequence[Row]) -> None:
-    """A line for each of us; both axes are logarithmic if the places are far apart."""
+    """A line for each of us, and the power it grows with; both axes are logarithmic if the places are far apart."""
     places = [row.at for row in rows if row.at is not None]
     for name in _names(rows):
         of = {row.at: row.ours if name == OURS else row.others.get(name) for row in rows}
-        axes.plot(of.keys(), of.values(), marker="o", label=name)
+        grows = power(rows, name)
+        label = name if grows is None else f"{name}, power {grows:.2f}"
+        axes.plot(of.keys(), of.values(), marker="o", label=label)
     if min(places) > 0 and max(places) / min(places) > 20:
         axes.set_xscale("log")
         if all(row.ours > 0 for row in rows):

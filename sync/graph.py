@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from sys import intern
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,8 @@ from kiota_abstractions.base_request_configuration import RequestConfiguration
 from kiota_abstractions.native_response_handler import NativeResponseHandler
 from kiota_abstractions.request_information import RequestInformation
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
-from kiota_http.middleware.options import RedirectHandlerOption, ResponseHandlerOption, RetryHandlerOption
+from kiota_http.middleware import ParametersNameDecodingHandler
+from kiota_http.middleware.options import ResponseHandlerOption
 from msgraph.generated.models.subscription import Subscription as SubscriptionBody
 from msgraph.generated.users.item.calendars.calendars_request_builder import CalendarsRequestBuilder
 from msgraph.generated.users.item.calendars.item.calendar_view.calendar_view_request_builder import (
@@ -37,8 +38,11 @@ from msgraph.generated.users.item.events.item.event_item_request_builder import 
 from msgraph.graph_request_adapter import GraphRequestAdapter, options
 from msgraph.graph_service_client import GraphServiceClient
 from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # ships no py.typed
+from msgraph_core.middleware import GraphTelemetryHandler  # type: ignore[import-untyped]
+from msgraph_core.middleware.options import GraphTelemetryHandlerOption  # type: ignore[import-untyped]
 
 from sync import telemetry
+from sync.connections import Connections
 from sync.errors import Malformed, Misconfigured, NotFound, NotOurs, Refused, Service, Stale, Transient, check
 from sync.model import Event, EventType, Span, Subscription, Unreadable
 from sync.notifications import build_client_state
@@ -90,14 +94,11 @@ class Transport:
         self._now = now
         self._spent = spent
         self.pauses = Pauses(now)
-        self._http = GraphClientFactory.create_with_default_middleware(
-            # Waits are retry.py's and the queue's; two layers would multiply them.
-            options={
-                **options,
-                RetryHandlerOption.get_key(): RetryHandlerOption(max_retries=0),
-                RedirectHandlerOption.get_key(): RedirectHandlerOption(should_redirect=False),
-            },
-            client=httpx.AsyncClient(timeout=TIMEOUT, http2=root.scheme == "https", follow_redirects=False),
+        # Of the SDK's middleware what adds something to a request. Retries and redirections are switched off by leaving
+        # them out: waits are retry.py's and the queue's, and two layers would multiply them.
+        self._http = GraphClientFactory.create_with_custom_middleware(
+            [ParametersNameDecodingHandler(), GraphTelemetryHandler(options[GraphTelemetryHandlerOption.get_key()])],
+            client=httpx.AsyncClient(transport=Connections(root), timeout=TIMEOUT, follow_redirects=False),
         )
         authentication = AzureIdentityAuthenticationProvider(
             credential, scopes=[f"{root.scheme}://{root.netloc.decode()}/.default"], allowed_hosts=[root.host]
@@ -119,10 +120,13 @@ class Transport:
 
     async def send_once(self, service: Service, request: RequestInformation) -> Any:
         request.add_request_options([ResponseHandlerOption(NativeResponseHandler())])
+        kind = _kind_of(request)
+        # Otherwise the adapter would have the template filled in three times, which takes longer than all else here.
+        _set_url(request, self.url_of(request))
         self._spent()
         try:
             sending = self._adapter.send_primitive_async(request, "bytes", {})
-            response: Any = await telemetry.called(service, _kind_of(request), sending)
+            response: Any = await telemetry.called(service, kind, sending)
         except httpx.TimeoutException as error:
             # Not worth a short wait: whoever hangs now will hang in a second.
             patience = HUNG_FOR if service == "graph" else None
@@ -140,6 +144,11 @@ class Transport:
             return json.loads(response.content)
         except (ValueError, RecursionError):
             raise Transient(f"{service}: an answer that is no JSON") from None
+
+    def url_of(self, request: RequestInformation) -> str:
+        """Its template filled in."""
+        self._adapter.set_base_url_for_request_information(request)
+        return str(request.url)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -161,16 +170,24 @@ class GraphEvents:
         Source: Graph, "Get event" and "Get openTypeExtension".
         """
         builder = self._transport.client.users.by_user_id(mailbox).events.by_event_id(event_id)
+        request = builder.to_get_request_information(_configured(None, _IMMUTABLE, _UTC))
+        _set_url(request, f"{self._transport.url_of(request)}?{self._event_query}")
+        try:
+            return parse_event(await self._send(mailbox, request), self._name, self._property)
+        except NotFound:
+            return None
+
+    @cached_property
+    def _event_query(self) -> str:
+        """The same for each event; nothing else is read as often."""
         parameters = EventItemRequestBuilder.EventItemRequestBuilderGetQueryParameters(
             select=[*_COLUMNS, "createdDateTime", "lastModifiedDateTime"],
             # Without the filter Outlook refuses to expand extensions.
             expand=[f"extensions($filter=id eq '{_quoted(self._name)}')"],
         )
-        request = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
-        try:
-            return parse_event(await self._send(mailbox, request), self._name, self._property)
-        except NotFound:
-            return None
+        builder = self._transport.client.users.by_user_id("any").events.by_event_id("any")
+        request = builder.to_get_request_information(_configured(parameters))
+        return self._transport.url_of(request).partition("?")[2]
 
     async def with_extension(self, mailbox: str) -> Sequence[Event | Unreadable]:
         """All events of the default calendar that carry our extension, of any time; a filter by time is not documented.
@@ -485,6 +502,11 @@ def _configured(parameters: Any, *headers: tuple[str, str]) -> RequestConfigurat
     for name, value in headers:
         configuration.headers.add(name, value)
     return configuration
+
+
+def _set_url(request: RequestInformation, url: str) -> None:
+    request.path_parameters = {}  # those it has are its builder's as well, and are about to be cleared
+    request.url = url
 
 
 def _kind_of(request: RequestInformation) -> str:

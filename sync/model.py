@@ -5,7 +5,7 @@ What the services call these things on the wire stays in graph.py, dataverse.py 
 
 from __future__ import annotations
 
-import re
+import string
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
@@ -93,12 +93,12 @@ class LifecycleNotification:
 
 
 # Exchange ids are base64 of either alphabet. Anything else is refused rather than escaped.
-_EVENT_ID = re.compile(r"[A-Za-z0-9+/_=-]{1,1024}")
+_EVENT_ID = (string.ascii_letters + string.digits + "+/_=-").encode()
 
 
 def is_event_id(text: str) -> bool:
     """Whether *text* can be the id of an event at all."""
-    return _EVENT_ID.fullmatch(text) is not None
+    return 1 <= len(text) <= 1024 and text.isascii() and not text.encode().translate(None, _EVENT_ID)
 
 
 class EventType(Enum):

@@ -6,14 +6,13 @@ and "Reduce missing subscriptions and change notifications".
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from hmac import compare_digest
 from typing import Any
 from urllib.parse import unquote
 
@@ -50,10 +49,11 @@ _LATEST = 2.0**40
 
 _WORD = re.compile(r"[A-Za-z]{1,64}")
 
-_MAILBOX = 36
-"""Characters of a GUID, with which a clientState begins."""
+_MAILBOX, _CLIENT_STATE = 36, 101
+"""Characters of a GUID, with which a clientState begins, and of all of it."""
 
-_CLIENT_STATE = re.compile(rf"({_GUID.pattern})\.[A-Za-z0-9_-]{{43}}")
+# No number means anything here, and Python refuses to make an integer of 5,000 digits.
+_DECODER = json.JSONDecoder(parse_int=float)
 
 
 @dataclass
@@ -75,8 +75,7 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
     if len(body) > MAX_BODY:
         raise Malformed(f"a body of {len(body)} bytes")
     try:
-        # No number means anything here, and Python refuses to make an integer of 5,000 digits.
-        value = json.loads(body, parse_int=float)["value"]
+        value = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))["value"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise Malformed("not a changeNotificationCollection") from None
     if not isinstance(value, list):
@@ -119,22 +118,20 @@ def _parse_item(item: Any, client_states: _ClientStates) -> Change | LifecycleNo
             _match(_WORD, item["lifecycleEvent"], "lifecycleEvent"),
         )
     change_type = item.get("changeType")
-    change_type = change_type.lower() if isinstance(change_type, str) else None
-    if change_type not in _CHANGE_TYPES:
+    if not isinstance(change_type, str) or (change_type := change_type.lower()) not in _CHANGE_TYPES:
         raise Malformed("changeType")
-    user, event_id = _parse_resource(item.get("resource"))
-    if user.lower() != mailbox and _GUID.fullmatch(user):
-        raise Forged("clientState of another mailbox")
     data = item.get("resourceData")
-    version = None
-    if isinstance(data, dict):
-        event_id = event_id if data.get("id") is None else data["id"]
-        version = data.get("@odata.etag")
+    event_id, version = (data.get("id"), data.get("@odata.etag")) if isinstance(data, dict) else (None, None)
+    resource = item.get("resource")
+    # As Graph writes it nearly always, and then there is nothing to take apart.
+    if not isinstance(event_id, str) or resource != f"Users/{mailbox}/Events/{event_id}":
+        user, named = _parse_resource(resource)
+        if user.lower() != mailbox and _GUID.fullmatch(user):
+            raise Forged("clientState of another mailbox")
+        event_id = named if event_id is None else event_id
+    missing = False
     return Change(
-        mailbox,
-        _event_id(event_id),
-        change_type == "deleted",
-        version=version if _is_version(version) else None,
+        mailbox, _event_id(event_id), change_type == "deleted", missing, version if _is_version(version) else None
     )
 
 
@@ -169,20 +166,21 @@ def _event_id(value: Any) -> str:
 def build_client_state(key: str, mailbox: str) -> str:
     """``{mailbox}.{keyed hash of it}``: tells whose calendar a notification is about, and that we subscribed to it.
 
-    A lifecycle notification names no resource, so the mailbox has to be in what Graph sends back. 80 characters; Graph
-    allows 128.
+    A lifecycle notification names no resource, so the mailbox has to be in what Graph sends back. 101 characters;
+    Graph allows 128. Source: RFC 7693, keyed BLAKE2.
     """
     return _finish_client_state(_begin_client_state(key), mailbox)
 
 
-def _begin_client_state(key: str) -> hmac.HMAC:
-    return hmac.new(key.encode(), b"booking-sync clientState ", hashlib.sha256)
+def _begin_client_state(key: str) -> blake2b:
+    """BLAKE2 takes a key of 64 bytes at most, and ours may be longer."""
+    return blake2b(key=blake2b(key.encode()).digest(), digest_size=32, person=b"clientState")
 
 
-def _finish_client_state(begun: hmac.HMAC, mailbox: str) -> str:
-    mac = begun.copy()
-    mac.update(mailbox.encode())
-    return f"{mailbox}.{base64.urlsafe_b64encode(mac.digest()).decode().rstrip('=')}"
+def _finish_client_state(begun: blake2b, mailbox: str) -> str:
+    keyed = begun.copy()
+    keyed.update(mailbox.encode())
+    return f"{mailbox}.{keyed.hexdigest()}"
 
 
 def parse_client_state(value: Any, keys: Sequence[str]) -> str:
@@ -199,13 +197,16 @@ class _ClientStates:
 
     def mailbox_of(self, value: Any) -> str:
         """The mailbox for which *value* was built, compared in constant time. Raises: Forged if there is none."""
-        if isinstance(value, str) and value.isascii():  # what is not ASCII cannot be compared in constant time
+        # What is not ASCII cannot be compared in constant time.
+        if isinstance(value, str) and len(value) == _CLIENT_STATE and value.isascii():
             mailbox = value[:_MAILBOX]
             valid = self._valid.get(mailbox)
-            if valid is None and _CLIENT_STATE.fullmatch(value):
+            if valid is None:
                 valid = self._valid[mailbox] = [_finish_client_state(begun, mailbox) for begun in self._begun]
-            # Each key is tried, so that the time taken does not tell which one fits.
-            if valid is not None and any([hmac.compare_digest(value, each) for each in valid]):  # noqa: C419
+            is_ours = False
+            for each in valid:  # all of them, so that the time taken does not tell which one fits
+                is_ours |= compare_digest(value, each)
+            if is_ours:
                 return mailbox
         raise Forged("clientState missing or not ours")
 

@@ -63,7 +63,8 @@ USES = {
     "memory": {"errors", "roster", "rounds"},
     "marks": set(),
     "pacing": {"errors"},
-    "graph": {"errors", "model", "notifications", "pauses", "retry", "roster", "telemetry"},
+    "graph": {"connections", "errors", "model", "notifications", "pauses", "retry", "roster", "telemetry"},
+    "connections": set(),
     "dataverse": {"errors", "model", "pauses", "retry", "telemetry"},
     "report": {"ledger", "model"},
     "pauses": {"errors", "retry"},
@@ -93,6 +94,7 @@ NEEDS = {
     "wiring": {"azure.core", "azure.identity"},
     "graph": {"azure.core", "httpx", "kiota_abstractions", "kiota_authentication_azure", "kiota_http", "msgraph"}
     | {"msgraph_core"},
+    "connections": {"aiohttp", "httpx", "yarl"},
     "dataverse": {"azure.core", "requests"},
     "settings": {"pydantic"},
     "storage": {"azure.core", "azure.storage"},

@@ -292,7 +292,9 @@ BAD_ITEMS = [
     pytest.param(change(clientState=build_client_state(FORGERS, ANNA)), FORGED, id="a clientState of another key"),
     pytest.param(change(clientState=build_client_state(KEY, ANNA) + "A"), FORGED, id="a clientState with a tail"),
     pytest.param(change(clientState=build_client_state(KEY, ANNA) + "\n"), FORGED, id="a clientState with a line end"),
-    pytest.param(change(clientState=build_client_state(KEY, ANNA).lower()), FORGED, id="a clientState in lower case"),
+    pytest.param(
+        change(clientState=ANNA + build_client_state(KEY, ANNA)[36:].upper()), FORGED, id="a clientState in upper case"
+    ),
     pytest.param(change(clientState=f"{ANNA}.\ud800é"), FORGED, id="a clientState of odd characters"),
     pytest.param(
         change(clientState=BEN + build_client_state(KEY, ANNA)[36:]),
@@ -346,6 +348,9 @@ BAD_ITEMS = [
     pytest.param(change(resourceData={"id": 7}), "event id", id="a number as event id"),
     pytest.param(change(resourceData={"id": [EVENT]}), "event id", id="an event id in an array"),
     pytest.param(change(resourceData={"id": ""}), "event id", id="an empty event id"),
+    pytest.param(
+        change(resource=f"Users/{ANNA}/Events/7", resourceData={"id": 7}), "event id", id="one in the path as well"
+    ),
     pytest.param(change(event="A" * 1025), "event id", id="an endless event id"),
     pytest.param(change(event="x' or 'a' eq 'a"), "event id", id="an event id with quotes"),
     pytest.param(change(event='x"'), "event id", id="an event id with a double quote"),
@@ -409,6 +414,11 @@ def test_a_client_state_fits_graph_and_holds_nothing_of_the_key():
 def test_each_mailbox_and_each_key_has_a_client_state_of_its_own():
     states = {build_client_state(key, mailbox)[36:] for key in (KEY, PREVIOUS) for mailbox in (ANNA, BEN)}
     assert len(states) == 4
+
+
+def test_keys_that_differ_late_have_client_states_of_their_own():
+    """However long they are: the hash takes 64 bytes of a key."""
+    assert build_client_state(64 * "k" + "1", ANNA) != build_client_state(64 * "k" + "2", ANNA)
 
 
 ROTATION = [(OTHER_EVENT, PREVIOUS), (EVENT, KEY)]
