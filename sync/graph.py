@@ -25,8 +25,7 @@ from kiota_abstractions.base_request_configuration import RequestConfiguration
 from kiota_abstractions.native_response_handler import NativeResponseHandler
 from kiota_abstractions.request_information import RequestInformation
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
-from kiota_http.middleware import ParametersNameDecodingHandler
-from kiota_http.middleware.options import ResponseHandlerOption
+from kiota_http.middleware.options import RedirectHandlerOption, ResponseHandlerOption, RetryHandlerOption
 from msgraph.generated.models.subscription import Subscription as SubscriptionBody
 from msgraph.generated.users.item.calendars.calendars_request_builder import CalendarsRequestBuilder
 from msgraph.generated.users.item.calendars.item.calendar_view.calendar_view_request_builder import (
@@ -38,11 +37,8 @@ from msgraph.generated.users.item.events.item.event_item_request_builder import 
 from msgraph.graph_request_adapter import GraphRequestAdapter, options
 from msgraph.graph_service_client import GraphServiceClient
 from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # ships no py.typed
-from msgraph_core.middleware import GraphTelemetryHandler  # type: ignore[import-untyped]
-from msgraph_core.middleware.options import GraphTelemetryHandlerOption  # type: ignore[import-untyped]
 
 from sync import telemetry
-from sync.connections import Connections
 from sync.errors import Malformed, Misconfigured, NotFound, NotOurs, Refused, Service, Stale, Transient, check
 from sync.model import Event, EventType, Span, Subscription, Unreadable
 from sync.notifications import build_client_state
@@ -94,11 +90,14 @@ class Transport:
         self._now = now
         self._spent = spent
         self.pauses = Pauses(now)
-        # Of the SDK's middleware what adds something to a request. Retries and redirections are switched off by leaving
-        # them out: waits are retry.py's and the queue's, and two layers would multiply them.
-        self._http = GraphClientFactory.create_with_custom_middleware(
-            [ParametersNameDecodingHandler(), GraphTelemetryHandler(options[GraphTelemetryHandlerOption.get_key()])],
-            client=httpx.AsyncClient(transport=Connections(root), timeout=TIMEOUT, follow_redirects=False),
+        self._http = GraphClientFactory.create_with_default_middleware(
+            # Waits are retry.py's and the queue's; two layers would multiply them.
+            options={
+                **options,
+                RetryHandlerOption.get_key(): RetryHandlerOption(max_retries=0),
+                RedirectHandlerOption.get_key(): RedirectHandlerOption(should_redirect=False),
+            },
+            client=httpx.AsyncClient(timeout=TIMEOUT, http2=root.scheme == "https", follow_redirects=False),
         )
         authentication = AzureIdentityAuthenticationProvider(
             credential, scopes=[f"{root.scheme}://{root.netloc.decode()}/.default"], allowed_hosts=[root.host]

@@ -63,8 +63,7 @@ USES = {
     "memory": {"errors", "roster", "rounds"},
     "marks": set(),
     "pacing": {"errors"},
-    "graph": {"connections", "errors", "model", "notifications", "pauses", "retry", "roster", "telemetry"},
-    "connections": set(),
+    "graph": {"errors", "model", "notifications", "pauses", "retry", "roster", "telemetry"},
     "dataverse": {"errors", "model", "pauses", "retry", "telemetry"},
     "report": {"ledger", "model"},
     "pauses": {"errors", "retry"},
@@ -94,7 +93,6 @@ NEEDS = {
     "wiring": {"azure.core", "azure.identity"},
     "graph": {"azure.core", "httpx", "kiota_abstractions", "kiota_authentication_azure", "kiota_http", "msgraph"}
     | {"msgraph_core"},
-    "connections": {"aiohttp", "httpx", "yarl"},
     "dataverse": {"azure.core", "requests"},
     "settings": {"pydantic"},
     "storage": {"azure.core", "azure.storage"},
