@@ -458,7 +458,8 @@ def hold_missing(entry: Entry, booking: Booking | None, reason: str, now: dateti
     if before is not None and (before.reason, before.version, before.booking_span) == (reason, GONE, span):
         return None
     held = Held(reason, now, GONE, outcome=_OUTCOMES[CancelBooking], is_missed=True, booking_span=span)
-    return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=now + KEPT)
+    expires = max(now + KEPT, entry.expires or now)
+    return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=expires)
 
 
 def _is_young(event: Event) -> bool:

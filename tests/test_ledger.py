@@ -422,6 +422,11 @@ class TestHeld:
         assert (entry.booking_id, entry.expires) == (GUID, NOW + KEPT)
         assert hold_missing(entry, BOOKING, "not in the list", NOW + DAY) is None
 
+    def test_what_a_sweep_misses_is_not_forgotten_earlier_for_that(self) -> None:
+        entry = hold_missing(replace(NEW, expires=NOW + 2 * KEPT), BOOKING, "not in the list", NOW)
+        assert entry is not None
+        assert entry.expires == NOW + 2 * KEPT
+
     @pytest.mark.parametrize(
         ("booking", "reason"),
         [(BOOKING, "nor are others"), (replace(BOOKING, span=span(15)), "not in the list"), (None, "not in the list")],
