@@ -416,11 +416,15 @@ def _under_way(entry: Entry, booking: Booking | None) -> Intent | None:
 
 
 def agreed_after(action: Action, event: Event, booking: Booking | None) -> Span | None:
-    """What both sides have in common once *action* is done, None if they have not."""
+    """What both sides have in common once *action* is done, None if they have not.
+
+    Who only observes goes on as if a link had been written, or nobody would know who moves afterwards.
+    """
     if isinstance(action, MoveBooking):
         return action.span
     if booking is not None and event.span == booking.span and not isinstance(action, CancelBooking):
-        linked = booking.event_id == event.id or isinstance(action, LinkBooking)
+        write = action.write if isinstance(action, Observed) else action
+        linked = booking.event_id == event.id or isinstance(write, LinkBooking)
         return event.span if linked else None
     return None
 

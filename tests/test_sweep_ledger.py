@@ -287,6 +287,27 @@ async def test_what_only_observing_left_unlinked_is_still_shown_after_a_night(ap
     assert [entry.booking_id for entry in held(app)] == [booking.id]
 
 
+async def test_an_app_that_only_observes_knows_who_moved_beside_flows_that_link_by_ids_of_the_older_form(
+    app: App,
+) -> None:
+    """It would have replaced the id, and known from then on. Those flows wrote the booking last."""
+    app.mode = SyncMode.OBSERVE
+    app.install(*app.keys)
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    booking, event = app.sandbox.people.dispatcher.book(ana, START + 2 * DAY, START + 2 * DAY + HOUR)
+    app.sandbox.tables.update(booking, {COLUMN: event.plain_id})
+    await settle(app)
+    ana.move(event, HOUR)
+    await settle(app)
+    [entry] = app.ledger.entries.values()
+    assert [decision.outcome for decision in entry.history] == ["would be linked", "would be moved"]
+    shift(app, booking, 5 * HOUR)
+    ana.edit(event)
+    await settle(app)
+    assert len(held(app)) == 1, "moved elsewhere by a dispatcher"
+
+
 async def test_comparing_writes_nothing_anywhere(app: App) -> None:
     (ana,) = hire(app, "Ana")
     pairs: Sequence[tuple[Row, Event]] = await pairs_of(app, ana, 2)
