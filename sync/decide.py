@@ -125,7 +125,7 @@ def _cancel(booking: Booking, now: datetime, agreed: Set[Span] | None, policy: C
 def _decide_present(event: Event, booking: Booking, agreed: Set[Span] | None, policy: ConflictPolicy) -> Action:
     linked = booking.event_id == event.id
     write: Write | None = None if linked else LinkBooking(booking.id, booking.etag, event.id)
-    if not event.span.is_positive:
+    if booking.is_open and not event.span.is_positive:
         return Hold("the event ends before it starts", booking.id)
     if booking.is_open and event.span != booking.span:
         write = MoveBooking(booking.id, booking.etag, event.span, None if linked else event.id)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sync.decide import choose_linked, decide
-from sync.ledger import GONE, Entry, Kind, Look, agree, agreed_spans, override
+from sync.ledger import GONE, Entry, Kind, Look, agree, agreed_spans, left_unlinked, override
 from sync.model import (
     Action,
     Booking,
@@ -138,7 +138,8 @@ def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: date
     """
     booking, start = choose_linked(change, bookings), bookings[0].span.start
     if isinstance(booking, Hold):
-        return [Difference(change, booking.reason, start, True, bookings[0])]
+        is_discarded = entry.discarded == GONE
+        return [] if is_discarded else [Difference(change, booking.reason, start, True, bookings[0])]
     action = decide(change, None, booking, None, now, agreed_spans(entry, booking))
     action = override(action, Look(None, booking), entry)
     is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > now
@@ -174,21 +175,28 @@ def agreements(
     return found
 
 
-def settled(bookings: Sequence[Booking], entries: Mapping[str, Entry]) -> list[Entry]:
+def settled(
+    events: Sequence[Event], bookings: Sequence[Booking], entries: Mapping[str, Entry], now: datetime
+) -> list[Entry]:
     """*entries* that need not be held any more.
 
-    The event is gone, and the booking has another one, or none; or it is there, and the booking was closed or became
-    somebody else's, so that it takes no times any more.
+    The event is gone, and the booking has another one, or none though nothing was left out; or it is there, and the
+    booking was closed, became somebody else's or has another one that is there, so that it takes no times any more.
     """
     by_id = {booking.id: booking for booking in bookings}
+    listed = {event.id for event in events}
     found = []
     for entry in entries.values():
         booking = by_id.get(entry.booking_id or "")
         if entry.held is None or booking is None:
             continue
         is_linked = booking.event_id == entry.event_id
-        is_closed = booking.mailbox != entry.mailbox or (is_linked and not booking.is_open)
-        if is_closed if entry.held.version != GONE else not is_linked:
+        if entry.held.version == GONE:
+            is_over = not is_linked and left_unlinked(entry, booking, now) is None
+        else:
+            takes_no_times = not booking.is_open if is_linked else booking.event_id in listed
+            is_over = booking.mailbox != entry.mailbox or takes_no_times
+        if is_over:
             found.append(replace(entry, held=None))
     return found
 

@@ -416,11 +416,15 @@ def _under_way(entry: Entry, booking: Booking | None) -> Intent | None:
 
 
 def agreed_after(action: Action, event: Event, booking: Booking | None) -> Span | None:
-    """What both sides have in common once *action* is done, None if they have not."""
+    """What both sides have in common once *action* is done, None if they have not.
+
+    Who only observes goes on as if a link had been written, or nobody would know who moves afterwards.
+    """
     if isinstance(action, MoveBooking):
         return action.span
     if booking is not None and event.span == booking.span and not isinstance(action, CancelBooking):
-        linked = booking.event_id == event.id or isinstance(action, LinkBooking)
+        write = action.write if isinstance(action, Observed) else action
+        linked = booking.event_id == event.id or isinstance(write, LinkBooking)
         return event.span if linked else None
     return None
 
@@ -458,7 +462,8 @@ def hold_missing(entry: Entry, booking: Booking | None, reason: str, now: dateti
     if before is not None and (before.reason, before.version, before.booking_span) == (reason, GONE, span):
         return None
     held = Held(reason, now, GONE, outcome=_OUTCOMES[CancelBooking], is_missed=True, booking_span=span)
-    return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=now + KEPT)
+    expires = max(now + KEPT, entry.expires or now)
+    return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=expires)
 
 
 def _is_young(event: Event) -> bool:

@@ -40,7 +40,7 @@ _MARK_KEPT = timedelta(days=1)
 _SETTLED = timedelta(hours=1)
 """Whoever was about to write an entry has done so, or died, and no two clocks differ by more."""
 
-_LOOKED_AT = ["RowKey", "kind", "versions", "expires", "due", "deleted", "settle", "streak"]
+_LOOKED_AT = ["RowKey", "Timestamp", "written", "kind", "versions", "expires", "due", "deleted", "settle", "streak"]
 
 
 class LedgerTable:
@@ -255,6 +255,8 @@ def _known(row: Row, key: str, known: Notified) -> Notified:
     """*known* with what one of the two rows of an event tells; nothing if it is not as we write it."""
     with suppress(KeyError, TypeError, ValueError, AttributeError):
         if row["RowKey"] == key:
+            if _is_copy(row):
+                return known
             versions = frozenset(filter(None, str(row["versions"]).split("\n")))
             return replace(known, kind=Kind(row["kind"]), versions=versions, expires=_plain(row["expires"]))
         return replace(

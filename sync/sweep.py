@@ -153,7 +153,7 @@ class Sweeper:
         unreadable = {event.id for event in listed if isinstance(event, Unreadable)}
         bookings = [booking for booking in bookings if booking.event_id not in unreadable]
         differences = find_differences(mailbox, events, bookings, now, entries)
-        learned = [*agreements(events, bookings, entries, mailbox, now), *settled(bookings, entries)]
+        learned = [*agreements(events, bookings, entries, mailbox, now), *settled(events, bookings, entries, now)]
         for each in (each for each in differences if each.is_held):
             entry = entries.get(each.change.event_id) or Entry(mailbox, each.change.event_id)
             held = hold_missing(entry, each.booking, each.reason, now)

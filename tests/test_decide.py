@@ -204,6 +204,14 @@ def test_an_event_that_is_not_there_though_nobody_told_is_looked_for_again(booki
     assert not isinstance(missed, Postpone)
 
 
+def test_what_a_closed_booking_cannot_follow_any_more_is_nobodys_business() -> None:
+    """An appointment without length is held, until its booking is closed: then nothing is left to say."""
+    no_length = replace(EVENT, span=Span(EVENT.span.start, EVENT.span.start))
+    assert isinstance(decide(CHANGE, no_length, BOOKING, None, NOW), Hold)
+    for closed in (BEGUN, CANCELED):
+        assert isinstance(decide(CHANGE, no_length, closed, None, NOW), Ignore)
+
+
 class TestWhatBothAgreedOnIsForgotten:
     """And the booking cannot tell either, as somebody else wrote it last."""
 

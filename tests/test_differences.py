@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.differences import agreements, find_differences, missing, settled
-from sync.ledger import GONE, Entry, Held, Kind
+from sync.ledger import GONE, Decision, Entry, Held, Kind
 from sync.model import Booking, Change, Event, EventType, Span
 from sync.sweep import AHEAD, BEHIND
 from tests.fakes import ANNA, BEN, NOW, span
@@ -155,6 +155,8 @@ ELSEWHERE = replace(BOOKING, event_id=OTHER)
         pytest.param(
             EVENT.etag, replace(BOOKING, event_id=None, is_canceled=True), False, id="one that is not linked yet may be"
         ),
+        pytest.param(EVENT.etag, ELSEWHERE, True, id="nor one that another event has that is there"),
+        pytest.param(EVENT.etag, replace(BOOKING, event_id="E9"), False, id="an event that is gone has none"),
         pytest.param(GONE, BOOKING, False, id="whose event is gone, waits"),
         pytest.param(GONE, replace(BOOKING, is_canceled=True), False, id="a canceled one has its event's id to lose"),
         pytest.param(GONE, ELSEWHERE, True, id="one that has another event has lost nothing"),
@@ -164,7 +166,23 @@ def test_what_is_held_for_a_booking_is_over_once_nothing_can_be_done_to_it(
     version: str, booking: Booking, is_over: bool
 ) -> None:
     held = Entry(ANNA, LINKED, "1", booking_id=BOOKING_ID, held=Held("the event lasts all day", NOW, version))
-    assert settled([booking], {LINKED: held}) == ([replace(held, held=None)] if is_over else [])
+    events = [replace(EVENT, id=OTHER), *([] if version == GONE else [EVENT])]
+    assert settled(events, [booking], {LINKED: held}, NOW) == ([replace(held, held=None)] if is_over else [])
+
+
+def test_a_deletion_that_is_held_as_only_observing_left_its_booking_unlinked_stays_so_until_that_is_closed() -> None:
+    left_out = Decision(NOW, "told of a change", "would be linked")
+    held = Entry(ANNA, LINKED, "1", booking_id=BOOKING_ID, held=Held("deleted", NOW, GONE), history=(left_out,))
+    unlinked = replace(BOOKING, event_id=None)
+    assert settled([], [unlinked], {LINKED: held}, NOW) == []
+    assert settled([], [replace(unlinked, is_canceled=True)], {LINKED: held}, NOW) == [replace(held, held=None)]
+
+
+def test_an_event_that_two_bookings_hold_is_not_held_again_once_a_person_has_let_it_be() -> None:
+    both = [BOOKING, replace(BOOKING, id="b0000000-0000-4000-8000-000000000002")]
+    [difference] = find_differences(ANNA, [], both, NOW, SEEN)
+    assert difference.is_held
+    assert find_differences(ANNA, [], both, NOW, {LINKED: replace(SEEN[LINKED], discarded=GONE)}) == []
 
 
 def test_an_older_form_of_a_held_events_id_is_not_reported_either() -> None:

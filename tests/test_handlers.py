@@ -143,6 +143,14 @@ class TestProcess:
         calendars.change("E1", span=span(hour), is_cancelled=True)
         assert isinstance(await self.process(calendars, bookings), expected)
 
+    async def test_a_booking_that_still_holds_the_id_of_an_event_that_is_gone_is_not_at_first_contact(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """Reassigned, it may have been moved once more before Outlook followed, or its new event was: nobody knows."""
+        bookings.edit(GUID, event_id="E0")
+        calendars.change("E1", span=span(12))
+        assert isinstance(await self.process(calendars, bookings), Leave)
+
     async def test_a_moved_event_is_read_again_after_its_booking(self, calendars: Calendars, bookings: Table) -> None:
         calendars.change("E1", span=span(12))
         assert isinstance(await self.process(calendars, bookings), MoveBooking)

@@ -105,6 +105,13 @@ class TestWhatIsAgreedOn:
         assert concluded(IN_STEP, EVENT, unlinked).agreed == ()
         assert concluded(LinkBooking(GUID, "b7", "E1"), EVENT, unlinked).agreed == (span(9),)
 
+    def test_a_link_that_was_left_out_because_the_app_only_observed_is_agreed_on_as_if_it_had_been_written(
+        self,
+    ) -> None:
+        unlinked = replace(BOOKING, event_id=None)
+        assert concluded(Observed(LinkBooking(GUID, "b7", "E1")), EVENT, unlinked).agreed == (span(9),)
+        assert concluded(Observed(MOVE), MOVED, unlinked).agreed == ()
+
     def test_what_a_sweep_finds_in_step_is_agreed_on(self) -> None:
         entry = agree(NEW, EVENT, BOOKING, NOW)
         assert entry is not None
@@ -421,6 +428,11 @@ class TestHeld:
         assert entry.held == Held("not in the list", NOW, GONE, False, "canceled", True, span(9))
         assert (entry.booking_id, entry.expires) == (GUID, NOW + KEPT)
         assert hold_missing(entry, BOOKING, "not in the list", NOW + DAY) is None
+
+    def test_what_a_sweep_misses_is_not_forgotten_earlier_for_that(self) -> None:
+        entry = hold_missing(replace(NEW, expires=NOW + 2 * KEPT), BOOKING, "not in the list", NOW)
+        assert entry is not None
+        assert entry.expires == NOW + 2 * KEPT
 
     @pytest.mark.parametrize(
         ("booking", "reason"),

@@ -205,6 +205,14 @@ class TestWhatAnAcknowledgementAsks:
         assert not is_known(Change(ANNA, "E1", version='W/"3"'), first)
         assert not is_known(Change(ANNA, "E2", version='W/"2"'), second)
 
+    async def test_a_row_of_yesterday_that_somebody_put_back_hides_no_news(self, rows: StorageTable) -> None:
+        """The event was gone then; it may have come back since, and be gone once more."""
+        yesterday = LedgerTable(rows, lambda: datetime.now(UTC) - 24 * HOUR)
+        await yesterday.write(replace(FULL, kind=Kind.GONE, expires=datetime.now(UTC) + timedelta(days=1)))
+        change = Change(ANNA, "E1", deleted=True, version='W/"9"')
+        [known] = await LedgerTable(rows).look([change], within=5)
+        assert known == Notified(known.at)
+
     async def test_a_message_that_waits_is_known_by_the_queues_own_clock(
         self, ledger: LedgerTable, storage: str
     ) -> None:

@@ -12,7 +12,7 @@ from sandbox.mailboxes import Event
 from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sandbox.tables import Row
 from sync.ledger import GONE, Entry, Kind
-from sync.model import Change, ConflictPolicy
+from sync.model import Change, ConflictPolicy, SyncMode
 from sync.notifications import CHANGES, build_change_message
 from tests.app import COLUMN, DAY, HOUR, START, App, is_canceled, is_in_step
 from tests.test_sweep import be_deaf, hire, pairs_of, sweep_all
@@ -261,6 +261,51 @@ async def test_a_linked_event_that_lost_our_extension_is_not_looked_at_each_nigh
     be_deaf(app)
     app.sandbox.mailboxes.remove_extension(event, EXTENSION_NAME)
     assert await nights(app, 4) == [1, 0, 0, 0]
+
+
+async def test_an_event_without_length_is_not_held_again_each_other_night_once_its_booking_is_done(app: App) -> None:
+    (ana,) = hire(app, "Ana")
+    ((booking, event),) = await pairs_of(app, ana, 1)
+    app.sandbox.mailboxes.change(event, end=event.start)
+    await settle(app)
+    assert len(held(app)) == 1
+    app.sandbox.people.dispatcher.complete(booking)
+    assert await nights(app, 3) == [0, 0, 0]
+    assert held(app) == []
+
+
+async def test_what_only_observing_left_unlinked_is_still_shown_after_a_night(app: App) -> None:
+    app.mode = SyncMode.OBSERVE
+    app.install(*app.keys)
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    booking, event = app.sandbox.people.dispatcher.book(ana, START + 2 * DAY, START + 2 * DAY + HOUR)
+    await settle(app)
+    ana.delete(event)
+    await settle(app)
+    assert await nights(app, 2) == [0, 0]
+    assert [entry.booking_id for entry in held(app)] == [booking.id]
+
+
+async def test_an_app_that_only_observes_knows_who_moved_beside_flows_that_link_by_ids_of_the_older_form(
+    app: App,
+) -> None:
+    """It would have replaced the id, and known from then on. Those flows wrote the booking last."""
+    app.mode = SyncMode.OBSERVE
+    app.install(*app.keys)
+    (ana,) = hire(app, "Ana")
+    await app.keeper.keep()
+    booking, event = app.sandbox.people.dispatcher.book(ana, START + 2 * DAY, START + 2 * DAY + HOUR)
+    app.sandbox.tables.update(booking, {COLUMN: event.plain_id})
+    await settle(app)
+    ana.move(event, HOUR)
+    await settle(app)
+    [entry] = app.ledger.entries.values()
+    assert [decision.outcome for decision in entry.history] == ["would be linked", "would be moved"]
+    shift(app, booking, 5 * HOUR)
+    ana.edit(event)
+    await settle(app)
+    assert len(held(app)) == 1, "moved elsewhere by a dispatcher"
 
 
 async def test_comparing_writes_nothing_anywhere(app: App) -> None:
