@@ -99,6 +99,7 @@ async def the_libraries(work: Work) -> None:
             event = await looked_at.events.read(work.mailbox, work.event)
             assert event is not None
             assert booking is not None
+            await looked_at.bookings.is_own(booking)
             await table.put(row)
             await looked_at.bookings.write(MoveBooking(booking.id, booking.etag, event.span))
     await table.put(row)

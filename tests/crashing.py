@@ -115,7 +115,10 @@ ROWS = {
 }
 EVENTS = dict.fromkeys(["read", "stands", "with_extension", "in_other_calendars"], "Graph")
 READ, WRITE = "Dataverse read", "Dataverse write"
-BOOKINGS = {**dict.fromkeys(["read", "linked_to", "of_mailbox", "with_ids", "by_start"], READ), "write": WRITE}
+BOOKINGS = {
+    **dict.fromkeys(["read", "linked_to", "is_own", "of_mailbox", "with_ids", "by_start"], READ),
+    "write": WRITE,
+}
 ROUNDS = dict.fromkeys(["last_round", "remember_round"], "round")
 SEND, DELETION = "send", "deletion"
 

@@ -289,7 +289,7 @@ async def test_what_is_held_is_not_said_to_be_queued(desk: Desk, ana: Technician
     dispatcher = desk.sandbox.people.dispatcher
     dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
     booking, event = dispatcher.book(ana, TOMORROW + HOUR, TOMORROW + 2 * HOUR)
-    desk.sandbox.tables.update(booking, {desk.sandbox.tables.event_id_column: event.immutable_id})
+    desk.sandbox.tables.link(booking, event.immutable_id)
     ana.delete(event)
     result = await desk.types(f"sweep --mailbox {ana.mailbox.id}")
     assert "differences: 1, queued; held: 1" in result.stdout

@@ -31,8 +31,7 @@ def linked(desk: Desk, technician: Technician, hours: int = 0) -> Pair:
     """A booking of tomorrow or later, and its event, which it is linked to."""
     start = TOMORROW + hours * HOUR
     booking, event = desk.sandbox.people.dispatcher.book(technician, start, start + HOUR)
-    assert desk.sandbox.tables.event_id_column is not None
-    desk.sandbox.tables.update(booking, {desk.sandbox.tables.event_id_column: event.immutable_id})
+    desk.sandbox.tables.link(booking, event.immutable_id)
     return booking, event
 
 
@@ -371,7 +370,7 @@ async def test_what_was_not_written_is_shown_beside_what_happened(
         people.dispatcher.book(ana, TOMORROW + day * 24 * HOUR, TOMORROW + day * 24 * HOUR + HOUR) for day in (0, 1)
     ]
     for booking, event in pairs:
-        tables.update(booking, {"contoso_outlookeventid": event.immutable_id})
+        tables.link(booking, event.immutable_id)
         ana.move(event, HOUR)
     parts = await wiring.parts()
     for _, event in pairs:
