@@ -184,6 +184,7 @@ class DataverseBookings:
         self._field_service_lock = asyncio.Lock()
         self._canceled_lock = asyncio.Lock()
         self._own_id: str | None = None
+        self._own_id_lock = asyncio.Lock()
         self._has_field_service = True
 
     async def read(self, booking_id: str) -> Booking | None:
@@ -197,8 +198,9 @@ class DataverseBookings:
 
     async def is_own(self, booking: Booking) -> bool:
         """Whether it was this app that wrote *booking* last. Source: Dataverse Web API, "WhoAmI"; asked once."""
-        if self._own_id is None:
-            self._own_id = _own_id(await self._transport.get("WhoAmI"))
+        async with self._own_id_lock:
+            if self._own_id is None:
+                self._own_id = _own_id(await self._transport.get("WhoAmI"))
         return booking.modified_by == self._own_id
 
     async def linked_to(self, event_id: str) -> Sequence[Booking]:

@@ -130,6 +130,12 @@ class TestWhoWroteABookingLast:
         asked = [call for call in world.sandbox.calls if call.path.endswith("/WhoAmI")]
         assert len(asked) == 1, "who the app is, is asked once"
 
+    async def test_many_who_ask_at_once_ask_once(self, world: World) -> None:
+        booking = await read(world)
+        world.sandbox.calls.clear()
+        await asyncio.gather(*(world.bookings.is_own(booking) for _ in range(8)))
+        assert world.sandbox.calls.reads("dataverse") == 1
+
     async def test_an_answer_that_does_not_say_who_we_are_is_none(self, world: World) -> None:
         booking = await read(world)
         world.sandbox.faults.order(Fault(service="dataverse", status=200, body="[]"))
