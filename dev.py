@@ -24,7 +24,11 @@ OLDEST_PYTHON = (3, 11)
 OLDEST_NODE = 20
 SPINNER = "-\\|/"
 CHECKED = ["sync", "sandbox", "benchmarks", "function_app.py", "dev.py"]
-HANDED_OVER = {"run": ["sandbox", "run"], "test": ["pytest", "-n", "auto", "--dist", "worksteal"], "bench": ["benchmarks"]}
+HANDED_OVER = {
+    "run": ["sandbox", "run"],
+    "test": ["pytest", "-n", "auto", "--dist", "worksteal"],
+    "bench": ["benchmarks"],
+}
 """Commands that need all that is installed, and the module that each of them is, with its first arguments."""
 
 USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
