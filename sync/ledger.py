@@ -370,7 +370,8 @@ def conclude(
     elif not event.has_extension:
         # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
         until = now + (max(not_ours_for, MISSED_KEPT) if change.missing else not_ours_for)
-        if until == now or (_is_young(event) and not change.missing):
+        # One that came back after it was deleted may be young still.
+        if until == now or (_is_young(event) and (not change.missing or entry.kind is Kind.GONE)):
             return None
         if entry.booking_id is not None and not change.missing:
             return None  # it had our extension, and one look without it does not tell that it lost it

@@ -290,6 +290,12 @@ class TestWhatNeedsNoSecondLook:
             assert entry is not None
             assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + MISSED_KEPT)
 
+    def test_a_young_event_that_came_back_after_its_deletion_may_still_get_our_extension(self) -> None:
+        back, young = replace(NEW, etag="1", kind=Kind.GONE), replace(MEETING, created=MEETING.modified)
+        look, looked_for = Look(young, None), replace(CHANGE, missing=True)  # as a deletion was told of before
+        assert conclude(back, IN_STEP, look, looked_for, NOW, DAY) is None
+        assert conclude(NEW, IN_STEP, look, looked_for, NOW, DAY) is not None
+
     def test_an_old_meeting_of_somebodys_own_is_not_ours_for_a_day(self) -> None:
         entry = concluded(IN_STEP, MEETING, None)
         assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + DAY)
