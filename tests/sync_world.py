@@ -313,6 +313,8 @@ class World:
         self.was_reset = False
         self.was_lost_amid_work = False
         """Whether workers were at it, of whose writes nobody knows then."""
+        self.misled: set[tuple[str, int]] = set()
+        """Of an event, in which epoch a state that lags behind was taken for what both sides agree on."""
         self.left_to_the_sweep: set[str] = set()
         """Events about which no notification may tell the whole truth any more."""
 
@@ -470,6 +472,9 @@ class World:
                 self.left_to_the_sweep.add(worker.change.event_id)
             await self.finish(worker, error)
             return False
+        except BaseException:
+            self.workers.remove(worker)  # or what comes after would hide what went wrong
+            raise
         return True
 
     async def finish(self, worker: Worker, outcome: Action | SyncError) -> None:
@@ -482,6 +487,8 @@ class World:
         note(f"{worker.change.event_id}: {outcome!r}")
         if isinstance(outcome, Ignore):
             self.learn(worker)
+            if worker.has_lagged:
+                self.misled.add((worker.change.event_id, self.epoch))
         if isinstance(outcome, Observed):
             self.forget(worker)
         try:
@@ -642,6 +649,10 @@ class World:
         """
         since, known = self.moved_by_dispatcher.get(before.id), self.known.get((before.id, event_id))
         if since is None or known is None or known.moment > since:
+            return
+        # Without the ledger nobody can tell a state that lags behind: where a dispatcher moved a booking back, it looks
+        # as if it were still in step.
+        if known.epoch != self.epoch and (event_id, self.epoch) in self.misled:
             return
         # Times that the event has had since then as well may have been agreed on meanwhile, and moved back to.
         had = [
