@@ -93,9 +93,10 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
             lifecycle[notification] = None
         else:
             where = (notification.mailbox, notification.event_id)
-            before = changes.get(where)
-            received.repeated += before is not None
-            changes[where] = notification if before is None else _join(before, notification)
+            if where in changes:
+                received.repeated += 1
+                notification = _join(changes[where], notification)
+            changes[where] = notification
     received.changes.extend(changes.values())
     received.lifecycle.extend(lifecycle)
     return received
@@ -200,15 +201,19 @@ class _ClientStates:
         # What is not ASCII cannot be compared in constant time.
         if isinstance(value, str) and len(value) == _CLIENT_STATE and value.isascii():
             mailbox = value[:_MAILBOX]
-            valid = self._valid.get(mailbox)
-            if valid is None:
-                valid = self._valid[mailbox] = [_finish_client_state(begun, mailbox) for begun in self._begun]
             is_ours = False
-            for each in valid:  # all of them, so that the time taken does not tell which one fits
-                is_ours |= compare_digest(value, each)
+            # All of them, so that the time taken does not tell which one fits.
+            for valid in self._valid.get(mailbox) or self._add(mailbox):
+                is_ours |= compare_digest(value, valid)
             if is_ours:
                 return mailbox
         raise Forged("clientState missing or not ours")
+
+    def _add(self, mailbox: str) -> list[str]:
+        valid = self._valid[mailbox] = []
+        for begun in self._begun:
+            valid.append(_finish_client_state(begun, mailbox))
+        return valid
 
 
 # A top-level "id" or "dequeueCount" of a JSON message would overwrite the trigger's metadata in the host, so the
