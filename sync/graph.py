@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from sys import intern
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -67,6 +68,9 @@ PAGE_SIZE = 100
 _UNREADABLE = (Malformed, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 _COLUMNS = ["id", "start", "end", "isAllDay", "isCancelled", "type"]
+
+_A_USER, _AN_EVENT = "--user--", "--event--"
+"""Stand for ids in a URL, as no name of ours and no id of Entra's does."""
 
 _IMMUTABLE = ("Prefer", 'IdType="ImmutableId"')
 _UTC = ("Prefer", 'outlook.timezone="UTC"')
@@ -170,23 +174,22 @@ class GraphEvents:
         """
         builder = self._transport.client.users.by_user_id(mailbox).events.by_event_id(event_id)
         request = builder.to_get_request_information(_configured(None, _IMMUTABLE, _UTC))
-        _set_url(request, f"{self._transport.url_of(request)}?{self._event_query}")
+        _set_url(request, self._event_url.replace(_A_USER, quote(mailbox, "")).replace(_AN_EVENT, quote(event_id, "")))
         try:
             return parse_event(await self._send(mailbox, request), self._name, self._property)
         except NotFound:
             return None
 
     @cached_property
-    def _event_query(self) -> str:
-        """The same for each event; nothing else is read as often."""
+    def _event_url(self) -> str:
+        """Of ``_AN_EVENT`` of ``_A_USER``: nothing else is read as often, and the SDK fills it in letter by letter."""
         parameters = EventItemRequestBuilder.EventItemRequestBuilderGetQueryParameters(
             select=[*_COLUMNS, "createdDateTime", "lastModifiedDateTime"],
             # Without the filter Outlook refuses to expand extensions.
             expand=[f"extensions($filter=id eq '{_quoted(self._name)}')"],
         )
-        builder = self._transport.client.users.by_user_id("any").events.by_event_id("any")
-        request = builder.to_get_request_information(_configured(parameters))
-        return self._transport.url_of(request).partition("?")[2]
+        builder = self._transport.client.users.by_user_id(_A_USER).events.by_event_id(_AN_EVENT)
+        return self._transport.url_of(builder.to_get_request_information(_configured(parameters)))
 
     async def with_extension(self, mailbox: str) -> Sequence[Event | Unreadable]:
         """All events of the default calendar that carry our extension, of any time; a filter by time is not documented.
