@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from benchmarks import acknowledging, calls, capacity, cold_start, growth, throughput
 from benchmarks.page import PAGE, conditions, write_page
-from benchmarks.report import Row, show, write
+from benchmarks.report import Row, plot, show, write_table
 from benchmarks.work import ROOT
 
 BENCHMARKS = {
@@ -37,7 +37,7 @@ FOLDER = Path("build") / "benchmarks"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 dev.py bench", description="Measures what the app spends.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is given")
-    parser.add_argument("--quick", action="store_true", help="small numbers, within about three minutes")
+    parser.add_argument("--quick", action="store_true", help="small numbers, within two minutes")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"for the table and the plots, {FOLDER} by default")
     parser.add_argument("--page", action="store_true", help=f"write the figures into {PAGE.relative_to(ROOT)} as well")
     options = parser.parse_args()
@@ -47,18 +47,20 @@ def main() -> int:
         parser.error("the page takes all figures of one run")
     logging.disable(logging.CRITICAL)  # what the app says of each change
     began, load = datetime.now(UTC), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    rows, seconds = measure(options.names or list(BENCHMARKS), options.quick)
+    rows, seconds = measure(options.names or list(BENCHMARKS), options.quick, options.folder)
     show(rows, Console(width=None if sys.stdout.isatty() else 240))
-    written = write(rows, options.folder)
-    print(f"\n{len(written)} files in {options.folder}")
+    print(f"\nin {options.folder}")
     if options.page:
         written = write_page(rows, conditions(options.quick, began, load, seconds))
         print(f"and in {PAGE.relative_to(ROOT)}, with {len(written) - 1} pictures")
     return 0
 
 
-def measure(names: list[str], quick: bool) -> tuple[list[Row], dict[str, float]]:
-    """All *names*, one after the other, as nothing else is to run beside what is measured; and how long each took."""
+def measure(names: list[str], quick: bool, folder: Path) -> tuple[list[Row], dict[str, float]]:
+    """All *names*, one after the other, as nothing else is to run beside what is measured; and how long each took.
+
+    What is found is in *folder* as soon as one has ended: who stops a long run keeps that.
+    """
     columns = (TextColumn("{task.description:14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     rows: list[Row] = []
@@ -68,7 +70,10 @@ def measure(names: list[str], quick: bool) -> tuple[list[Row], dict[str, float]]
         for name, task in tasks.items():
             progress.start_task(task)
             begun = time.monotonic()
-            rows += BENCHMARKS[name](quick, partial(_show_share, progress, task))
+            found = BENCHMARKS[name](quick, partial(_show_share, progress, task))
+            rows += found
+            write_table(rows, folder)
+            plot(found, folder, ("png", "svg"))
             progress.update(task, completed=1.0)
             progress.stop_task(task)
             seconds[name] = time.monotonic() - begun

@@ -67,7 +67,7 @@ MODULES = 12
 
 
 def measure(quick: bool, progress: Progress) -> list[Row]:
-    repeats = 2 if quick else 7
+    repeats = 1 if quick else 7
     with Azurite() as azurite, services(Order(mailboxes=1, in_step=1)) as found, TemporaryDirectory() as folder:
         settings = _settings(azurite, found)
         caches = _caches(Path(folder), settings)

@@ -34,11 +34,11 @@ class Point:
 SERIES = {
     # quick and full
     "mailboxes": (
-        [Point(10, 200, 1), Point(200, 200, 1)],
+        [Point(10, 100, 1), Point(100, 100, 1)],
         [Point(10, 2_000, 1), Point(100, 2_000, 1), Point(1_000, 2_000, 1), Point(10_000, 10_000, 1)],
     ),
     "changes": (
-        [Point(20, 25, 4), Point(20, 250, 4)],
+        [Point(20, 20, 4), Point(20, 100, 4)],
         [Point(20, 25, 4), Point(20, 250, 4), Point(20, 2_500, 4), Point(20, 25_000, 4)],
     ),
 }

@@ -139,13 +139,12 @@ def build_markdown(rows: Sequence[Row]) -> str:
     return "\n".join([f"{verdict(rows)}.", "", *lines])
 
 
-def write(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """The table as text, and a plot of each benchmark as PNG and SVG."""
+def write_table(rows: Sequence[Row], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / "table.txt"
     with text.open("w", encoding="utf-8") as file:
         show(rows, Console(file=file, width=240))
-    return [text, *plot(rows, folder, ("png", "svg"))]
+    return text
 
 
 def plot(rows: Sequence[Row], folder: Path, kinds: Sequence[str]) -> list[Path]:

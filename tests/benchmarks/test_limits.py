@@ -65,7 +65,7 @@ def test_a_backlog_beyond_a_limit_is_worked_off_and_no_change_comes_before_its_r
     limit: Limit, mailboxes: int, others: int
 ) -> None:
     with asyncio.Runner(loop_factory=LeapingLoop) as runner:
-        rows = runner.run(work_off("a backlog", limit, 60 / limit.requests, mailboxes, others))
+        rows = runner.run(work_off("a backlog", limit, 60 / limit.requests, 4, mailboxes, others))
     found = {row.case: row for row in rows}
     assert found["calls in all"].others["needed"] == 240
     assert found["of them refused"].ours > 0

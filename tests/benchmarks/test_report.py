@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.report import ITSELF, OURS, Row, at_least, at_most, build_markdown, exactly, power, show, verdict, write
+from benchmarks.report import (
+    ITSELF,
+    OURS,
+    Row,
+    at_least,
+    at_most,
+    build_markdown,
+    exactly,
+    plot,
+    power,
+    show,
+    verdict,
+    write_table,
+)
 
 BARS = [
     Row("Calls", "moved", "calls", 4.0, {"original": 12.0, "oracle": 3.0}),
@@ -78,7 +91,8 @@ def test_a_line_says_which_power_of_its_axis_it_grows_with():
 
 
 def test_the_table_and_a_plot_of_each_benchmark_in_both_forms_are_written(tmp_path: Path):
-    written = write([*BARS, *LINE, *ALONE], tmp_path / "results")
+    rows, folder = [*BARS, *LINE, *ALONE], tmp_path / "results"
+    written = [write_table(rows, folder), *plot(rows, folder, ("png", "svg"))]
     assert {path.name for path in written} == {
         "table.txt",
         *(f"{name}.{kind}" for name in ("calls", "growth-time", "powers") for kind in ("png", "svg")),
