@@ -24,9 +24,10 @@ OLDEST_PYTHON = (3, 11)
 OLDEST_NODE = 20
 SPINNER = "-\\|/"
 CHECKED = ["sync", "sandbox", "benchmarks", "function_app.py", "dev.py"]
+WORKERS = (os.cpu_count() or 1) + 2  # of the tests; many wait for other processes
 HANDED_OVER = {
     "run": ["sandbox", "run"],
-    "test": ["pytest", "-n", "auto", "--dist", "worksteal"],
+    "test": ["pytest", "-n", str(WORKERS), "--dist", "worksteal"],
     "bench": ["benchmarks"],
 }
 """Commands that need all that is installed, and the module that each of them is, with its first arguments."""

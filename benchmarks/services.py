@@ -34,7 +34,7 @@ class Order:
 
     mailboxes: int
     ordinary: int = 0
-    """Meetings, none of our business."""
+    """Meetings, none of our business, which were edited."""
     in_step: int = 0
     """Bookings linked to their events, with the same times."""
     moved: int = 0
@@ -90,6 +90,8 @@ async def serve(order: Order, path: Path) -> None:
 
 
 def _prepare(sandbox: Sandbox, order: Order) -> Iterator[Work]:
+    """All of it is an hour old, and the meetings were edited since: of a young one, nothing would be remembered."""
+    sandbox.clock.move(-HOUR)
     technicians = [sandbox.people.hire(f"Person {number}") for number in range(order.mailboxes)]
     start = sandbox.clock.now().replace(minute=0, second=0, microsecond=0) + timedelta(days=2)
     for number in range(order.one_mailbox + order.moved + order.in_step):
@@ -100,9 +102,14 @@ def _prepare(sandbox: Sandbox, order: Order) -> Iterator[Work]:
         if is_moved:
             owner.move(event, HOUR)
         yield Work(owner.mailbox.id, event.immutable_id, booking.id, is_moved)
+    meetings = []
     for number in range(order.ordinary):
         owner = technicians[number % order.mailboxes]
-        yield Work(owner.mailbox.id, owner.meet(start, start + HOUR).immutable_id, None, False)
+        meetings.append((owner, owner.meet(start, start + HOUR)))
+    sandbox.clock.move(HOUR)
+    for owner, meeting in meetings:
+        owner.edit(meeting)
+        yield Work(owner.mailbox.id, meeting.immutable_id, None, False)
 
 
 if __name__ == "__main__":
