@@ -37,7 +37,9 @@ class Flows:
         )
         if status == 404:
             await self._cancel(mailbox, event_id)
-        elif event.get("extensions"):
+            return
+        assert status == 200, status
+        if event.get("extensions"):
             start, end = (event[name]["dateTime"][:19] + "Z" for name in ("start", "end"))
             await self._update(event["extensions"][0][EXTENSION_PROPERTY], event_id, start, end)
 

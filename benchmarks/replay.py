@@ -106,7 +106,8 @@ async def the_original() -> AsyncIterator[TheOriginal]:
 async def replay(day: Day, subject: Subject, progress: Callable[[], None] = lambda: None) -> Mapping[Kind, Calls]:
     """What *subject*, with a fresh sandbox, spends on each kind of change; *progress* is called after each change.
 
-    Raises: AssertionError if a booking is not in step with its event in the end.
+    Raises: AssertionError if a booking is not in step with its event in the end, or nobody has looked at an event:
+    what was left undone would count as saved.
     """
     clock = subject.sandbox.clock
     people = _People(subject.sandbox, day)
@@ -138,6 +139,8 @@ async def replay(day: Day, subject: Subject, progress: Callable[[], None] = lamb
     await pass_time_until(MIDNIGHT + timedelta(days=1))
     if wrong := people.out_of_step():
         raise AssertionError(f"{len(wrong)} bookings are not in step, the first: {wrong[0]}")
+    if unseen := people.still_there() - bill.named:
+        raise AssertionError(f"{len(unseen)} events were never looked at")
     return bill.calls()
 
 
@@ -187,6 +190,10 @@ class _People:
         booking = self._bookings.get(event)
         return [self._events[event].immutable_id, *([booking.id] if booking else [])]
 
+    def still_there(self) -> set[str]:
+        """The events that nobody has deleted."""
+        return {event.immutable_id for event in self._events.values() if event.calendar is not None}
+
     def out_of_step(self) -> list[str]:
         pairs = [(booking, self._events[number]) for number, booking in self._bookings.items()]
         return [booking.id for booking, event in pairs if not is_in_step(self._sandbox, booking, event)]
@@ -202,6 +209,8 @@ class _Bill:
         self._change_of: dict[str, Change] = {}
         self._kind = Kind.LINKED
         self._count: Counter[tuple[Kind, str]] = Counter()
+        self.named: set[str] = set()
+        """The events and bookings that some call has named."""
 
     def notified(self, change: Change, *ids: str) -> None:
         self._change_of.update(dict.fromkeys(ids, change))
@@ -210,6 +219,7 @@ class _Bill:
         for name in re.findall(r"[A-Za-z0-9_=-]{30,}", call.path + call.query):
             if name in self._change_of:
                 self._kind = self._change_of[name].kind
+                self.named.add(name)
         what = "graph" if call.service == "graph" else "writes" if call.is_write else "reads"
         self._count[self._kind, what] += 1
 

@@ -473,7 +473,7 @@ class World:
             await self.finish(worker, error)
             return False
         except BaseException:
-            self.workers.remove(worker)  # or what comes after would hide what went wrong
+            self.die(worker)  # or what comes after would hide what went wrong
             raise
         return True
 
@@ -614,7 +614,9 @@ class World:
         assert not self.is_there(event_id) or self.gone_at[event_id] >= worker.began, "canceled, but its event is there"
         version = self.version(event_id)
         # What is in Deleted Items may still be read as it was when a person decided.
-        versions = (version, self.event(event_id).etag)
+        versions = [version, self.event(event_id).etag]
+        if worker.has_lagged:
+            versions += [each.event.etag for each in self.states[event_id]]
         is_released = any((event_id, each, before.span) in self.released for each in versions)
         self.judge_edit_lost(before, worker.change.event_id, is_released)
         at, epoch = self.discarded.get((event_id, version), (-1, -1))
