@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks import acknowledging, calls, capacity, cold_start, growth, throughput
-from benchmarks.page import PAGE, conditions, write_page
+from benchmarks.page import PAGE, conditions, fill, write_page
 from benchmarks.report import Row, plot, show, write_table
 from benchmarks.work import ROOT
 
@@ -45,9 +45,21 @@ def main() -> int:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     if options.page and options.names:
         parser.error("the page takes all figures of one run")
+    try:
+        options.folder.mkdir(parents=True, exist_ok=True)
+        for old in (path for kind in ("png", "svg") for path in options.folder.glob(f"*.{kind}")):
+            old.unlink()
+        if options.page:
+            fill(PAGE.read_text("utf-8"), "")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     logging.disable(logging.CRITICAL)  # what the app says of each change
     began, load = datetime.now(UTC), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    rows, seconds = measure(options.names or list(BENCHMARKS), options.quick, options.folder)
+    try:
+        rows, seconds = measure(options.names or list(BENCHMARKS), options.quick, options.folder)
+    except KeyboardInterrupt:
+        print(f"stopped; what was found by then is in {options.folder}", file=sys.stderr)
+        return 130
     show(rows, Console(width=None if sys.stdout.isatty() else 240))
     print(f"\nin {options.folder}")
     if options.page:

@@ -2,7 +2,8 @@
 
 Each point is an instance in a process of its own, with storage of its own, at services without latency; four of five
 changes are of ordinary meetings, and no mailbox is left without a change. What is counted for each change does not
-grow if all of it grows in proportion. The queue's own message, one for each change, is the host's affair.
+grow if all of it grows in proportion. The queue's own message, one for each change, is the host's affair, and what
+acknowledging and spreading take is the calculator's.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ SERIES = {
 }
 BESIDE = "the same calls alone"
 CALLS, MILLISECONDS, MEMORY = "calls for each change", "ms for each change", "MB, peak of the process"
-STORAGE, TABLES = "storage calls for each change", "bytes of tables for each change"
+STORAGE, TABLES = "storage calls to process a change", "bytes of the ledger for each change"
 UNITS = (CALLS, MILLISECONDS, MEMORY, STORAGE, TABLES)
 
 LINEAR = 0.1
 """The power up to which a figure for each change is taken for one that does not grow, as points lie beside a line."""
 
 FLAT = 1.1
-"""Times the memory that an instance may have after the most changes, beside that after a hundredth of them."""
+"""Times the memory that an instance may have after the most of them, beside that after a hundredth."""
 
 
 def measure(quick: bool, progress: Progress) -> list[Row]:
@@ -110,9 +111,9 @@ def _powers(axis: str, rows: Sequence[Row]) -> list[Row]:
             found.append(Row(title, unit, "power", grows, promised={ITSELF: at_most(LINEAR)}))
     memory = [row for row in rows if row.unit == MEMORY]
     last = memory[-1]
-    before = [row for row in memory if axis == "changes" and (row.at or 0) * 100 <= (last.at or 0)]
+    before = [row for row in memory if (row.at or 0) * 100 <= (last.at or 0)]
     if before:
         flat: dict[str, Bound] = {"after a hundredth of them": at_most(FLAT)}
         theirs = dict.fromkeys(flat, before[-1].ours)
-        found.append(Row(title, f"memory after {last.at:,.0f} changes", "MB", last.ours, theirs, promised=flat))
+        found.append(Row(title, f"memory after {last.at:,.0f} {axis}", "MB", last.ours, theirs, promised=flat))
     return found

@@ -47,6 +47,9 @@ WINDOWS = {"quick": 2, "full": 4}
 FEW = 5
 """Changes of a mailbox beside one that is at its limit."""
 
+AT_ONCE = timedelta(milliseconds=1)
+"""Moments are rounded; what is sent as another one is told has not been told itself."""
+
 POLL = 1.0
 """Seconds between two looks at an empty queue; the host's are up to fifteen."""
 
@@ -72,20 +75,32 @@ class Limiter(Fault):
     """Keeps *limit*, and count. A refused request counts as well, so pressing on lengthens the wait."""
 
     def __init__(
-        self, limit: Limit, now: Callable[[], datetime], change_of: Callable[[str], Change], mailbox: str | None = None
+        self,
+        limit: Limit,
+        now: Callable[[], datetime],
+        change_of: Callable[[str], Change],
+        mailbox: str | None = None,
+        is_shared: bool = False,
+        latency: float = 0.0,
     ) -> None:
-        """Of all calls, or of those that are about one *mailbox*."""
+        """Of all calls, or of those that are about one *mailbox*; each was sent *latency* seconds before it arrives.
+
+        Who is told to wait is the instance; where several share the limit, all that is known is that it has the change.
+        """
         super().__init__(status=429, body=limit.refusal.body, times=None)
         self._limit = limit
         self._now = now
         self._change_of = change_of
         self._mailbox = mailbox
         self._lately: deque[datetime] = deque()
-        self._not_before: dict[Change, datetime] = {}
+        self._is_shared = is_shared
+        self._latency = timedelta(seconds=latency)
+        self._told: list[tuple[Change, datetime, datetime]] = []
+        """Of each refusal: the change, when it was told, and until when to wait."""
         self.answered: list[datetime] = []
         self.refused = 0
         self.too_early = 0
-        """Requests of a change that had been told to wait."""
+        """Requests that were sent after it had been told to wait, and came before that was over."""
 
     def fits(self, service: Service, method: str, path: str) -> bool:
         if service != self._limit.service or path.endswith("WhoAmI"):  # asked once for all changes
@@ -93,7 +108,11 @@ class Limiter(Fault):
         now, change = self._now(), self._change_of(path)
         if self._mailbox not in (None, change.mailbox):
             return False
-        self.too_early += now < self._not_before.get(change, now)
+        self.too_early += any(
+            at + AT_ONCE < now - self._latency and now < until
+            for told, at, until in self._told
+            if not self._is_shared or told == change
+        )
         self._lately.append(now)
         while self._lately[0] <= now - self._limit.window:
             self._lately.popleft()
@@ -102,7 +121,7 @@ class Limiter(Fault):
             return False
         seconds = math.ceil((self._lately[-self._limit.requests] + self._limit.window - now).total_seconds())
         self.refused += 1
-        self._not_before[change] = now + timedelta(seconds=seconds)
+        self._told.append((change, now, now + timedelta(seconds=seconds)))
         self.headers = {"Retry-After": str(seconds)}
         return True
 
@@ -174,7 +193,9 @@ async def work_off(
         limited, needed = {change.mailbox for change in backlog.changes}, CALLS * len(backlog.changes)
         backlog.add(FEW * others, others)
         hot = backlog.changes[0].mailbox if others else None
-        limiter = Limiter(replace(limit, requests=allowed), now, backlog.change_of, hot)
+        limiter = Limiter(
+            replace(limit, requests=allowed), now, backlog.change_of, hot, is_shared=instances > 1, latency=latency
+        )
         sandbox.faults.order(limiter)
         done: dict[str, datetime] = {}
         """When each mailbox was last written for."""
@@ -220,7 +241,7 @@ async def work_off(
         Row(title, "of them refused", "calls", limiter.refused),
         Row(
             title,
-            "of them of a change before its Retry-After",
+            "of them before a Retry-After was over",
             "calls",
             limiter.too_early,
             promised={ITSELF: exactly(0)},

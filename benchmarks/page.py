@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,9 +51,19 @@ def conditions(is_quick: bool, began: datetime, load: float | None, seconds: Map
     took = ", ".join(f"{name} {duration:.0f} s" for name, duration in seconds.items())
     busy = "" if load is None else f", load average of the minute before {load:.2f}"
     return (
-        f"A {'quick' if is_quick else 'full'} run of {began.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {python} on"
+        f"A {'quick' if is_quick else 'full'} run of {began.astimezone(UTC):%Y-%m-%d %H:%M} UTC{_commit()}: {python} on"
         f" {platform.system()}, {os.cpu_count()} processors{busy}. It took: {took}."
     )
+
+
+def _commit() -> str:
+    """Of the clone, if it is one."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f" at commit {said}"
 
 
 def _has(rows: Sequence[Row], title: str) -> bool:

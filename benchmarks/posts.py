@@ -38,17 +38,12 @@ def build_item(key: str, mailbox: str, event_id: str, change_type: str, etag: st
     }
 
 
-def build_post(rng: random.Random, key: str, items: int, mailboxes: int) -> bytes:
-    """A POST of so many changes, each of another event, in so many mailboxes."""
+def build_post(rng: random.Random, key: str, items: int, mailboxes: int, times: int = 1) -> bytes:
+    """A POST of so many changes in so many mailboxes, of each event so many *times*, each with another etag."""
     ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(mailboxes)]
-    value = [
-        build_item(
-            key,
-            ids[number % mailboxes],
-            outlook_ids.immutable_id(rng),
-            "updated",
-            f'W/"{outlook_ids.change_key(rng)}"',
-        )
-        for number in range(items)
-    ]
+    value = []
+    for number in range(items):
+        if number % times == 0:
+            mailbox, event_id = ids[number // times % mailboxes], outlook_ids.immutable_id(rng)
+        value.append(build_item(key, mailbox, event_id, "updated", f'W/"{outlook_ids.change_key(rng)}"'))
     return json.dumps({"value": value}).encode()

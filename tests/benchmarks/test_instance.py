@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 
@@ -45,8 +46,14 @@ def test_the_libraries_alone_send_what_the_app_sends(storage: str) -> None:
             result = run(what, found.work, settings(found, storage))
             found_calls.append(found.count_calls())
             storage_calls.append(result.storage_calls)
-    assert found_calls[0] == found_calls[1]
+    assert found_calls[0] == found_calls[1] + 1, "who the app is, it asks once"
     assert abs(storage_calls[0] - storage_calls[1]) <= 2, "a table is made once; of one kind there are six"
+
+
+def test_changes_that_are_not_done_are_no_fast_ones(storage: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with services(Order(mailboxes=1, in_step=2)) as found, pytest.raises(CalledProcessError):
+        run("app", found.work, {**settings(found, storage), "EVENT_ID_COLUMN": "nosuchcolumn"})
+    assert "a change was not done: put back" in capfd.readouterr().err
 
 
 def test_work_is_read_as_it_was_written(tmp_path: Path) -> None:

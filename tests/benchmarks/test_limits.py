@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,11 @@ class Moments:
         self.now += timedelta(seconds=seconds)
 
 
-def limiter_of(requests: int) -> tuple[Limiter, Moments]:
+def limiter_of(requests: int, **options: Any) -> tuple[Limiter, Moments]:
     """Each path stands for a change."""
     moments = Moments()
     limit = replace(DATAVERSE, requests=requests)
-    return Limiter(limit, lambda: moments.now, lambda path: Change(ANNA, path)), moments
+    return Limiter(limit, lambda: moments.now, lambda path: Change(ANNA, path), **options), moments
 
 
 def ask(limiter: Limiter, change: str = "a change") -> bool:
@@ -43,14 +44,30 @@ def test_so_many_requests_are_answered_in_a_window_and_more_when_it_has_slid_on(
     assert (len(limiter.answered), limiter.refused, limiter.too_early) == (3, 1, 0)
 
 
-def test_pressing_on_lengthens_the_wait_and_is_counted_for_the_change_that_was_told_to_wait():
+def test_pressing_on_lengthens_the_wait_and_is_counted_for_whoever_was_told_to_wait():
     limiter, moments = limiter_of(1)
     assert [ask(limiter, "first"), ask(limiter, "second")] == [False, True]
     moments.pass_seconds(100)
     assert ask(limiter, "second")
     assert limiter.headers == {"Retry-After": "300"}
     assert ask(limiter, "third")
+    assert limiter.too_early == 2
+
+
+def test_what_another_instance_was_told_is_not_known_to_this_one():
+    limiter, moments = limiter_of(1, is_shared=True)
+    assert [ask(limiter, "first"), ask(limiter, "second")] == [False, True]
+    moments.pass_seconds(100)
+    assert [ask(limiter, "second"), ask(limiter, "third")] == [True, True]
     assert limiter.too_early == 1
+
+
+def test_what_was_under_way_when_it_was_told_is_not_too_early():
+    limiter, moments = limiter_of(1, latency=5)
+    assert [ask(limiter, "first"), ask(limiter, "second")] == [False, True]
+    moments.pass_seconds(4)
+    assert ask(limiter, "third")
+    assert limiter.too_early == 0
 
 
 def test_the_other_service_is_not_limited():
@@ -74,4 +91,4 @@ def test_a_backlog_beyond_a_limit_is_worked_off_and_no_change_comes_before_its_r
     if others:
         last = found["last of the other mailboxes done"]
         assert last.ours < last.others["this one"] / 3, "they waited for what is not theirs"
-    assert found["of them of a change before its Retry-After"].ours == 0
+    assert found["of them before a Retry-After was over"].ours == 0
