@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from benchmarks.day import Calls, Day, Kind, mixed_day, oracle
 from benchmarks.replay import Subject, replay, the_app, the_original
@@ -61,19 +62,36 @@ def measure(quick: bool, progress: Progress) -> list[Row]:
     def one_more() -> None:
         nonlocal done
         done += 1
-        progress(done / (2 * changes * len(days)))
+        progress(done / (changes * (2 * len(days) + 1)))
 
     rows = []
     for name, day in days.items():
         ours = asyncio.run(_spent(the_app, day, one_more))
         theirs = asyncio.run(_spent(the_original, day, one_more))
         rows += _rows(name, day, ours, theirs)
-    return rows
+    readable = asyncio.run(_spent(partial(the_app, deleted_stay_readable=True), days[FOUR], one_more))
+    return [*rows, *_readable(days[FOUR], readable)]
 
 
 async def _spent(make: Make, day: Day, progress: Callable[[], None]) -> Mapping[Kind, Calls]:
     async with make() as subject:
         return await replay(day, subject, progress)
+
+
+def _readable(day: Day, ours: Mapping[Kind, Calls]) -> list[Row]:
+    """What deletions cost where a deleted event stays readable; the original takes it for one that is there."""
+    count, knowing = Counter(change.kind for change in day.changes), oracle(day.changes)
+    return [
+        Row(
+            "Calls: deleted events that stay readable",
+            kind.value,
+            "calls for each change",
+            ours[kind].total / count[kind],
+            {"oracle": knowing[kind].total / count[kind]},
+        )
+        for kind in (Kind.DELETED, Kind.MEETING_DELETED)
+        if count[kind]
+    ]
 
 
 def _rows(name: str, day: Day, ours: Mapping[Kind, Calls], theirs: Mapping[Kind, Calls]) -> list[Row]:

@@ -91,9 +91,11 @@ class TheOriginal:
 
 
 @asynccontextmanager
-async def the_app() -> AsyncIterator[TheApp]:
+async def the_app(deleted_stay_readable: bool = False) -> AsyncIterator[TheApp]:
+    """*deleted_stay_readable* is how Outlook may be, by its documentation: the event is in Deleted Items then."""
     async with an_app(clock=Clock(stopped_at=MIDNIGHT)) as app, aiohttp.ClientSession() as session:
         app.settle = 5  # as it is by default
+        app.sandbox.graph_switches.deleted_stay_readable = deleted_stay_readable
         yield TheApp(app, session)
 
 
