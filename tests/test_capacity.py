@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from sync.capacity import (
     ORDINARY_CHANGE,
     POLLS,
     WAKES,
+    Cost,
     Prediction,
     predict,
 )
@@ -27,6 +30,7 @@ from sync.commands import cli
 from tests.app import App
 
 ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "capacity.md").read_text("utf-8")
 
 
 def by_day(prediction: Prediction) -> dict[str, int]:
@@ -125,6 +129,33 @@ def test_the_command_shows_totals_and_limits():
     document = json.loads(told.stdout)
     assert {total["what"]: total["day"] for total in document["totals"]} == by_day(predict(500, 5_000, 0.2))
     assert document["limits"][0]["share"] == max(limit["share"] for limit in document["limits"])
+
+
+def test_the_pages_example_is_what_the_command_shows():
+    [(command, expected)] = re.findall(r"^    \$ python -m sync (.+)\n((?:    .+\n)+)", PAGE, re.MULTILINE)
+    shown = CliRunner().invoke(cli, shlex.split(command)).stdout
+    assert [line.strip() for line in expected.splitlines()] == [line.strip() for line in shown.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("each", "cost"),
+    [
+        ("change of an ordinary meeting", ORDINARY_CHANGE),
+        ("change of a booking's event", BOOKINGS_CHANGE),
+        ("mailbox in a night, swept and in step", NIGHT),
+    ],
+)
+def test_the_pages_table_is_what_the_calculator_counts_with(each, cost):
+    [row] = [line for line in PAGE.splitlines() if line.startswith(f"| {each} |")]
+    assert Cost(*(float(cell.strip() or 0) for cell in row.split("|")[2:-1])) == cost
+
+
+@pytest.mark.parametrize(
+    "said",
+    [f"{WAKES} (timers)", f"{POLLS:,} (one", f"{FLUSHES:,} (its counts", f"{HANDSHAKES} *R*", f"{MESSAGE} × messages"],
+)
+def test_the_pages_formula_has_the_calculators_numbers(said):
+    assert said in " ".join(PAGE.split())
 
 
 @pytest.mark.parametrize(
