@@ -64,7 +64,7 @@ class Use:
     used: float
     allowed: int
     is_spread: bool = False
-    """Over as much time as it takes, so that it does not come nearer with more mailboxes."""
+    """By pacing, over as much time as it takes, so that with however many mailboxes it never comes to the limit."""
 
     @property
     def share(self) -> float:
@@ -84,7 +84,7 @@ class Total:
 class Prediction:
     totals: Sequence[Total]
     limits: Sequence[Use]
-    """The nearest first."""
+    """The nearest first, and after them what is spread, which binds nobody."""
 
 
 def predict(mailboxes: int, changes: int, bookings: float) -> Prediction:
@@ -109,14 +109,14 @@ def predict(mailboxes: int, changes: int, bookings: float) -> Prediction:
     # and allocations" (base of a tenant with Dynamics 365); Graph, "Outlook service limits".
     limits = [
         Use("Dataverse, 5 minutes of the working day", by_day / (WORKING_HOURS * 12), 6_000),
-        Use("Dataverse, 5 minutes of the sweep", swept * NIGHT.dataverse, 6_000, is_spread=mailboxes > swept),
+        Use("Dataverse, 5 minutes of the sweep", swept * NIGHT.dataverse, 6_000, is_spread=True),
         Use("Dataverse, 24 hours of the tenant", dataverse, 500_000),
         Use(
             "Graph, 10 minutes of an average mailbox", changes * change.graph / mailboxes / (WORKING_HOURS * 6), 10_000
         ),
     ]
     totals = [Total(what, round(figure), round(figure * MONTH)) for what, figure in figures.items()]
-    return Prediction(totals, sorted(limits, key=lambda use: use.share, reverse=True))
+    return Prediction(totals, sorted(limits, key=lambda use: (use.is_spread, -use.share)))
 
 
 def _mixed(bookings: float) -> Cost:
@@ -130,11 +130,11 @@ def build_document(prediction: Prediction) -> dict[str, Any]:
 
 
 def build_lines(prediction: Prediction) -> list[str]:
-    """How far each limit is, the nearest first."""
+    """How far each limit is, in their order."""
     return [f"{use.limit}: {use.used:,.1f} of {use.allowed:,}, {_distance(use)}" for use in prediction.limits]
 
 
 def _distance(use: Use) -> str:
     if use.is_spread:
-        return f"{use.share:.1%}, and no more with more mailboxes"
+        return f"{use.share:.1%}, paced: it never comes to the limit"
     return f"{use.share:.1%}" + (f": {1 / use.share:,.1f} times as much would fit" if 0 < use.share < 1 else "")

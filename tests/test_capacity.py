@@ -24,6 +24,7 @@ from sync.capacity import (
     WAKES,
     Cost,
     Prediction,
+    build_lines,
     predict,
 )
 from sync.commands import cli
@@ -69,23 +70,29 @@ def test_a_month_is_thirty_days():
 @pytest.mark.parametrize(
     ("mailboxes", "changes", "nearest"),
     [
-        pytest.param(1_000, 1_000, "Dataverse, 5 minutes of the sweep", id="many people who change little"),
+        pytest.param(1_000, 1_000, "Dataverse, 24 hours of the tenant", id="many people who change little"),
+        pytest.param(20_000, 400_000, "Dataverse, 24 hours of the tenant", id="more people, who change much"),
         pytest.param(10, 10_000, "Dataverse, 24 hours of the tenant", id="few people who change much"),
         pytest.param(1, 1_000_000, "Graph, 10 minutes of an average mailbox", id="one mailbox that never rests"),
     ],
 )
-def test_the_nearest_limit_comes_first(mailboxes, changes, nearest):
-    limits = predict(mailboxes, changes, 0.0 if mailboxes == 1 else 0.2).limits
+def test_the_nearest_limit_comes_first_and_the_sweep_which_is_paced_last(mailboxes, changes, nearest):
+    *limits, paced = predict(mailboxes, changes, 0.0 if mailboxes == 1 else 0.2).limits
     assert limits[0].limit == nearest
     assert [use.share for use in limits] == sorted((use.share for use in limits), reverse=True)
+    assert paced.limit == "Dataverse, 5 minutes of the sweep"
+    assert paced.is_spread
+    assert not any(use.is_spread for use in limits)
 
 
-def test_the_sweep_of_however_many_mailboxes_stays_within_dataverses_limit_and_leaves_room_for_changes():
+@pytest.mark.parametrize("mailboxes", [1, 500, 1_500, 100_000])
+def test_the_sweep_of_however_many_mailboxes_stays_within_dataverses_limit_and_leaves_room_for_changes(mailboxes):
     """It is spread over as much time as that takes."""
-    [use] = [use for use in predict(100_000, 0, 0.2).limits if use.limit == "Dataverse, 5 minutes of the sweep"]
-    assert use.used == sweep.MAILBOXES_PER_SECOND * 300 * NIGHT.dataverse
+    prediction = predict(mailboxes, 0, 0.2)
+    use = prediction.limits[-1]
+    assert use.used == min(mailboxes, sweep.MAILBOXES_PER_SECOND * 300) * NIGHT.dataverse
     assert use.share < 0.6
-    assert use.is_spread
+    assert build_lines(prediction)[-1].endswith("%, paced: it never comes to the limit")
 
 
 async def test_a_run_of_the_roster_takes_a_page_of_each_list_and_a_renewal_a_call_and_two_handshakes(app: App):
@@ -124,11 +131,11 @@ def test_the_command_shows_totals_and_limits():
     assert shown.exit_code == 0
     lines = shown.stdout.splitlines()
     assert lines[0].split() == ["what", "day", "month"]
-    assert sum("times as much would fit" in line for line in lines) == 4
+    assert sum("times as much would fit" in line for line in lines) == 3
     told = CliRunner().invoke(cli, ["capacity", "--mailboxes", "500", "--changes-per-day", "5000", "--json"])
     document = json.loads(told.stdout)
     assert {total["what"]: total["day"] for total in document["totals"]} == by_day(predict(500, 5_000, 0.2))
-    assert document["limits"][0]["share"] == max(limit["share"] for limit in document["limits"])
+    assert document["limits"][0]["share"] == max(each["share"] for each in document["limits"] if not each["is_spread"])
 
 
 def test_the_pages_example_is_what_the_command_shows():
