@@ -44,7 +44,9 @@ HANDSHAKES = 2
 """Executions for each renewal: Graph validates the notification URL and the lifecycle notification URL again."""
 WAKES = RUNS + 3
 
-POLLS = 2 * 86_400 // 15
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 15
+"""Seconds until the host looks again at a queue that it found empty: after a message, and in the end (host.json)."""
+POLLS = 2 * 86_400 // LONGEST_WAIT
 """Transactions in a day of one instance that looks at two empty queues as rarely as host.json lets it."""
 FLUSHES = 86_400 // 60
 """Transactions in a day of one instance that has something to count each minute."""
@@ -98,6 +100,8 @@ def predict(mailboxes: int, changes: int, bookings: float) -> Prediction:
     messages = changes * change.messages + mailboxes * NIGHT.messages
     executions = changes * change.posts + messages + renewals * HANDSHAKES + WAKES
     storage = messages * MESSAGE + changes * change.table + mailboxes * NIGHT.table + POLLS + FLUSHES
+    storage += empty_polls(changes * change.messages, WORKING_HOURS * 3_600)
+    storage += empty_polls(mailboxes * NIGHT.messages, mailboxes / MAILBOXES_PER_SECOND)
     figures = {
         "Graph calls": graph,
         "Dataverse calls": dataverse,
@@ -117,6 +121,21 @@ def predict(mailboxes: int, changes: int, bookings: float) -> Prediction:
     ]
     totals = [Total(what, round(figure), round(figure * MONTH)) for what, figure in figures.items()]
     return Prediction(totals, sorted(limits, key=lambda use: (use.is_spread, -use.share)))
+
+
+def empty_polls(messages: float, seconds: float) -> float:
+    """Looks of one instance at a queue that is empty again, at most, beside ``POLLS``, for *messages* in *seconds*.
+
+    After a message the host waits for 0.1 s, then after each empty look for about 0.2, 0.3, 0.5, 0.9 s and so on, until
+    the next message: there is an empty look for each wait. From 0 on, the nth is longer than 0.05 s × 2^n, so no more
+    than log2(1 + gap / 0.05 s) fit in the gap between two messages. Nowhere do more fit than where all gaps are equal.
+
+    Source: Azure WebJobs SDK, QueueListener and RandomizedExponentialBackoffStrategy.
+    """
+    if not messages:
+        return 0.0
+    gap = min(seconds / messages, LONGEST_WAIT)
+    return messages * min(gap / SHORTEST_WAIT, math.log2(1 + 2 * gap / SHORTEST_WAIT))
 
 
 def _mixed(bookings: float) -> Cost:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shlex
+from collections import deque
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,14 +20,18 @@ from sync.capacity import (
     BOOKINGS_CHANGE,
     FLUSHES,
     HANDSHAKES,
+    LONGEST_WAIT,
     MESSAGE,
     NIGHT,
     ORDINARY_CHANGE,
     POLLS,
+    SHORTEST_WAIT,
     WAKES,
+    WORKING_HOURS,
     Cost,
     Prediction,
     build_lines,
+    empty_polls,
     predict,
 )
 from sync.commands import cli
@@ -32,6 +39,10 @@ from tests.app import App
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "capacity.md").read_text("utf-8")
+
+
+WORK = WORKING_HOURS * 3_600
+"""Seconds."""
 
 
 def by_day(prediction: Prediction) -> dict[str, int]:
@@ -44,7 +55,12 @@ def test_an_app_without_changes_keeps_subscriptions_sweeps_and_looks_at_its_queu
         "Graph calls": round(24 + renewals + 100 * NIGHT.graph),
         "Dataverse calls": round(24 + 100 * NIGHT.dataverse),
         "executions": round(WAKES + HANDSHAKES * renewals + 100 * NIGHT.messages),
-        "storage transactions": round(POLLS + FLUSHES + 100 * (NIGHT.table + MESSAGE * NIGHT.messages)),
+        "storage transactions": round(
+            POLLS
+            + FLUSHES
+            + 100 * (NIGHT.table + MESSAGE * NIGHT.messages)
+            + empty_polls(100 * NIGHT.messages, 100 / sweep.MAILBOXES_PER_SECOND)
+        ),
     }
 
 
@@ -57,7 +73,8 @@ def test_each_change_adds_what_was_measured_of_its_kind(bookings, cost):
             "Graph calls": 10_000 * cost.graph,
             "Dataverse calls": 10_000 * cost.dataverse,
             "executions": 10_000 * (cost.posts + cost.messages),
-            "storage transactions": 10_000 * (cost.table + MESSAGE * cost.messages),
+            "storage transactions": 10_000 * (cost.table + MESSAGE * cost.messages)
+            + empty_polls(10_000 * cost.messages, WORK),
         },
         abs=1,
     )
@@ -122,8 +139,51 @@ async def test_a_run_of_the_roster_takes_a_page_of_each_list_and_a_renewal_a_cal
 def test_an_idle_instance_looks_at_its_queues_as_rarely_as_the_host_lets_it():
     longest = json.loads((ROOT / "host.json").read_text("utf-8"))["extensions"]["queues"]["maxPollingInterval"]
     hours, minutes, seconds = map(int, longest.split(":"))
-    assert timedelta(days=1) / timedelta(hours=hours, minutes=minutes, seconds=seconds) * 2 == POLLS
+    assert timedelta(hours=hours, minutes=minutes, seconds=seconds).total_seconds() == LONGEST_WAIT
+    assert 86_400 / LONGEST_WAIT * 2 == POLLS
     assert 86_400 / counting.FLUSH_AFTER == FLUSHES
+
+
+def looks_in_vain(arrivals: Sequence[float]) -> int:
+    """Of the host in a day, at one queue, as messages come to it at these seconds.
+
+    Source: Azure WebJobs SDK, QueueListener and RandomizedExponentialBackoffStrategy.
+    """
+    due, chance = deque(sorted(arrivals)), random.Random(1)
+    now, wait, step, in_vain, has_found = 0.0, float(LONGEST_WAIT), 0, 0, False
+    while now < 86_400:
+        batch = [due.popleft() for _ in range(8) if due and due[0] <= now]
+        if batch:
+            has_found = True  # and looks again at once
+            continue
+        in_vain += 1
+        if has_found:
+            wait, step, has_found = SHORTEST_WAIT, 0, False
+        elif wait < LONGEST_WAIT:
+            wait = min(SHORTEST_WAIT * (1 + chance.uniform(0.8, 1.2) * 2**step), LONGEST_WAIT)
+            step += 1
+        now += wait
+    return in_vain
+
+
+@pytest.mark.parametrize("messages", [0, 100, 3_000, 28_000, 300_000])
+def test_the_host_looks_at_a_queue_that_messages_come_to_evenly_nearly_as_often_as_is_counted(messages):
+    looked = looks_in_vain([WORK * number / messages for number in range(messages)])
+    counted = POLLS / 2 + empty_polls(messages, WORK)
+    assert 0.8 * counted < looked < 1.001 * counted
+
+
+@pytest.mark.parametrize("messages", [100, 3_000, 28_000, 300_000])
+def test_it_looks_less_often_if_they_come_as_it_happens(messages):
+    chance = random.Random(2)
+    arrivals = [WORK * chance.random() for _ in range(messages)]
+    assert looks_in_vain(arrivals) < POLLS / 2 + empty_polls(messages, WORK)
+
+
+def test_it_looks_less_often_during_the_sweep_whose_messages_come_together():
+    together, a_second = sweep.MAILBOXES_AT_ONCE, sweep.MAILBOXES_PER_SECOND
+    arrivals = [number // together * together / a_second for number in range(2_000)]
+    assert looks_in_vain(arrivals) < POLLS / 2 + empty_polls(2_000, 2_000 / a_second)
 
 
 def test_the_command_shows_totals_and_limits():
@@ -159,7 +219,16 @@ def test_the_pages_table_is_what_the_calculator_counts_with(each, cost):
 
 @pytest.mark.parametrize(
     "said",
-    [f"{WAKES} (timers)", f"{POLLS:,} (one", f"{FLUSHES:,} (its counts", f"{HANDSHAKES} *R*", f"{MESSAGE} × messages"],
+    [
+        f"{WAKES} (timers)",
+        f"{POLLS:,} (one",
+        f"{FLUSHES:,} (its counts",
+        f"{HANDSHAKES} *R*",
+        f"{MESSAGE} × messages",
+        f"looks({WORK:,} s / changes' messages)",
+        f"looks({1 / sweep.MAILBOXES_PER_SECOND} s)",
+        f"*gap* / {SHORTEST_WAIT} s and log₂(1 + *gap* / {SHORTEST_WAIT / 2} s), with a *gap* of {LONGEST_WAIT} s",
+    ],
 )
 def test_the_pages_formula_has_the_calculators_numbers(said):
     assert said in " ".join(PAGE.split())
