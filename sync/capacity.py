@@ -40,6 +40,8 @@ MESSAGE = 3
 RUNS = 24
 """Of the roster in a day; each reads all subscriptions and all people. `sweep` is woken three times more."""
 SUBSCRIPTIONS_PAGE, PEOPLE_PAGE = 100, 5_000
+ROSTER = 7
+"""Table requests of a run: four for what it remembers, and three for what the status page shows of the mailboxes."""
 HANDSHAKES = 2
 """Executions for each renewal: Graph validates the notification URL and the lifecycle notification URL again."""
 WAKES = RUNS + 3
@@ -99,7 +101,7 @@ def predict(mailboxes: int, changes: int, bookings: float) -> Prediction:
     dataverse = by_day + by_night + RUNS * math.ceil(mailboxes / PEOPLE_PAGE)
     messages = changes * change.messages + mailboxes * NIGHT.messages
     executions = changes * change.posts + messages + renewals * HANDSHAKES + WAKES
-    storage = messages * MESSAGE + changes * change.table + mailboxes * NIGHT.table + POLLS + FLUSHES
+    storage = messages * MESSAGE + changes * change.table + mailboxes * NIGHT.table + RUNS * ROSTER + POLLS + FLUSHES
     storage += empty_polls(changes * change.messages, WORKING_HOURS * 3_600)
     storage += empty_polls(mailboxes * NIGHT.messages, mailboxes / MAILBOXES_PER_SECOND)
     figures = {

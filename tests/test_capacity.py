@@ -8,13 +8,16 @@ import re
 import shlex
 from collections import deque
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
+from benchmarks.capacity import CountedRows
 from sync import counting, roster, sweep
 from sync.capacity import (
     BOOKINGS_CHANGE,
@@ -25,6 +28,8 @@ from sync.capacity import (
     NIGHT,
     ORDINARY_CHANGE,
     POLLS,
+    ROSTER,
+    RUNS,
     SHORTEST_WAIT,
     WAKES,
     WORKING_HOURS,
@@ -35,7 +40,12 @@ from sync.capacity import (
     predict,
 )
 from sync.commands import cli
+from sync.counter_table import CounterTable
+from sync.roster import Plan
+from sync.roster_run import Report
+from sync.standing import standings_after
 from tests.app import App
+from tests.fakes import MemoryInMemory
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "capacity.md").read_text("utf-8")
@@ -58,6 +68,7 @@ def test_an_app_without_changes_keeps_subscriptions_sweeps_and_looks_at_its_queu
         "storage transactions": round(
             POLLS
             + FLUSHES
+            + RUNS * ROSTER
             + 100 * (NIGHT.table + MESSAGE * NIGHT.messages)
             + empty_polls(100 * NIGHT.messages, 100 / sweep.MAILBOXES_PER_SECOND)
         ),
@@ -134,6 +145,36 @@ async def test_a_run_of_the_roster_takes_a_page_of_each_list_and_a_renewal_a_cal
     report = await app.keeper.keep()
     assert report.renewed == app.sandbox.calls.writes("graph") == 3
     assert handshakes == 3 * HANDSHAKES
+
+
+class CountedMemory(MemoryInMemory):
+    """Each method that a run needs is one request, if no mailbox is in trouble."""
+
+    requests = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("troubles", "last_run", "made", "ran", "remember_made", "remember", "forget"):
+            self.requests += 1
+        return super().__getattribute__(name)
+
+
+async def test_a_run_of_the_roster_that_has_nothing_new_takes_as_many_table_requests_as_is_counted(app: App):
+    memory, rows = CountedMemory(), CountedRows(app.sandbox.clock.now)
+    table: Any = rows
+    counts = counting.Counting(lambda: CounterTable(table), app.sandbox.clock.now)
+
+    async def note(plan: Plan, report: Report, lives_until: datetime) -> None:
+        await counts.roster_kept([*standings_after(plan, report, lives_until)])  # as wiring.py has it
+
+    keeper = replace(app.keeper, memory=memory, note=note)
+    app.sandbox.people.hire("Anna")
+    await keeper.keep()
+    await keeper.keep()  # finds listed what was made
+    for later, renewed in ((timedelta(minutes=20), 0), (roster.LIFETIME * 0.7, 1)):
+        app.sandbox.clock.move(later)
+        memory.requests = rows.requests = 0
+        assert (await keeper.keep()).renewed == renewed
+        assert memory.requests + rows.requests == ROSTER
 
 
 def test_an_idle_instance_looks_at_its_queues_as_rarely_as_the_host_lets_it():
@@ -225,6 +266,7 @@ def test_the_pages_table_is_what_the_calculator_counts_with(each, cost):
         f"{FLUSHES:,} (its counts",
         f"{HANDSHAKES} *R*",
         f"{MESSAGE} × messages",
+        f"{RUNS} × {ROSTER} (runs",
         f"looks({WORK:,} s / changes' messages)",
         f"looks({1 / sweep.MAILBOXES_PER_SECOND} s)",
         f"*gap* / {SHORTEST_WAIT} s and log₂(1 + *gap* / {SHORTEST_WAIT / 2} s), with a *gap* of {LONGEST_WAIT} s",
