@@ -40,11 +40,15 @@ MESSAGE = 3
 RUNS = 24
 """Of the roster in a day; each reads all subscriptions and all people. `sweep` is woken three times more."""
 SUBSCRIPTIONS_PAGE, PEOPLE_PAGE = 100, 5_000
+ROSTER = 7
+"""Table requests of a run: four for what it remembers, and three for what the status page shows of the mailboxes."""
 HANDSHAKES = 2
 """Executions for each renewal: Graph validates the notification URL and the lifecycle notification URL again."""
 WAKES = RUNS + 3
 
-POLLS = 2 * 86_400 // 15
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 15
+"""Seconds until the host looks again at a queue that it found empty: after a message, and in the end (host.json)."""
+POLLS = 2 * 86_400 // LONGEST_WAIT
 """Transactions in a day of one instance that looks at two empty queues as rarely as host.json lets it."""
 FLUSHES = 86_400 // 60
 """Transactions in a day of one instance that has something to count each minute."""
@@ -64,7 +68,7 @@ class Use:
     used: float
     allowed: int
     is_spread: bool = False
-    """Over as much time as it takes, so that it does not come nearer with more mailboxes."""
+    """By pacing, over as much time as it takes, so that with however many mailboxes it never comes to the limit."""
 
     @property
     def share(self) -> float:
@@ -84,7 +88,7 @@ class Total:
 class Prediction:
     totals: Sequence[Total]
     limits: Sequence[Use]
-    """The nearest first."""
+    """The nearest first, and after them what is spread, which binds nobody."""
 
 
 def predict(mailboxes: int, changes: int, bookings: float) -> Prediction:
@@ -97,7 +101,9 @@ def predict(mailboxes: int, changes: int, bookings: float) -> Prediction:
     dataverse = by_day + by_night + RUNS * math.ceil(mailboxes / PEOPLE_PAGE)
     messages = changes * change.messages + mailboxes * NIGHT.messages
     executions = changes * change.posts + messages + renewals * HANDSHAKES + WAKES
-    storage = messages * MESSAGE + changes * change.table + mailboxes * NIGHT.table + POLLS + FLUSHES
+    storage = messages * MESSAGE + changes * change.table + mailboxes * NIGHT.table + RUNS * ROSTER + POLLS + FLUSHES
+    storage += empty_polls(changes * change.messages, WORKING_HOURS * 3_600)
+    storage += empty_polls(mailboxes * NIGHT.messages, mailboxes / MAILBOXES_PER_SECOND)
     figures = {
         "Graph calls": graph,
         "Dataverse calls": dataverse,
@@ -109,14 +115,29 @@ def predict(mailboxes: int, changes: int, bookings: float) -> Prediction:
     # and allocations" (base of a tenant with Dynamics 365); Graph, "Outlook service limits".
     limits = [
         Use("Dataverse, 5 minutes of the working day", by_day / (WORKING_HOURS * 12), 6_000),
-        Use("Dataverse, 5 minutes of the sweep", swept * NIGHT.dataverse, 6_000, is_spread=mailboxes > swept),
+        Use("Dataverse, 5 minutes of the sweep", swept * NIGHT.dataverse, 6_000, is_spread=True),
         Use("Dataverse, 24 hours of the tenant", dataverse, 500_000),
         Use(
             "Graph, 10 minutes of an average mailbox", changes * change.graph / mailboxes / (WORKING_HOURS * 6), 10_000
         ),
     ]
     totals = [Total(what, round(figure), round(figure * MONTH)) for what, figure in figures.items()]
-    return Prediction(totals, sorted(limits, key=lambda use: use.share, reverse=True))
+    return Prediction(totals, sorted(limits, key=lambda use: (use.is_spread, -use.share)))
+
+
+def empty_polls(messages: float, seconds: float) -> float:
+    """Looks of one instance at a queue that is empty again, at most, beside ``POLLS``, for *messages* in *seconds*.
+
+    After a message the host waits for 0.1 s, then after each empty look for about 0.2, 0.3, 0.5, 0.9 s and so on, until
+    the next message: there is an empty look for each wait. From 0 on, the nth is longer than 0.05 s × 2^n, so no more
+    than log2(1 + gap / 0.05 s) fit in the gap between two messages. Nowhere do more fit than where all gaps are equal.
+
+    Source: Azure WebJobs SDK, QueueListener and RandomizedExponentialBackoffStrategy.
+    """
+    if not messages:
+        return 0.0
+    gap = min(seconds / messages, LONGEST_WAIT)
+    return messages * min(gap / SHORTEST_WAIT, math.log2(1 + 2 * gap / SHORTEST_WAIT))
 
 
 def _mixed(bookings: float) -> Cost:
@@ -130,11 +151,11 @@ def build_document(prediction: Prediction) -> dict[str, Any]:
 
 
 def build_lines(prediction: Prediction) -> list[str]:
-    """How far each limit is, the nearest first."""
+    """How far each limit is, in their order."""
     return [f"{use.limit}: {use.used:,.1f} of {use.allowed:,}, {_distance(use)}" for use in prediction.limits]
 
 
 def _distance(use: Use) -> str:
     if use.is_spread:
-        return f"{use.share:.1%}, and no more with more mailboxes"
+        return f"{use.share:.1%}, paced: it never comes to the limit"
     return f"{use.share:.1%}" + (f": {1 / use.share:,.1f} times as much would fit" if 0 < use.share < 1 else "")
