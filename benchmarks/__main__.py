@@ -10,7 +10,6 @@ import argparse
 import logging
 import os
 import sys
-import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks import acknowledging, calls, capacity, cold_start, growth, throughput
-from benchmarks.page import PAGE, conditions, fill, write_page
+from benchmarks.page import PAGE, conditions, fill, write_figures
 from benchmarks.report import Row, plot, show, write_table
 from benchmarks.work import ROOT
 
@@ -43,55 +42,51 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
-    if options.page and options.names:
-        parser.error("the page takes all figures of one run")
+    names = options.names or list(BENCHMARKS)
     try:
         options.folder.mkdir(parents=True, exist_ok=True)
         for old in (path for kind in ("png", "svg") for path in options.folder.glob(f"*.{kind}")):
             old.unlink()
-        if options.page:
-            fill(PAGE.read_text("utf-8"), "")
+        for name in names if options.page else ():
+            fill(PAGE.read_text("utf-8"), name, "")
     except (OSError, ValueError) as error:
         parser.error(str(error))
     logging.disable(logging.CRITICAL)  # what the app says of each change
-    began, load = datetime.now(UTC), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     try:
-        rows, seconds = measure(options.names or list(BENCHMARKS), options.quick, options.folder)
+        rows = measure(names, options.quick, options.folder, options.page)
     except KeyboardInterrupt:
         print(f"stopped; what was found by then is in {options.folder}", file=sys.stderr)
         return 130
     show(rows, Console(width=None if sys.stdout.isatty() else 240))
-    print(f"\nin {options.folder}")
-    if options.page:
-        written = write_page(rows, conditions(options.quick, began, load, seconds))
-        print(f"and in {PAGE.relative_to(ROOT)}, with {len(written) - 1} pictures")
+    print(f"\nin {options.folder}" + (f" and in {PAGE.relative_to(ROOT)}" if options.page else ""))
     return 0
 
 
-def measure(names: list[str], quick: bool, folder: Path) -> tuple[list[Row], dict[str, float]]:
-    """All *names*, one after the other, as nothing else is to run beside what is measured; and how long each took.
+def measure(names: list[str], is_quick: bool, folder: Path, on_page: bool) -> list[Row]:
+    """All *names*, one after the other, as nothing else is to run beside what is measured.
 
-    What is found is in *folder* as soon as one has ended: who stops a long run keeps that.
+    What is found is in *folder*, and *on the page*, as soon as one has ended: who stops a long run keeps that.
     """
     columns = (TextColumn("{task.description:14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     rows: list[Row] = []
-    seconds: dict[str, float] = {}
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {name: progress.add_task(name, total=1.0, start=False) for name in names}
         for name, task in tasks.items():
             progress.start_task(task)
-            begun = time.monotonic()
-            found = BENCHMARKS[name](quick, partial(_show_share, progress, task))
+            began, load = datetime.now(UTC), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+            found = BENCHMARKS[name](is_quick, partial(_show_share, progress, task))
+            seconds = (datetime.now(UTC) - began).total_seconds()
             rows += found
             write_table(rows, folder)
             plot(found, folder, ("png", "svg"))
+            if on_page:
+                write_figures(name, found, conditions(is_quick, began, load, seconds))
             progress.update(task, completed=1.0)
             progress.stop_task(task)
-            seconds[name] = time.monotonic() - begun
             if not console.is_terminal:
-                print(f"{name}: {seconds[name]:.0f} s", file=sys.stderr, flush=True)
-    return rows, seconds
+                print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    return rows
 
 
 def _show_share(progress: Progress, task: TaskID, share: float) -> None:

@@ -8,8 +8,10 @@ The services answer as late as real ones do, and keep the limits that are docume
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from benchmarks import limits
 from benchmarks.instance import Result, What, run
@@ -30,50 +32,53 @@ def measure(quick: bool, progress: Progress) -> list[Row]:
     changes = 100 if quick else 1_000
     steps = 2 * len(latencies) + (1 if quick else 2)
     rows = []
-    with Azurite() as azurite:
-
-        def each(order: Order) -> dict[What, Result]:
-            """Work that is done is none any more, so each has services of its own."""
-            results: dict[What, Result] = {}
-            for what in WHATS:
-                with services(order) as found:
-                    settings = {**found.settings, "AzureWebJobsStorage": azurite.connection_string}
-                    results[what] = run(what, found.work, settings)
-            return results
-
-        done = 0
-        for case, order in {
-            "ordinary meetings": Order(MAILBOXES, ordinary=changes),
-            "moved events": Order(MAILBOXES, moved=changes),
-        }.items():
-            for latency in latencies:
-                found = each(replace(order, latency=latency))
-                beside = {name: found[what].per_second for what, name in WHATS.items() if what != "app"}
-                rows.append(
-                    Row(
-                        f"Throughput: {case}",
-                        "ms latency",
-                        "changes in a second",
-                        found["app"].per_second,
-                        beside,
-                        at=latency * 1_000,
-                        promised=dict.fromkeys(beside, at_least(0.8)),
-                    )
+    done = 0
+    for case, order in {
+        "ordinary meetings": Order(MAILBOXES, ordinary=changes),
+        "moved events": Order(MAILBOXES, moved=changes),
+    }.items():
+        for latency in latencies:
+            found = {what: _run(what, replace(order, latency=latency)) for what in WHATS}
+            beside = {name: found[what].per_second for what, name in WHATS.items() if what != "app"}
+            rows.append(
+                Row(
+                    f"Throughput: {case}",
+                    "ms latency",
+                    "changes in a second",
+                    found["app"].per_second,
+                    beside,
+                    at=latency * 1_000,
+                    promised=dict.fromkeys(beside, at_least(0.8)),
                 )
-                progress((done := done + 1) / steps)
-        if not quick:
-            rows.append(_beside_a_hot_mailbox(azurite, changes))
+            )
             progress((done := done + 1) / steps)
+    if not quick:
+        rows.append(_beside_a_hot_mailbox(changes))
+        progress((done := done + 1) / steps)
     return [*rows, *limits.measure(quick, lambda share: progress((done + share) / steps))]
 
 
-def _beside_a_hot_mailbox(azurite: Azurite, changes: int) -> Row:
+@contextmanager
+def _world(order: Order) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    """The work, and the settings to do it with.
+
+    Work that is done is none any more, and what is stored is known: each run has services and storage of its own.
+    """
+    with Azurite() as azurite, services(order) as found:
+        yield found.work, {**found.settings, "AzureWebJobsStorage": azurite.connection_string}
+
+
+def _run(what: What, order: Order) -> Result:
+    with _world(order) as (work, settings):
+        return run(what, work, settings)
+
+
+def _beside_a_hot_mailbox(changes: int) -> Row:
     """How long the others take if one mailbox has as many changes as they have together, and comes first."""
-    seconds = []
-    for one_mailbox in (changes, 0):
-        with services(Order(MAILBOXES, moved=changes, latency=HOT, one_mailbox=one_mailbox)) as found:
-            settings = {**found.settings, "AzureWebJobsStorage": azurite.connection_string}
-            hot = next(read_work(found.work)).mailbox if one_mailbox else None
-            result = run("app", found.work, settings)
-        seconds.append(max(at for mailbox, at in result.done.items() if mailbox != hot))
-    return Row("Throughput: beside a hot mailbox", "all others done", "seconds", seconds[0], {"without it": seconds[1]})
+    order = Order(MAILBOXES, moved=changes, latency=HOT)
+    with _world(replace(order, one_mailbox=changes)) as (work, settings):
+        hot = next(read_work(work)).mailbox
+        others = [at for mailbox, at in run("app", work, settings).done.items() if mailbox != hot]
+    without = _run("app", order).done.values()
+    title = "Throughput: beside a hot mailbox"
+    return Row(title, "all others done", "seconds", max(others), {"without it": max(without)})
