@@ -36,7 +36,7 @@ FOLDER = Path("build") / "benchmarks"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 dev.py bench", description="Measures what the app spends.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is given")
-    parser.add_argument("--quick", action="store_true", help="small numbers, within two minutes")
+    parser.add_argument("--quick", action="store_true", help="small numbers, within some two minutes")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"for the table and the plots, {FOLDER} by default")
     parser.add_argument("--page", action="store_true", help=f"write the figures into {PAGE.relative_to(ROOT)} as well")
     options = parser.parse_args()
