@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import sys
 from datetime import UTC, datetime
 from functools import partial
@@ -44,9 +45,9 @@ def main() -> int:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     names = options.names or list(BENCHMARKS)
     try:
+        if options.folder == FOLDER and FOLDER.exists():
+            shutil.rmtree(FOLDER)  # plots of another run; in somebody's own folder nothing is ours to delete
         options.folder.mkdir(parents=True, exist_ok=True)
-        for old in (path for kind in ("png", "svg") for path in options.folder.glob(f"*.{kind}")):
-            old.unlink()
         for name in names if options.page else ():
             fill(PAGE.read_text("utf-8"), name, "")
     except (OSError, ValueError) as error:

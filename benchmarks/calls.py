@@ -52,7 +52,7 @@ def measure(quick: bool, progress: Progress) -> list[Row]:
             changes=changes,
             mailboxes=mailboxes,
             notifications=times,
-            redelivered=0.0 if len({*times}) == 1 else REDELIVERED,
+            redelivered=REDELIVERED if name == MIXED else 0.0,
             apart=APART.get(name, 1.5),
         )
         for name, times in NOTIFICATIONS.items()

@@ -41,9 +41,6 @@ LATENCY = 0.035
 CALLS = 2
 """To either service, of a moved event."""
 
-WINDOWS = {"quick": 2, "full": 4}
-"""Of work in the backlog."""
-
 FEW = 5
 """Changes of a mailbox beside one that is at its limit."""
 
@@ -158,8 +155,7 @@ class Queue:
 
 
 def measure(quick: bool, progress: Progress) -> list[Row]:
-    of_dataverse, of_outlook = (0.1, 0.03) if quick else (0.2, 0.2)
-    windows = WINDOWS["quick" if quick else "full"]
+    of_dataverse, of_outlook, windows = (0.1, 0.03, 2) if quick else (0.2, 0.2, 4)
     dataverse, outlook = "Limits: 6,000 calls in 5 min of Dataverse", "Limits: 10,000 calls in 10 min of a mailbox"
     cases = [
         work_off(dataverse, DATAVERSE, of_dataverse, windows, mailboxes=20),

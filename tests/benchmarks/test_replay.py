@@ -55,6 +55,13 @@ async def test_a_redelivery_is_billed_to_the_change_that_it_tells_of():
     assert spent[Kind.ECHOED] == Calls()
 
 
+async def test_an_event_that_nobody_looked_at_is_an_error_and_no_thrift():
+    unheard = Day(1, (Change(0.0, 0, Kind.MEETING_FIRST, 0, 0),))
+    async with the_app() as app:
+        with pytest.raises(AssertionError, match="1 events were never looked at"):
+            await replay(unheard, app)
+
+
 async def test_a_booking_that_is_not_in_step_in_the_end_is_an_error():
     unheard = Day(1, (Change(0.0, 0, Kind.LINKED, 0, 0),))
     async with the_app() as app:
