@@ -25,6 +25,7 @@ from sandbox.mailboxes import Event
 from sandbox.people import Technician
 from sandbox.server import Sandbox
 from sandbox.tables import Row
+from sync.settings import AcknowledgeSettings
 from tests.app import KEY, App, an_app, is_in_step
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
@@ -94,7 +95,7 @@ class TheOriginal:
 async def the_app(deleted_stay_readable: bool = False) -> AsyncIterator[TheApp]:
     """*deleted_stay_readable* is how Outlook may be, by its documentation: the event is in Deleted Items then."""
     async with an_app(clock=Clock(stopped_at=MIDNIGHT)) as app, aiohttp.ClientSession() as session:
-        app.settle = 5  # as it is by default
+        app.settle = AcknowledgeSettings.model_fields["settle_seconds"].default
         app.sandbox.graph_switches.deleted_stay_readable = deleted_stay_readable
         yield TheApp(app, session)
 

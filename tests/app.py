@@ -37,6 +37,11 @@ COLUMN = "contoso_outlookeventid"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
+def whole_second(moment: datetime) -> datetime:
+    """As storage tells its own time."""
+    return moment.replace(microsecond=0)
+
+
 @dataclass
 class Message:
     queue: str
@@ -61,7 +66,7 @@ class Inbox:
         visible_at = self._clock.now() + timedelta(seconds=hidden)
         self.messages += [Message(queue, text, visible_at) for text in messages]
         self.sent += len(messages)
-        return [visible_at] * len(messages)
+        return [whole_second(visible_at)] * len(messages)
 
     def of(self, queue: str) -> list[str]:
         return [message.text for message in self.messages if message.queue == queue]
@@ -92,7 +97,7 @@ class App:
         """Of the next ``install``."""
         self.inbox = Inbox(sandbox.clock)
         self.memory = MemoryInMemory()
-        self.ledger = LedgerInMemory(now=sandbox.clock.now)
+        self.ledger = LedgerInMemory(now=lambda: whole_second(sandbox.clock.now()))
         self.refused = 0
         """Notifications whose clientState was not ours."""
         self.to_graph = graph.Transport(sandbox.graph_url, LoopbackCredential(), sandbox.clock.now)

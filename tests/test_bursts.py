@@ -16,13 +16,15 @@ from sync.ledger_table import TABLE, LedgerTable
 from sync.model import Action, Batch, Booking, Change, Event
 from sync.notifications import CHANGES, build_client_state, parse_change_message, parse_changes
 from sync.receiving import receive, spread
+from sync.settings import AcknowledgeSettings
 from sync.storage import StorageQueues
 from sync.tables import StorageTable
+from tests.app import whole_second
 from tests.fakes import ANNA, BEN, NOW, BreakerInMemory, Calendars, LedgerInMemory, Table, span
 
 KEY = "k" * 40
 GUIDS = {ANNA: "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02", BEN: "e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10"}
-SETTLE = 5
+SETTLE = AcknowledgeSettings.model_fields["settle_seconds"].default
 
 
 def notification(mailbox: str, event: Event, change_type: str = "updated") -> dict[str, object]:
@@ -48,7 +50,7 @@ class Storm:
     """Of each mailbox, from a notification that was queued to its run."""
 
     def __post_init__(self) -> None:
-        self.ledger = LedgerInMemory(now=lambda: self.now)
+        self.ledger = LedgerInMemory(now=lambda: whole_second(self.now))
         self.processor = Processor(self.calendars, self.table, self.ledger, BreakerInMemory(), lambda: self.now)
         for mailbox, guid in GUIDS.items():
             event = Event(f"E{mailbox[0]}", "", span(9), has_extension=True, booking_id=guid)
@@ -63,7 +65,7 @@ class Storm:
         for change in map(parse_changes, messages):
             if isinstance(change, Change):
                 self.delays.setdefault(change.mailbox, []).append(due - self.now)
-        return [due] * len(messages)
+        return [whole_second(due)] * len(messages)
 
     async def moves(self, mailbox: str, hour: float) -> None:
         """One change, told by one notification."""
@@ -134,6 +136,18 @@ async def test_four_notifications_of_one_change_cost_one_run_and_their_redeliver
     await storm.rest()
     assert storm.runs[ANNA] == 1
     assert (len(storm.calendars.reads), len(storm.table.reads)) == reads
+
+
+@pytest.mark.parametrize("milliseconds", [0, 400, 999])
+async def test_a_burst_of_five_seconds_is_one_run_wherever_in_a_second_it_begins(milliseconds: int) -> None:
+    storm = Storm(now=NOW + timedelta(milliseconds=milliseconds))
+    for hour in range(11, 17):
+        await storm.moves(ANNA, hour)
+        await storm.work()
+        storm.now += timedelta(seconds=1)
+    await storm.rest()
+    assert storm.runs[ANNA] == 1
+    assert storm.table.rows[GUIDS[ANNA]].span == span(16)
 
 
 async def test_if_the_marks_are_unreachable_every_change_is_queued() -> None:
