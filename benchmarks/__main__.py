@@ -31,19 +31,22 @@ BENCHMARKS = {
     "growth": growth.measure,
     "capacity": capacity.measure,
 }
+QUICK = [name for name in BENCHMARKS if name != "capacity"]
+"""What *--quick* measures unless it is told; capacity counts what the tests count, and takes as long."""
+
 FOLDER = Path("build") / "benchmarks"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 dev.py bench", description="Measures what the app spends.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is given")
-    parser.add_argument("--quick", action="store_true", help="small numbers, within some two minutes")
+    parser.add_argument("--quick", action="store_true", help="small numbers, fewer cases, no capacity, two minutes")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"for the table and the plots, {FOLDER} by default")
     parser.add_argument("--page", action="store_true", help=f"write the figures into {PAGE.relative_to(ROOT)} as well")
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"there is no {', '.join(sorted(unknown))}")
-    names = options.names or list(BENCHMARKS)
+    names = options.names or (QUICK if options.quick else list(BENCHMARKS))
     try:
         if options.folder == FOLDER and FOLDER.exists():
             shutil.rmtree(FOLDER)  # plots of another run; in somebody's own folder nothing is ours to delete

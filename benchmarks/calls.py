@@ -9,23 +9,28 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from benchmarks.day import Calls, Day, Kind, mixed_day, oracle
+from benchmarks.parallel import in_parallel
 from benchmarks.replay import Subject, replay, the_app, the_original
 from benchmarks.report import ITSELF, Bound, Progress, Row, at_most, exactly
 
+FOUR, MIXED = "4 notifications a change", "1 to 4 notifications a change"
+SLOW = "4 notifications a change, up to 15 s apart"
 NOTIFICATIONS = {
     "1 notification a change": (1, 1),
     "2 notifications a change": (2, 2),
     "3 notifications a change": (3, 3),
-    "4 notifications a change": (4, 4),
-    "1 to 4 notifications a change": (1, 4),
-    "4 notifications a change, up to 15 s apart": (4, 4),
+    FOUR: (4, 4),
+    MIXED: (1, 4),
+    SLOW: (4, 4),
 }
 """The changes are the same each time. Where the number is fixed nothing is delivered once more: four are four."""
+
+QUICK = (FOUR, MIXED)
+"""The days with promises of their own."""
 
 REDELIVERED = 0.05
 """Of the changes of the mixed day."""
 
-FOUR, MIXED, SLOW = list(NOTIFICATIONS)[-3:]
 APART = {SLOW: 15.0}
 """Seconds from one notification to the next at most, where they are more than the few that Graph seems to take."""
 
@@ -56,26 +61,27 @@ def measure(quick: bool, progress: Progress) -> list[Row]:
             apart=APART.get(name, 1.5),
         )
         for name, times in NOTIFICATIONS.items()
+        if name in QUICK or not quick
     }
-    done = 0
-
-    def one_more() -> None:
-        nonlocal done
-        done += 1
-        progress(done / (changes * (2 * len(days) + 1)))
-
-    rows = []
-    for name, day in days.items():
-        ours = asyncio.run(_spent(the_app, day, one_more))
-        theirs = asyncio.run(_spent(the_original, day, one_more))
-        rows += _rows(name, day, ours, theirs)
-    readable = asyncio.run(_spent(partial(the_app, deleted_stay_readable=True), days[FOUR], one_more))
-    return [*rows, *_readable(days[FOUR], readable)]
+    tasks = {
+        ("ours, readable", FOUR): partial(_spent, partial(the_app, deleted_stay_readable=True), days[FOUR]),
+        **{("ours", name): partial(_spent, the_app, day) for name, day in days.items()},
+        **{("theirs", name): partial(_spent, the_original, day) for name, day in days.items()},
+    }
+    found = {}
+    for key, spent in in_parallel(tasks):
+        found[key] = spent
+        progress(len(found) / len(tasks))
+    rows = [row for name, day in days.items() for row in _rows(name, day, found["ours", name], found["theirs", name])]
+    return [*rows, *_readable(days[FOUR], found["ours, readable", FOUR])]
 
 
-async def _spent(make: Make, day: Day, progress: Callable[[], None]) -> Mapping[Kind, Calls]:
-    async with make() as subject:
-        return await replay(day, subject, progress)
+def _spent(make: Make, day: Day) -> Mapping[Kind, Calls]:
+    async def replayed() -> Mapping[Kind, Calls]:
+        async with make() as subject:
+            return await replay(day, subject)
+
+    return asyncio.run(replayed())
 
 
 def _readable(day: Day, ours: Mapping[Kind, Calls]) -> list[Row]:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.day import mixed_day
+from benchmarks.parallel import in_parallel
 from benchmarks.posts import Item
 from benchmarks.replay import HOUR, TheApp, replay, the_app
 from benchmarks.report import Progress, Row
@@ -66,15 +67,19 @@ def measure(quick: bool, progress: Progress) -> list[Row]:
         "a change of a booking's event": (partial(measure_change, ordinary=0.0), BOOKINGS_CHANGE),
         "a mailbox's night": (measure_night, NIGHT),
     }
-    rows = []
-    for done, (case, (measured, assumed)) in enumerate(parts.items(), start=1):
-        found, known = asdict(asyncio.run(measured())), asdict(assumed)
-        rows += [
-            Row(f"Capacity: {case}", name.replace("_", " "), "each", found[name], {"the calculator": known[name]})
-            for name in found
-        ]
-        progress(done / len(parts))
-    return rows
+    found: dict[str, Cost] = {}
+    for case, cost in in_parallel({case: partial(_run, measured) for case, (measured, _) in parts.items()}):
+        found[case] = cost
+        progress(len(found) / len(parts))
+    return [
+        Row(f"Capacity: {case}", name.replace("_", " "), "each", each, {"the calculator": asdict(assumed)[name]})
+        for case, (_, assumed) in parts.items()
+        for name, each in asdict(found[case]).items()
+    ]
+
+
+def _run(measured: Callable[[], Coroutine[Any, Any, Cost]]) -> Cost:
+    return asyncio.run(measured())
 
 
 async def measure_change(ordinary: float, changes: int = 400) -> Cost:

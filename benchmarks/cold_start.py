@@ -20,9 +20,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.report import Bound, Progress, Row, at_most
-from benchmarks.services import Order, Services, services
+from benchmarks.services import Order, Services, world
 from benchmarks.work import ROOT, read_work
-from sandbox.azurite import Azurite
 
 CLOCK = "import time; begun = time.perf_counter()\n"
 STOP = "\nprint((time.perf_counter() - begun) * 1000)"
@@ -68,9 +67,11 @@ MODULES = 12
 
 def measure(quick: bool, progress: Progress) -> list[Row]:
     repeats = 1 if quick else 7
-    with Azurite() as azurite, services(Order(mailboxes=1, in_step=1)) as found, TemporaryDirectory() as folder:
-        settings = _settings(azurite, found)
+    with world(Order(mailboxes=1, in_step=1)) as found, TemporaryDirectory() as folder:
+        settings = _settings(found)
         caches = _caches(Path(folder), settings)
+        if quick:
+            del caches["not compiled"]
         taken: defaultdict[tuple[str, str, int], list[float]] = defaultdict(list)
         for turn in range(repeats):
             for state, cache in caches.items():
@@ -103,10 +104,10 @@ def _caches(folder: Path, settings: Mapping[str, str]) -> dict[str, Path]:
     return {"compiled": everything, "not compiled": pythons}
 
 
-def _settings(azurite: Azurite, found: Services) -> dict[str, str]:
+def _settings(found: Services) -> dict[str, str]:
     [work] = [*read_work(found.work)]
     change = json.dumps({"mailbox": work.mailbox, "event": work.event, "deleted": False})
-    return {**found.settings, "AzureWebJobsStorage": azurite.connection_string, "CHANGE": change}
+    return {**found.settings, "CHANGE": change}
 
 
 def _run(code: str, settings: Mapping[str, str], cache: Path, writes: bool = False) -> float:

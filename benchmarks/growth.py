@@ -16,8 +16,7 @@ from azure.data.tables import TableServiceClient
 
 from benchmarks.instance import Result, run
 from benchmarks.report import ITSELF, Bound, Progress, Row, at_most, power
-from benchmarks.services import Order, services
-from sandbox.azurite import Azurite
+from benchmarks.services import Order, world
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ SERIES = {
         [Point(10, 2_000, 1), Point(100, 2_000, 1), Point(1_000, 2_000, 1), Point(10_000, 10_000, 1)],
     ),
     "changes": (
-        [Point(20, 20, 4), Point(20, 100, 4)],
+        [Point(10, 100, 1), Point(10, 300, 1)],
         [Point(20, 25, 4), Point(20, 250, 4), Point(20, 2_500, 4), Point(20, 25_000, 4)],
     ),
 }
@@ -55,29 +54,46 @@ FLAT = 1.1
 """Times the memory that an instance may have after the most of them, beside that after a hundredth."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """Of one point, for all of its changes."""
+
+    ours: Result
+    bare: Result
+    calls: int
+    bare_calls: int
+    stored: int
+    """Bytes."""
+
+
 def measure(quick: bool, progress: Progress) -> list[Row]:
-    rows, done = [], 0
     axes = {axis: quick_points if quick else full for axis, (quick_points, full) in SERIES.items()}
-    total = sum(point.changes + 200 for points in axes.values() for point in points)
-    for axis, points in axes.items():
-        found: list[Row] = []
-        for point in points:
-            found += _point(axis, point)
-            progress((done := done + point.changes + 200) / total)
-        found.sort(key=lambda row: UNITS.index(row.unit))
-        rows += [*found, *_powers(axis, found)]
+    points = {point for line in axes.values() for point in line}
+    total, done = sum(point.changes + 200 for point in points), 0
+    found: dict[Point, Found] = {}
+    for point in sorted(points, key=lambda point: point.changes):
+        found[point] = _measure(point)
+        progress((done := done + point.changes + 200) / total)
+    rows = []
+    for axis, line in axes.items():
+        of_axis = [row for point in line for row in _rows(axis, point, found[point])]
+        of_axis.sort(key=lambda row: UNITS.index(row.unit))
+        rows += [*of_axis, *_powers(axis, of_axis)]
     return rows
 
 
-def _point(axis: str, point: Point) -> list[Row]:
+def _measure(point: Point) -> Found:
     bookings = point.events // 5
     order = Order(point.mailboxes, ordinary=point.events - bookings, in_step=bookings)
-    with Azurite() as azurite, services(order) as found:
-        settings = {**found.settings, "AzureWebJobsStorage": azurite.connection_string}
-        bare = run("bare", found.work, settings, point.times)
+    with world(order) as found:
+        bare = run("bare", found.work, found.settings, point.times)
         least = found.count_calls()
-        ours = run("app", found.work, settings, point.times)
-        calls, stored = found.count_calls() - least, _table_bytes(azurite)
+        ours = run("app", found.work, found.settings, point.times)
+        return Found(ours, bare, found.count_calls() - least, least, _table_bytes(found.storage))
+
+
+def _rows(axis: str, point: Point, found: Found) -> list[Row]:
+    ours, bare = found.ours, found.bare
 
     def row(unit: str, us: float, them: float | None) -> Row:
         at = point.mailboxes if axis == "mailboxes" else point.changes
@@ -87,17 +103,17 @@ def _point(axis: str, point: Point) -> list[Row]:
         return result.seconds / result.changes * 1_000
 
     return [
-        row(CALLS, calls / ours.changes, least / bare.changes),
+        row(CALLS, found.calls / ours.changes, found.bare_calls / bare.changes),
         row(MILLISECONDS, milliseconds(ours), milliseconds(bare)),
         row(MEMORY, ours.megabytes, bare.megabytes),
         row(STORAGE, ours.storage_calls / ours.changes, None),
-        row(TABLES, stored / ours.changes, None),
+        row(TABLES, found.stored / ours.changes, None),
     ]
 
 
-def _table_bytes(azurite: Azurite) -> int:
+def _table_bytes(storage: str) -> int:
     """Of all rows, written as JSON."""
-    with TableServiceClient.from_connection_string(azurite.connection_string) as service:
+    with TableServiceClient.from_connection_string(storage) as service:
         tables = [service.get_table_client(table.name) for table in service.list_tables()]
         return sum(len(json.dumps(row, default=str)) for table in tables for row in table.list_entities())
 

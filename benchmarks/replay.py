@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -106,8 +106,8 @@ async def the_original() -> AsyncIterator[TheOriginal]:
         yield TheOriginal(sandbox, Flows(session, sandbox.graph_url, sandbox.dataverse_url))
 
 
-async def replay(day: Day, subject: Subject, progress: Callable[[], None] = lambda: None) -> Mapping[Kind, Calls]:
-    """What *subject*, with a fresh sandbox, spends on each kind of change; *progress* is called after each change.
+async def replay(day: Day, subject: Subject) -> Mapping[Kind, Calls]:
+    """What *subject*, with a fresh sandbox, spends on each kind of change.
 
     Raises: AssertionError if a booking is not in step with its event in the end, or nobody has looked at an event:
     what was left undone would count as saved.
@@ -130,7 +130,6 @@ async def replay(day: Day, subject: Subject, progress: Callable[[], None] = lamb
             match step:
                 case Change():
                     people.change(step)
-                    progress()
                 case Save():
                     people.save(step)
                 case Notification():

@@ -186,8 +186,11 @@ def _plot(title: str, rows: Sequence[Row], paths: Sequence[Path]) -> None:
     for axes, part in zip(figure.subplots(len(parts), height_ratios=heights, squeeze=False).flat, parts, strict=True):
         is_line = part[0].at is not None
         (_lines if is_line else _bars)(axes, part)
-        axes.legend(fontsize="small")
+        outside = {} if is_line else {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}  # it would cover bars
+        axes.legend(fontsize="small", **outside)
         axes.grid(axis="both" if is_line else "x", alpha=0.3)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # once laid out is enough for all files
     for path in paths:
         figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
 

@@ -1,6 +1,7 @@
 """The simulated services in a process of their own, so that time and memory of who is measured are its alone.
 
     with services(Order(mailboxes=10, moved=100)) as found: found.url, found.work
+    with world(Order(mailboxes=10, moved=100)) as found: found.settings
 
 Started as ``python -m benchmarks.services ORDER``, with the order as JSON; they end when stdin does.
 """
@@ -13,13 +14,15 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
 from benchmarks.work import ROOT, Work, write_work
+from sandbox.azurite import Azurite
 from sandbox.child import Child
 from sandbox.clock import Clock
 from sandbox.server import Sandbox
@@ -50,6 +53,8 @@ class Services:
     url: str
     work: Path
     """The file with all of it, in random order."""
+    storage: str = ""
+    """Its connection string, if there is one of their own."""
 
     def count_calls(self) -> int:
         """How many they got so far, to either service."""
@@ -58,13 +63,14 @@ class Services:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The app's, but for its storage."""
+        """The app's, without its storage if there is none."""
         return {
             "GRAPH_URL": f"{self.url}/v1.0",
             "DATAVERSE_URL": self.url,
             "EVENT_ID_COLUMN": COLUMN,
             "CLIENT_STATE_KEY": KEY,
             "NOTIFICATION_URL": "http://127.0.0.1:9/api/notifications?code=functionkey",
+            **({"AzureWebJobsStorage": self.storage} if self.storage else {}),
         }
 
 
@@ -75,6 +81,18 @@ def services(order: Order) -> Iterator[Services]:
         command: list[str | Path] = [sys.executable, "-m", "benchmarks.services", json.dumps(asdict(order)), path]
         with Child("the services", command, cwd=ROOT) as child:
             yield Services(child.wait_for(r"serving at (http\S+)", seconds=300)[1], path)
+
+
+@contextmanager
+def world(order: Order) -> Iterator[Services]:
+    """The services and storage of their own, both new: work that is done is none any more, and what is stored is known.
+
+    They come up side by side, as each takes seconds.
+    """
+    with ExitStack() as stack, ThreadPoolExecutor(1) as thread:
+        azurite = thread.submit(stack.enter_context, Azurite())
+        with services(order) as found:
+            yield replace(found, storage=azurite.result().connection_string)
 
 
 async def serve(order: Order, path: Path) -> None:
