@@ -163,6 +163,8 @@ def lock() -> int:
 def hand_over(module: str, arguments: list[str]) -> int:
     """Become *module* in `.venv`, so that signals and the exit status are its own; on Windows, wait for it instead."""
     os.chdir(ROOT)
+    # As images of containers set it; then each of the many processes that are started would compile the app anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [str(PYTHON), "-m", module, *arguments]
     sys.stdout.flush()
     if os.name != "nt":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -103,10 +104,23 @@ def test_a_step_that_fails_shows_what_it_printed(capsys: pytest.CaptureFixture[s
     assert "no network" in capsys.readouterr().err
 
 
-def test_the_exit_status_is_handed_through() -> None:
-    code = "import dev, sys; dev.PYTHON = sys.executable; sys.exit(dev.hand_over('pytest', ['--no-such-option']))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=dev.ROOT, capture_output=True, check=False)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+def hand_over(statement: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """To a module that runs the statement once."""
+    arguments = ["-n1", "-r1", statement]
+    code = f"import dev, sys; dev.PYTHON = sys.executable; sys.exit(dev.hand_over('timeit', {arguments}))"
+    command, env = [sys.executable, "-c", code], {**os.environ, **environment}
+    return subprocess.run(command, cwd=dev.ROOT, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("statement", "status"), [("pass", 0), ("raise ValueError", 1)])
+def test_the_exit_status_is_handed_through(statement: str, status: int) -> None:
+    assert hand_over(statement).returncode == status
+
+
+def test_what_is_started_keeps_its_compiled_files_also_where_python_is_told_not_to() -> None:
+    """The tests, the tour and the benchmarks start hundreds of processes, each of which would compile the app anew."""
+    statement = "import sys; print(sys.dont_write_bytecode)"
+    assert hand_over(statement, PYTHONDONTWRITEBYTECODE="1").stdout.startswith("False")
 
 
 @pytest.mark.parametrize(("arguments", "status"), [([], 0), (["--help"], 0), (["tset"], 2)])

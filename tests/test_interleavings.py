@@ -163,8 +163,14 @@ def assert_it_ends_where_the_event_is(world: World) -> None:
     assert world.booking.event_id == "E1"
 
 
-@pytest.mark.parametrize("looks", [1, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize(
+    ("linked", "looks"),
+    [
+        (False, 1),
+        pytest.param(True, 1, marks=pytest.mark.slow),
+        *(pytest.param(linked, 2, marks=[pytest.mark.slow, pytest.mark.timeout(900)]) for linked in (True, False)),
+    ],
+)
 def test_two_deliveries_of_one_moved_event(linked: bool, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """All orders, those of their steps with the ledger included; after so many *looks* the queue brings them back."""
     monkeypatch.setattr("sync.handlers.LOOKS", looks)
@@ -212,8 +218,10 @@ def test_three_deliveries_of_one_event_that_moves_twice_in_orders_drawn_by_lot(l
     assert sum(1 for _ in some_schedules(scenario, count)) == count
 
 
-@pytest.mark.parametrize("stays_readable", [True, False])
-@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize(
+    ("linked", "stays_readable"),
+    [(True, True), (True, False), (False, False), pytest.param(False, True, marks=pytest.mark.slow)],
+)
 def test_a_deletion_overtakes_the_link_of_a_new_booking(linked: bool, stays_readable: bool) -> None:
     """Whoever links late must not leave a booking behind whose event is gone: its deletion was processed already."""
 

@@ -212,7 +212,9 @@ async def test_trouble_of_three_people_is_seen_at_the_top(browser: Browser, app:
     assert ana.mailbox.address not in text
 
 
-@pytest.mark.parametrize("is_well", [True, False], ids=["well", "in trouble"])
+@pytest.mark.parametrize(
+    "is_well", [pytest.param(True, id="well"), pytest.param(False, id="in trouble", marks=pytest.mark.slow)]
+)
 async def test_five_thousand_people_are_seen_at_a_glance(browser: Browser, app: Running, is_well: bool) -> None:
     await fill(app.storage, 5_000, is_well)
     text = await look_at_all(browser, app, "5000" if is_well else "5000-trouble")
