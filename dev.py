@@ -36,7 +36,7 @@ USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
 
   run [--once]    bring everything up, show the guided tour, stay up; --once ends after the tour
   test [...]      run the tests, on all cores; arguments go to pytest
-  bench [--quick] measure what the app spends; --quick takes two minutes at most, --page also writes docs/performance.md
+  bench [--quick] measure what the app spends; --quick takes two minutes, --page also writes docs/performance.md
   lint            ruff check, ruff format --check, mypy --strict
   lock            refresh requirements.lock and requirements-dev.lock
 """

@@ -40,7 +40,8 @@ FOLDER = Path("build") / "benchmarks"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 dev.py bench", description="Measures what the app spends.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is given")
-    parser.add_argument("--quick", action="store_true", help="small numbers, fewer cases, no capacity, two minutes")
+    quick = "small numbers, fewer cases and no capacity: two minutes on two cores"
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"for the table and the plots, {FOLDER} by default")
     parser.add_argument("--page", action="store_true", help=f"write the figures into {PAGE.relative_to(ROOT)} as well")
     options = parser.parse_args()
@@ -74,11 +75,12 @@ def measure(names: list[str], is_quick: bool, folder: Path, on_page: bool) -> li
     columns = (TextColumn("{task.description:14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     rows: list[Row] = []
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # later it would be that of what was measured
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         tasks = {name: progress.add_task(name, total=1.0, start=False) for name in names}
         for name, task in tasks.items():
             progress.start_task(task)
-            began, load = datetime.now(UTC), os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+            began = datetime.now(UTC)
             found = BENCHMARKS[name](is_quick, partial(_show_share, progress, task))
             seconds = (datetime.now(UTC) - began).total_seconds()
             rows += found

@@ -26,7 +26,7 @@ from sync.notifications import CHANGES, build_batch_messages, parse_notification
 
 KEY = "k" * 40
 ROUNDS = {1: (100, 1_000), 10: (0, 500), 100: (100, 300)}
-"""By the number of items in a POST; quick and full. Of fewer than a hundred there is no 99th percentile."""
+"""By the number of items in a POST; quick, where 0 leaves it out, and full. Of fewer than 100 there is no p99."""
 
 POSTS = {
     "1": (1, 1, 1),

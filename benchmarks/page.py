@@ -51,9 +51,9 @@ def fill(page: str, benchmark: str, figures: str) -> str:
 
 
 def conditions(is_quick: bool, began: datetime, load: float | None, seconds: float) -> str:
-    """What one has to know of a run to judge it; *load* is the machine's before it began."""
+    """What one has to know of a run to judge it; *load* is the machine's before anything was measured."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
-    busy = "" if load is None else f", load average of the minute before {load:.2f}"
+    busy = "" if load is None else f", load average before the first benchmark {load:.2f}"
     return (
         f"A {'quick' if is_quick else 'full'} run of {began.astimezone(UTC):%Y-%m-%d %H:%M} UTC{_commit()}: {python} on"
         f" {platform.system()}, {os.cpu_count()} processors{busy}; {seconds:.0f} s."

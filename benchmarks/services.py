@@ -122,7 +122,7 @@ def _prepare(sandbox: Sandbox, order: Order) -> Iterator[Work]:
         yield Work(owner.mailbox.id, event.immutable_id, booking.id, is_moved)
     meetings = []
     for number in range(order.ordinary):
-        owner = technicians[number % order.mailboxes]
+        owner = technicians[(number + order.in_step) % order.mailboxes]  # who has no booking has a meeting
         meetings.append((owner, owner.meet(start, start + HOUR)))
     sandbox.clock.move(HOUR)
     for owner, meeting in meetings:

@@ -563,7 +563,7 @@ def is_known(change: Change, known: Notified) -> bool:
 
 
 _GRAIN = timedelta(seconds=1)
-"""What storage tells of its time is whole seconds."""
+"""What storage tells of its time is whole seconds. One more is left between its queues' clock and its tables'."""
 
 
 def is_queued(change: Change, known: Notified) -> bool:

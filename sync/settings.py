@@ -168,8 +168,8 @@ class AcknowledgeSettings(StorageSettings):
     settle_seconds: int = Field(
         7,
         alias="SETTLE_SECONDS",
-        description="so long a change waits for more of the same, so that one run sees all of a burst; what comes in the last"
-        " two seconds gets one of its own, as storage's clock is coarse; 0 turns it off",
+        description="so long a change waits for more of the same, so that one run sees all of a burst;"
+        " what comes in the last two seconds gets one of its own, as storage's clock is coarse; 0 turns it off",
         ge=0,
         le=60,
     )

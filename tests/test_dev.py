@@ -112,7 +112,7 @@ def hand_over(statement: str, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=dev.ROOT, env=env, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("statement", "status"), [("pass", 0), ("raise ValueError", 1)])
+@pytest.mark.parametrize(("statement", "status"), [("pass", 0), ("import os; os._exit(7)", 7)])
 def test_the_exit_status_is_handed_through(statement: str, status: int) -> None:
     assert hand_over(statement).returncode == status
 

@@ -67,7 +67,20 @@ ObservingMachine.TestCase.settings = settings(max_examples=100, stateful_step_co
 
 @pytest.mark.timeout(600)
 class TestTheHostileUserIsObserved(ObservingMachine.TestCase):  # type: ignore[misc]
-    """The quick form; the exhaustive one is that of an app that writes."""
+    """The quick form."""
+
+
+class ThoroughObservingMachine(ObservingMachine):
+    """The same with more of everything."""
+
+
+ThoroughObservingMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+class TestTheHostileUserIsObservedForLonger(ThoroughObservingMachine.TestCase):  # type: ignore[misc]
+    """The exhaustive form."""
 
 
 class ObservedMonth(Month):

@@ -60,7 +60,7 @@ def test_a_page_without_its_marks_is_an_error() -> None:
 def test_a_run_says_under_which_conditions_it_was() -> None:
     text = conditions(True, datetime(2026, 3, 2, 9, tzinfo=UTC), 0.25, 12.3)
     assert re.match(r"A quick run of 2026-03-02 09:00 UTC( at commit \w+)?: CPython", text)
-    assert "load average of the minute before 0.25; 12 s." in text
+    assert "load average before the first benchmark 0.25; 12 s." in text
     assert "load" not in conditions(False, datetime(2026, 3, 2, 9, tzinfo=UTC), None, 1.0)
 
 

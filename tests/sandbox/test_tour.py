@@ -57,6 +57,14 @@ def take_tour(folder: Path, *options: str) -> tuple[int, str]:
     return process.returncode, output
 
 
+@pytest.mark.slow
+def test_every_step_comes_true(tmp_path: Path) -> None:
+    status, output = take_tour(tmp_path)
+    assert status == 0, output
+    assert [step for step in STEPS if step not in output] == []
+    assert "All 10 steps came true" in output
+
+
 def test_a_step_that_does_not_come_true_is_named_with_what_was_seen(tmp_path: Path) -> None:
     status, output = take_tour(tmp_path, "--set", "EVENT_ID_COLUMN=contoso_nothing", "--patience", "4")
     assert status == 1, output
