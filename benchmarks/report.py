@@ -218,6 +218,8 @@ def _bars(axes: Any, rows: Sequence[Row]) -> None:
 
 def _lines(axes: Any, rows: Sequence[Row]) -> None:
     """A line for each of us, and the power it grows with; both axes are logarithmic if the places are far apart."""
+    from matplotlib.ticker import LogLocator
+
     places = [row.at for row in rows if row.at is not None]
     for name in _names(rows):
         of = {row.at: row.ours if name == OURS else row.others.get(name) for row in rows}
@@ -226,8 +228,13 @@ def _lines(axes: Any, rows: Sequence[Row]) -> None:
         axes.plot(of.keys(), of.values(), marker="o", label=label)
     if min(places) > 0 and max(places) / min(places) > 20:
         axes.set_xscale("log")
-        if all(row.ours > 0 for row in rows):
+        values = [value for row in rows for value in (row.ours, *row.others.values())]
+        if min(values) > 0:
             axes.set_yscale("log")
+            axes.set_ylim(min(values) / 2, max(values) * 2)  # what differs by a hundredth is to look flat
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(lambda value, _: _number(value))
+            axes.yaxis.set_minor_formatter(lambda value, _: "")
     axes.set_xlabel(rows[0].case)
     axes.set_ylabel(rows[0].unit)
 
