@@ -8,6 +8,7 @@ import time
 import pytest
 
 from sandbox.child import Child, ChildFailed, watched
+from tests.processes import is_alive
 
 
 def python(code: str) -> Child:
@@ -75,11 +76,3 @@ def test_a_child_that_watches_its_stdin_ends_when_its_starter_is_killed() -> Non
         time.sleep(0.05)
     process.stdout.close()
     assert not is_alive(pid)
-
-
-def is_alive(pid: int) -> bool:
-    if sys.platform == "win32":
-        listed = subprocess.run(["tasklist", "/FI", f"PID eq {pid}"], capture_output=True, text=True, check=True)
-        return str(pid) in listed.stdout
-    listed = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return listed.stdout.strip()[:1] not in ("", "Z")  # a zombie has ended

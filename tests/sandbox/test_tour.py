@@ -21,7 +21,7 @@ from sandbox.functions import choose_host
 from sandbox.server import Sandbox
 from sandbox.story import Step, Story
 from sandbox.tour import Judge, NotTrue
-from tests.sandbox.test_child import is_alive
+from tests.processes import children_of, is_alive
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STEPS = [
@@ -223,10 +223,3 @@ def read_up_to(wanted: str | None, process: subprocess.Popen[str]) -> str:
         assert "this did not come true" not in line, "".join([*lines, *process.stdout.readlines(5000)])
     assert wanted is None, "".join(lines)
     return "".join(lines)
-
-
-def children_of(pid: int) -> dict[int, str]:
-    """Process ids and commands."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-    processes = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    return {int(process): command for process, parent, command in processes if int(parent) == pid}
