@@ -20,9 +20,10 @@ from azure.storage.queue.aio import QueueClient
 
 from benchmarks.posts import build_post
 from benchmarks.report import Progress, Row, at_most
-from sandbox.azurite import Azurite
+from sandbox.host.azurite import Azurite
 from sync import wiring
-from sync.notifications import CHANGES, build_batch_messages, parse_notifications
+from sync.graph.notifications import parse_notifications
+from sync.messages.codec import CHANGES, build_batch_messages
 
 KEY = "k" * 40
 ROUNDS = {1: (100, 1_000), 10: (0, 500), 100: (100, 300)}

@@ -1,4 +1,4 @@
-"""What the calculator of sync/capacity.py takes for granted, measured anew beside it: what a change and a night cost.
+"""What sync/operate/capacity.py takes for granted, measured anew beside it: what a change and a night cost.
 
 A change: a mixed day of nothing but ordinary meetings, and one of nothing but bookings' events, each notified of one to
 four times. A night: the sweep of mailboxes in step. Storage is one in memory that counts requests.
@@ -19,11 +19,11 @@ from benchmarks.parallel import in_parallel
 from benchmarks.posts import Item
 from benchmarks.replay import HOUR, TheApp, replay, the_app
 from benchmarks.report import Progress, Row
-from sync.breaker import Breaker
-from sync.capacity import BOOKINGS_CHANGE, NIGHT, ORDINARY_CHANGE, Cost
-from sync.ledger_table import LedgerTable
-from tests.app import KEY
-from tests.fakes import RowInMemory, RowsInMemory
+from sync.operate.capacity import BOOKINGS_CHANGE, NIGHT, ORDINARY_CHANGE, Cost
+from sync.storage.breaker import Breaker
+from sync.storage.ledger import LedgerTable
+from tests.world.app import KEY
+from tests.world.fakes import RowInMemory, RowsInMemory
 
 MAILBOXES = 100
 

@@ -80,9 +80,10 @@ async def work_through(work: Iterable[Work], do: Do) -> tuple[int, float, dict[s
 @asynccontextmanager
 async def the_app() -> AsyncIterator[Do]:
     """Raises: RuntimeError for a change that is not done at once; it would be a quick one."""
-    from sync import handlers, wiring
+    from sync import wiring
+    from sync.messages import taking as messages_taking
 
-    process, done = handlers.process_change, {"linked", "moved", "ignored"}
+    process, done = messages_taking.process_change, {"linked", "moved", "ignored"}
 
     async def process_change(*arguments: Any) -> str:
         outcome = await process(*arguments)
@@ -90,7 +91,7 @@ async def the_app() -> AsyncIterator[Do]:
             raise RuntimeError(f"a change was not done: {outcome}")
         return outcome
 
-    handlers.process_change = process_change  # type: ignore[assignment]
+    messages_taking.process_change = process_change  # type: ignore[assignment]
 
     async def do(work: Work) -> None:
         change = {"mailbox": work.mailbox, "event": work.event, "deleted": False}
@@ -117,8 +118,8 @@ async def the_libraries() -> AsyncIterator[Do]:
     from msgraph.graph_request_adapter import GraphRequestAdapter
     from msgraph.graph_service_client import GraphServiceClient
 
-    from sandbox.people import EXTENSION_NAME
-    from sync.loopback import LoopbackCredential
+    from sandbox.world.people import EXTENSION_NAME
+    from sync.calls.credentials import LoopbackCredential
 
     url = os.environ["GRAPH_URL"]
     host = url.split("/")[2].partition(":")[0]

@@ -26,15 +26,15 @@ from benchmarks.parallel import in_parallel
 from benchmarks.replay import HOUR, MIDNIGHT
 from benchmarks.report import ITSELF, Progress, Row, at_least, at_most, exactly
 from sandbox.calls import Call, Service
-from sandbox.dataverse_errors import THROTTLED_REQUESTS
+from sandbox.dataverse.errors import THROTTLED_REQUESTS
 from sandbox.faults import Fault
-from sandbox.graph_errors import TOO_MANY_REQUESTS
+from sandbox.graph.errors import TOO_MANY_REQUESTS
 from sandbox.server import Sandbox
-from sync.graph import PER_MAILBOX
-from sync.handlers import process_change
-from sync.model import Change
-from sync.notifications import CHANGES, build_change_message
-from tests.app import KEY, App, an_app
+from sync.graph.events import PER_MAILBOX
+from sync.messages.changes import Change
+from sync.messages.codec import CHANGES, build_change_message
+from sync.messages.taking import process_change
+from tests.world.app import KEY, App, an_app
 
 LATENCY = 0.035
 """Seconds that a call takes."""

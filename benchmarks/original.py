@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY
+from sandbox.world.people import EXTENSION_NAME, EXTENSION_PROPERTY
 
 COLUMN = "contoso_outlookeventid"
 CANCELED = 690970005

@@ -10,8 +10,8 @@ import random
 import uuid
 from typing import Any
 
-from sandbox import outlook_ids
-from sync.notifications import build_client_state
+from sandbox.graph import outlook_ids
+from sync.graph.client_state import build_client_state
 
 TENANT = "7e220000-abcd-4ccc-8ccc-0123456789ab"
 

@@ -21,12 +21,12 @@ from benchmarks.original import Flows
 from benchmarks.posts import Item, build_item
 from sandbox.calls import Call
 from sandbox.clock import Clock
-from sandbox.mailboxes import Event
-from sandbox.people import Technician
+from sandbox.dataverse.tables import Row
+from sandbox.graph.mailboxes import Event
 from sandbox.server import Sandbox
-from sandbox.tables import Row
+from sandbox.world.people import Technician
 from sync.settings import AcknowledgeSettings
-from tests.app import KEY, App, an_app, is_in_step
+from tests.world.app import KEY, App, an_app, is_in_step
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)

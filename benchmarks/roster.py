@@ -25,10 +25,14 @@ import aiohttp
 from aiohttp import web
 
 from sandbox.server import Sandbox
-from sync import dataverse, graph
-from sync.loopback import LoopbackCredential
-from sync.roster import Deployment, LastRun, Made, Trouble, next_trouble
-from sync.subscribing import Keeper
+from sync.calls.credentials import LoopbackCredential
+from sync.dataverse import bookings as dataverse_bookings
+from sync.dataverse import transport as dataverse_transport
+from sync.graph import subscriptions as graph_subscriptions
+from sync.graph import transport as graph_transport
+from sync.subscriptions.deployment import Deployment
+from sync.subscriptions.keeper import Keeper
+from sync.subscriptions.outages import LastRun, Made, Trouble, next_trouble
 
 COLUMN = "contoso_outlookeventid"
 KEY, NEW_KEY = "k" * 40, "n" * 40
@@ -131,9 +135,9 @@ async def measure(url: str, mailboxes: int) -> None:
     """Four phases, each of as many runs as it takes; one line for each."""
     async with webhook() as own_url, aiohttp.ClientSession() as session:
         services = Services(url, session)
-        to_graph = graph.Transport(f"{url}/v1.0", LoopbackCredential(), services.now)
-        to_dataverse = dataverse.Transport(url, LoopbackCredential(), services.now)
-        bookings = dataverse.DataverseBookings(to_dataverse, COLUMN)
+        to_graph = graph_transport.Transport(f"{url}/v1.0", LoopbackCredential(), services.now)
+        to_dataverse = dataverse_transport.Transport(url, LoopbackCredential(), services.now)
+        bookings = dataverse_bookings.DataverseBookings(to_dataverse, COLUMN)
         queue, memory = Queue(), Memory()
 
         def keeper(key: str) -> Keeper:
@@ -147,7 +151,7 @@ async def measure(url: str, mailboxes: int) -> None:
 
             return Keeper(
                 bookings.mailboxes,
-                graph.GraphSubscriptions(to_graph, deployment.url, key),
+                graph_subscriptions.GraphSubscriptions(to_graph, deployment.url, key),
                 deployment,
                 memory,
                 queue,

@@ -22,11 +22,11 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from benchmarks.work import ROOT, Work, write_work
-from sandbox.azurite import Azurite
-from sandbox.child import Child
 from sandbox.clock import Clock
+from sandbox.host.azurite import Azurite
+from sandbox.host.child import Child
 from sandbox.server import Sandbox
-from tests.app import COLUMN, KEY
+from tests.world.app import COLUMN, KEY
 
 HOUR = timedelta(hours=1)
 

@@ -19,11 +19,11 @@ from typing import Annotated
 
 import typer
 
+from sandbox.host.signals import StopSignal
 from sandbox.reference import PAGE, settings_page
 from sandbox.server import Sandbox
-from sandbox.signals import StopSignal
-from sandbox.tour import SETTINGS, Options
-from sandbox.tour import run as run_tour
+from sandbox.tour.tour import SETTINGS, Options
+from sandbox.tour.tour import run as run_tour
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True)
 

@@ -9,19 +9,22 @@ from typing import Self
 
 from aiohttp import web
 
-from sandbox import control, dataverse, faults, graph
+from sandbox import faults
 from sandbox.calls import Calls
 from sandbox.clock import Clock
-from sandbox.dataverse_switches import DataverseSwitches
-from sandbox.delivery import Delivery
-from sandbox.graph_switches import GraphSwitches
-from sandbox.handshake import Handshake
-from sandbox.mailboxes import Mailboxes
-from sandbox.notification_bodies import Hostility
-from sandbox.overview import Overview
-from sandbox.people import People
-from sandbox.subscriptions import Subscriptions
-from sandbox.tables import Tables
+from sandbox.dataverse import routes as dataverse
+from sandbox.dataverse.switches import DataverseSwitches
+from sandbox.dataverse.tables import Tables
+from sandbox.graph import routes as graph
+from sandbox.graph.delivery import Delivery
+from sandbox.graph.handshake import Handshake
+from sandbox.graph.mailboxes import Mailboxes
+from sandbox.graph.notification_bodies import Hostility
+from sandbox.graph.subscriptions import Subscriptions
+from sandbox.graph.switches import GraphSwitches
+from sandbox.world import control
+from sandbox.world.overview import Overview
+from sandbox.world.people import People
 
 
 class Sandbox:

@@ -14,7 +14,7 @@ def main() -> None:
         find_spec("azure.keyvault.secrets")  # looks for the packages around it; to import it takes 0.2 s
     except ModuleNotFoundError as error:
         sys.exit(f"error: {error.name} is missing: pip install -r requirements.txt -r requirements-ops.txt")
-    from sync.commands import cli
+    from sync.operate.commands import cli
 
     cli(prog_name="python -m sync")
 

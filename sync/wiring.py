@@ -19,27 +19,29 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
-    from sync.breaker import Breaker
-    from sync.counter_table import CounterTable
-    from sync.counting import Counting
-    from sync.dataverse import DataverseBookings, Transport
-    from sync.differences import Difference
-    from sync.graph import GraphEvents
-    from sync.graph import Transport as GraphTransport
-    from sync.handlers import Processor
-    from sync.holds import Holds
-    from sync.ledger_table import LedgerTable
-    from sync.memory import RosterTable
-    from sync.model import Action, Batch, Change, LifecycleNotification
-    from sync.pauses import Door
-    from sync.roster import Plan
-    from sync.roster_run import Report
+    from sync.calls.pauses import Door
+    from sync.dataverse.bookings import DataverseBookings
+    from sync.dataverse.transport import Transport
+    from sync.graph.events import GraphEvents
+    from sync.graph.transport import Transport as GraphTransport
+    from sync.messages.changes import Batch, Change, LifecycleNotification
+    from sync.pairs.actions import Action
+    from sync.pairs.holds import Holds
+    from sync.pairs.processing import Processor
     from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings, StorageSettings
-    from sync.status import Status
-    from sync.storage import StorageQueues
-    from sync.subscribing import Keeper
-    from sync.sweep import Sweeper
-    from sync.tables import StorageTable
+    from sync.status.counting import Counting
+    from sync.status.findings import Status
+    from sync.storage.breaker import Breaker
+    from sync.storage.counters import CounterTable
+    from sync.storage.ledger import LedgerTable
+    from sync.storage.queues import StorageQueues
+    from sync.storage.roster import RosterTable
+    from sync.storage.tables import StorageTable
+    from sync.subscriptions.keeper import Keeper
+    from sync.subscriptions.planning import Plan
+    from sync.subscriptions.run import Report
+    from sync.sweep.differences import Difference
+    from sync.sweep.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
         return _plain_text(200, query["validationToken"])
 
     from sync.errors import Misconfigured
-    from sync.receiving import receive
+    from sync.intake.acknowledging import receive
 
     try:
         settings, queues = _acknowledge_settings(), _queues()
@@ -85,9 +87,9 @@ def _plain_text(status: int, body: str) -> Answer:
 
 
 async def process_change(message: bytes) -> None:
-    from sync.counters import OUTCOME
-    from sync.handlers import SPREAD, process_change
-    from sync.notifications import CHANGES, parse_origin
+    from sync.messages.codec import CHANGES, parse_origin
+    from sync.messages.taking import SPREAD, process_change
+    from sync.telemetry.counters import OUTCOME
 
     text, telemetry = _text(message), _telemetry()
     origin = parse_origin(text)
@@ -100,8 +102,8 @@ async def process_change(message: bytes) -> None:
 
 
 async def process_lifecycle(message: bytes) -> None:
-    from sync.notifications import LIFECYCLE, parse_origin
-    from sync.subscribing import process_lifecycle
+    from sync.messages.codec import LIFECYCLE, parse_origin
+    from sync.subscriptions.lifecycle import process_lifecycle
 
     text = _text(message)
     with _telemetry().span(f"process {LIFECYCLE}", "consumer", parse_origin(text)):
@@ -129,7 +131,7 @@ async def sweep() -> None:
 
 async def status() -> Answer:
     """All that people are shown, as JSON."""
-    from sync.status_page import PRIVATE, build_json
+    from sync.status.page import PRIVATE, build_json
 
     return await _shown(
         lambda status: Answer(body=build_json(status), status_code=200, mimetype="application/json", headers=PRIVATE)
@@ -137,7 +139,7 @@ async def status() -> Answer:
 
 
 async def status_page() -> Answer:
-    from sync.status_page import build_page
+    from sync.status.page import build_page
 
     def answer(status: Status) -> Answer:
         body, headers = build_page(status)
@@ -160,9 +162,9 @@ async def _shown(build: Callable[[Status], Answer]) -> Answer:
 
 async def read_status() -> Status:
     """From storage alone, with what this process has counted so far."""
-    from sync.breaker import Breaker
-    from sync.overview import Overview
     from sync.settings import ModeSettings, parse_settings
+    from sync.status.reading import Overview
+    from sync.storage.breaker import Breaker
 
     mode = parse_settings(ModeSettings, os.environ).sync_mode
     await _counting().flush()
@@ -187,14 +189,14 @@ def ledger() -> LedgerTable:
 
 
 def holds() -> Holds:
-    from sync.holds import Holds
+    from sync.pairs.holds import Holds
 
     return Holds(_ledger(), _queues(), _now)
 
 
 def breaker() -> Breaker:
     """To be looked at and reset; whoever asked this one for a cancellation would not get it."""
-    from sync.breaker import Breaker
+    from sync.storage.breaker import Breaker
 
     return Breaker(_table("ledger"), per_mailbox=0, in_all=0)
 
@@ -286,7 +288,7 @@ async def _process(change: Change) -> Action:
 
 
 async def _spread(batch: Batch) -> None:
-    from sync.receiving import spread
+    from sync.intake.spreading import spread
 
     # The host hands over several at once, and side by side none would see what the others queue of the same event.
     async with _turn_to_spread(asyncio.get_running_loop()):
@@ -307,7 +309,7 @@ async def _follow(notification: LifecycleNotification) -> None:
 async def _tell_left() -> None:
     """How much is held, waiting and parked, for those who look at the app's work, if there is somebody."""
     from sync.errors import SyncError
-    from sync.notifications import CHANGES, LIFECYCLE
+    from sync.messages.codec import CHANGES, LIFECYCLE
 
     telemetry = _telemetry()
     if not telemetry.is_on():
@@ -326,7 +328,7 @@ async def _tell_left() -> None:
 
 def _telemetry() -> ModuleType:
     """Where the app's work is told, which leads nowhere unless there is a connection string."""
-    from sync import telemetry
+    from sync.telemetry import spans as telemetry
 
     if os.environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING", "").strip():
         _exporting()
@@ -335,7 +337,7 @@ def _telemetry() -> ModuleType:
 
 @cache
 def _exporting() -> Callable[[], None]:
-    from sync import exporting
+    from sync.telemetry import export as exporting
 
     return exporting.start(os.environ["APPLICATIONINSIGHTS_CONNECTION_STRING"])
 
@@ -347,24 +349,27 @@ async def _parts() -> Parts:
 @cache
 def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     """Everything that talks to Graph and Dataverse. Its connections belong to one event loop."""
-    from sync import graph, telemetry
-    from sync.breaker import Breaker
-    from sync.counters import GRAPH
-    from sync.dataverse import DataverseBookings
-    from sync.handlers import Processor
+    from sync.calls.pauses import Door
+    from sync.dataverse.bookings import DataverseBookings
+    from sync.graph import events as graph_events
+    from sync.graph import subscriptions as graph_subscriptions
+    from sync.graph import transport as graph_transport
     from sync.model import SyncMode
-    from sync.pauses import Door
-    from sync.roster import Deployment
+    from sync.pairs.processing import Processor
     from sync.settings import is_loopback
-    from sync.standing import counts_after, standings_after
-    from sync.subscribing import Keeper
-    from sync.sweep import Sweeper
+    from sync.storage.breaker import Breaker
+    from sync.subscriptions.deployment import Deployment
+    from sync.subscriptions.keeper import Keeper
+    from sync.subscriptions.standing import counts_after, standings_after
+    from sync.sweep.sweeper import Sweeper
+    from sync.telemetry import spans as telemetry
+    from sync.telemetry.counters import GRAPH
 
     settings, queues = _settings(), _queues()
     counting = _counting()
     identity, spent = _credential(is_loopback(settings.graph_url)), partial(counting.spent, GRAPH)
-    to_graph = graph.Transport(settings.graph_url, identity, _now, spent)
-    events = graph.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
+    to_graph = graph_transport.Transport(settings.graph_url, identity, _now, spent)
+    events = graph_events.GraphEvents(to_graph, settings.extension_name, settings.extension_property)
     to_dataverse = _to_dataverse(may_write=settings.sync_mode is not SyncMode.OBSERVE)
     bookings = DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
     door = Door(to_graph.pauses, to_dataverse.pauses)
@@ -382,7 +387,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
         settings.event_id_column,
         previous_keys=settings.keys[1:],
     )
-    subscriptions = graph.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
+    subscriptions = graph_subscriptions.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
     sweeper = Sweeper(wanted, events, bookings, queues, _ledger(), memory, _now)
 
     async def sweep(mailbox: str) -> Sequence[Difference] | None:
@@ -421,9 +426,9 @@ def _dataverse_of(_loop: asyncio.AbstractEventLoop) -> Transport:
 
 
 def _to_dataverse(may_write: bool) -> Transport:
-    from sync.counters import DATAVERSE
-    from sync.dataverse import Transport
+    from sync.dataverse.transport import Transport
     from sync.settings import is_loopback
+    from sync.telemetry.counters import DATAVERSE
 
     url = _environment_settings().dataverse_url
     return Transport(url, _credential(is_loopback(url)), _now, partial(_counting().spent, DATAVERSE), may_write)
@@ -431,7 +436,7 @@ def _to_dataverse(may_write: bool) -> Transport:
 
 def _memory(settings: Settings) -> RosterTable:
     from sync.errors import Misconfigured
-    from sync.memory import RosterTable
+    from sync.storage.roster import RosterTable
 
     if settings.storage:
         try:
@@ -446,28 +451,28 @@ def _memory(settings: Settings) -> RosterTable:
 
 @cache
 def _ledger() -> LedgerTable:
-    from sync.ledger_table import LedgerTable
+    from sync.storage.ledger import LedgerTable
 
     return LedgerTable(_table("ledger"))
 
 
 @cache
 def _counting() -> Counting:
-    from sync.counting import Counting
+    from sync.status.counting import Counting
 
     return Counting(_counters, _now)
 
 
 @cache
 def _counters() -> CounterTable:
-    from sync.counter_table import TABLE, CounterTable
+    from sync.storage.counters import TABLE, CounterTable
 
     return CounterTable(_table(TABLE))
 
 
 @cache
 def _table(name: str) -> StorageTable:
-    from sync.tables import StorageTable
+    from sync.storage.tables import StorageTable
 
     settings = _storage_settings()
     if settings.storage:
@@ -481,7 +486,7 @@ def _table(name: str) -> StorageTable:
 @cache
 def _queues() -> StorageQueues:
     from sync.errors import Misconfigured
-    from sync.storage import StorageQueues
+    from sync.storage.queues import StorageQueues
 
     settings = _storage_settings()
     url = settings.storage_queue_url or f"https://{settings.storage_account}.queue.core.windows.net"
@@ -523,7 +528,7 @@ def _storage_settings() -> StorageSettings:
 
 def _credential(is_loopback: bool, client_id: str | None = None) -> AsyncTokenCredential:
     if is_loopback:
-        from sync.loopback import LoopbackCredential
+        from sync.calls.credentials import LoopbackCredential
 
         return LoopbackCredential()
     from azure.identity.aio import DefaultAzureCredential

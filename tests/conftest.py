@@ -11,12 +11,12 @@ from azure.data.tables import TableServiceClient
 from azure.storage.queue import QueueServiceClient
 from tenacity import RetryCallState
 
-from sandbox.azurite import Azurite
 from sandbox.clock import Clock
-from sync import retry
-from tests.app import App, an_app
-from tests.desk import Desk
-from tests.world import World, a_world
+from sandbox.host.azurite import Azurite
+from sync.calls import retries as retry
+from tests.world.app import App, an_app
+from tests.world.desk import Desk
+from tests.world.services import World, a_world
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
 @pytest.fixture
 async def app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
     """The whole app against the sandbox, its clock standing still but for short waits, which move it."""
-    monkeypatch.setattr("sync.pacing._patience", lambda failures: 0.0)
+    monkeypatch.setattr("sync.calls.pace._patience", lambda failures: 0.0)
     async with an_app() as app:
         leap_over_short_waits(monkeypatch, app.sandbox.clock)
         yield app
@@ -69,5 +69,5 @@ def leap_over_short_waits(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None
 @pytest.fixture
 def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
     """A keeper with everything in memory."""
-    monkeypatch.setattr("sync.pacing.WRITES_PER_SECOND", 10_000)
+    monkeypatch.setattr("sync.calls.pace.WRITES_PER_SECOND", 10_000)
     return Desk()

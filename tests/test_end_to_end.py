@@ -18,13 +18,14 @@ import aiohttp
 import pytest
 from azure.storage.queue.aio import QueueClient
 
-from sandbox import dataverse_errors, graph_errors
+from sandbox.dataverse import errors as dataverse_errors
+from sandbox.dataverse.tables import Row
 from sandbox.faults import Fault
-from sandbox.host import FunctionsHost, free_port
-from sandbox.notification_bodies import Hostility
-from sandbox.people import Technician
+from sandbox.graph import errors as graph_errors
+from sandbox.graph.notification_bodies import Hostility
+from sandbox.host.functions_host import FunctionsHost, free_port
 from sandbox.server import Sandbox
-from sandbox.tables import Row
+from sandbox.world.people import Technician
 from sync import wiring
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +94,7 @@ async def running(
     storage: str, monkeypatch: pytest.MonkeyPatch, seed: int = 1, **others: str
 ) -> AsyncIterator[Running]:
     """*others* are settings beside those that the app needs here."""
-    monkeypatch.setattr("sync.parking.wait_seconds", lambda attempt, retry_after, chance: 1.0)
+    monkeypatch.setattr("sync.messages.parking.wait_seconds", lambda attempt, retry_after, chance: 1.0)
     sent: list[str] = []
     send = QueueClient.send_message
 
@@ -120,7 +121,7 @@ async def running(
 
 @pytest.fixture
 async def app(storage: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    monkeypatch.setattr("sync.handlers.GRACE", 1.0)
+    monkeypatch.setattr("sync.messages.taking.GRACE", 1.0)
     async with running(storage, monkeypatch) as app:
         yield app
 

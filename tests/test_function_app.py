@@ -24,17 +24,12 @@ from azure.storage.queue.aio import QueueClient
 import function_app
 from sync import wiring
 from sync.errors import Transient
-from sync.model import LifecycleNotification
-from sync.notifications import (
-    build_change_message,
-    build_client_state,
-    build_lifecycle_message,
-    parse_change_message,
-    parse_changes,
-)
-from sync.rounds import LASTS
-from tests.fakes import LedgerInMemory, QueuesInMemory
-from tests.test_notifications import ANNA, KEY, change, lifecycle
+from sync.graph.client_state import build_client_state
+from sync.messages.changes import LifecycleNotification
+from sync.messages.codec import build_change_message, build_lifecycle_message, parse_change_message, parse_changes
+from sync.sweep.rounds import LASTS
+from tests.graph.test_notifications import ANNA, KEY, change, lifecycle
+from tests.world.fakes import LedgerInMemory, QueuesInMemory
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANGES, LIFECYCLE = "booking-changes", "subscription-lifecycle"
@@ -217,7 +212,7 @@ def test_an_acknowledgement_imports_pydantic_and_no_client_of_graph_or_dataverse
     stand_in = f"""{ANSWER}
 import os
 from datetime import UTC, datetime
-from sync import ledger
+from sync.intake import coalescing
 os.environ.update({{"AzureWebJobsStorage": "not asked", "CLIENT_STATE_KEY": {KEY!r}}})
 
 class Queues:
@@ -228,7 +223,7 @@ class Queues:
 
 class Ledger:
     async def look(self, changes, within):
-        return [ledger.Notified(datetime.now(UTC)) for _ in changes]
+        return [coalescing.Notified(datetime.now(UTC)) for _ in changes]
     async def queued(self, change, due, settle, streak):
         pass
 

@@ -7,7 +7,7 @@ from datetime import timedelta, timezone
 import pytest
 
 from sync.model import Span
-from tests.fakes import NOW
+from tests.world.fakes import NOW
 
 HOUR = timedelta(hours=1)
 

@@ -15,7 +15,8 @@ import pytest
 import yaml
 from openapi_schema_validator import OAS30Validator
 
-from sync import dataverse, graph, notifications
+from sync.calls.answers import check
+from sync.dataverse import parsing as dataverse_parsing
 from sync.errors import (
     AccessDenied,
     Duplicate,
@@ -31,10 +32,18 @@ from sync.errors import (
     Transient,
     UnknownColumn,
     Unvalidated,
-    check,
+)
+from sync.graph import (
+    client_state as graph_client_state,
+)
+from sync.graph import (
+    notifications as graph_notifications,
+)
+from sync.graph import (
+    parsing as graph_parsing,
 )
 from sync.model import EventType
-from tests.world import HOUR, MORNING, World
+from tests.world.services import HOUR, MORNING, World
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "samples"
 OPENAPI = SAMPLES / "graph" / "openapi-events-subscriptions.yaml"
@@ -90,7 +99,7 @@ EVENTS = [name for name in names("graph/event-*.json") if name not in NOT_OURS a
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_event_is_understood(name: str) -> None:
     raw = load(name)
-    event = graph.parse_event(raw, NAME, PROPERTY)
+    event = graph_parsing.parse_event(raw, NAME, PROPERTY)
     assert event.id == raw["id"]
     assert event.type == EventType(raw["type"])
     assert (event.is_all_day, event.is_cancelled) == (raw["isAllDay"], raw["isCancelled"])
@@ -100,7 +109,7 @@ def test_an_event_is_understood(name: str) -> None:
 
 def test_an_event_in_another_time_zone_than_asked_for_is_not_misread() -> None:
     with pytest.raises(SyncError):
-        graph.parse_event(load("graph/event-timezone-preferred.json"), NAME, PROPERTY)
+        graph_parsing.parse_event(load("graph/event-timezone-preferred.json"), NAME, PROPERTY)
 
 
 @pytest.mark.parametrize("name", names("graph/notification-*.json"))
@@ -109,8 +118,8 @@ def test_a_notification_is_understood(name: str) -> None:
     collection = load(name)
     for item in collection["value"]:
         path = str(item.get("resource", "users/622eaaff-0683-4862-9de4-f2ec83c2bd98/events")).replace("('", "/")
-        item["clientState"] = notifications.build_client_state(KEY, path.split("/")[1].rstrip("')").lower())
-    received = notifications.parse_notifications(json.dumps(collection).encode(), [KEY])
+        item["clientState"] = graph_client_state.build_client_state(KEY, path.split("/")[1].rstrip("')").lower())
+    received = graph_notifications.parse_notifications(json.dumps(collection).encode(), [KEY])
     assert not received.dropped
     wanted = {item["resourceData"]["id"] for item in collection["value"] if "resourceData" in item}
     assert {change.event_id for change in received.changes} == wanted
@@ -124,7 +133,7 @@ def test_a_notification_is_understood(name: str) -> None:
 def test_a_subscription_is_understood(name: str) -> None:
     body = load(name)
     for raw in body.get("value", [body]):
-        assert graph.parse_subscription(raw).id == raw["id"]
+        assert graph_parsing.parse_subscription(raw).id == raw["id"]
 
 
 def test_the_validation_handshake_is_answered_as_recorded() -> None:
@@ -210,7 +219,7 @@ def test_an_error_of_dataverse_is_named_by_what_happens_next(name: str) -> None:
 
 def test_an_expanded_booking_is_understood() -> None:
     row = load("dataverse/booking-get-expand.json")["response"]["body"]
-    booking = dataverse.parse_booking(row, COLUMN)
+    booking = dataverse_parsing.parse_booking(row, COLUMN)
     assert (booking.id, booking.etag) == (row["bookableresourcebookingid"], row["@odata.etag"])
     assert booking.event_id == row[COLUMN]
     assert booking.mailbox == row["Resource"]["UserId"]["azureactivedirectoryobjectid"]
@@ -224,7 +233,9 @@ def test_a_list_by_event_id_gives_the_exact_row_alone(case: str) -> None:
     whole = load("dataverse/booking-get-expand.json")["response"]["body"]
     rows = load(f"dataverse/booking-{case}.json")["response"]["body"]["value"]
     bookings = [
-        dataverse.parse_booking({**row, "BookingStatus": whole["BookingStatus"], "Resource": whole["Resource"]}, COLUMN)
+        dataverse_parsing.parse_booking(
+            {**row, "BookingStatus": whole["BookingStatus"], "Resource": whole["Resource"]}, COLUMN
+        )
         for row in rows
     ]
     assert [booking.event_id for booking in bookings].count(rows[0][COLUMN]) == 1
@@ -233,7 +244,7 @@ def test_a_list_by_event_id_gives_the_exact_row_alone(case: str) -> None:
 def test_of_two_rows_for_canceled_none_is_chosen_by_name() -> None:
     rows = load("dataverse/bookingstatuses-list.json")["response"]["body"]["value"]
     with pytest.raises(Misconfigured, match="Customer Canceled"):
-        dataverse.choose_canceled(rows)
+        dataverse_parsing.choose_canceled(rows)
 
 
 async def test_our_writes_are_the_recorded_ones(world: World) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from sync.errors import Misconfigured
 from sync.model import SyncMode
-from sync.roster import LEAVERS_SHARE
 from sync.settings import AcknowledgeSettings, Settings, is_loopback, parse_settings
+from sync.subscriptions.planning import LEAVERS_SHARE
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
 BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"

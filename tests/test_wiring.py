@@ -10,11 +10,12 @@ import azure.identity.aio
 import pytest
 
 from sync import wiring
-from sync.dataverse import DataverseBookings
+from sync.calls.credentials import LoopbackCredential
+from sync.calls.pauses import DATAVERSE, Door
+from sync.dataverse.bookings import DataverseBookings
 from sync.errors import Misconfigured, Refused, Throttled
-from sync.loopback import LoopbackCredential
-from sync.model import LinkBooking, SyncMode
-from sync.pauses import DATAVERSE, Door
+from sync.model import SyncMode
+from sync.pairs.actions import LinkBooking
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
 BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
@@ -192,7 +193,7 @@ async def test_the_roster_waits_until_dataverse_takes_calls_again(environment):
 
 async def test_a_change_is_let_in_by_what_its_own_calls_are_told(environment):
     parts = await wiring._parts()
-    environment.setattr("sync.pauses.HELD", 0.0)
+    environment.setattr("sync.calls.pauses.HELD", 0.0)
     for pauses, what in ((parts.looked_at.to_graph.pauses, ANNA), ((await wiring.dataverse()).pauses, DATAVERSE)):
         with pytest.raises(Throttled), pauses.kept(what):
             raise Throttled("429", 30.0)

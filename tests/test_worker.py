@@ -14,8 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from sandbox.child import Child
-from sandbox.host import free_port
+from sandbox.host.child import Child
+from sandbox.host.functions_host import free_port
 from sandbox.server import Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,5 +1,5 @@
 // What somebody should be told without looking. Requests are the Functions host's, metrics the app's own
-// (sync/telemetry.py); neither is sampled, as the log is (host.json), in which the one line that matters may be missing.
+// (sync/telemetry/spans.py); neither is sampled, as the log is (host.json), in which the one line that matters may be missing.
 param namePrefix string
 param location string
 param tags object

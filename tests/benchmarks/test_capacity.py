@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from benchmarks.capacity import measure_change, measure_night
-from sync.capacity import BOOKINGS_CHANGE, NIGHT, ORDINARY_CHANGE
+from sync.operate.capacity import BOOKINGS_CHANGE, NIGHT, ORDINARY_CHANGE
 
 
 async def test_a_change_of_an_ordinary_meeting_costs_what_the_calculator_says():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.leaping import LeapingLoop, LoopsClock
-from tests.fakes import NOW
+from tests.world.fakes import NOW
 
 
 def run(what: Coroutine[Any, Any, Any]) -> Any:

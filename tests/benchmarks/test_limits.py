@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.leaping import LeapingLoop
 from benchmarks.limits import DATAVERSE, OUTLOOK, Limit, Limiter, work_off
-from sync.model import Change
-from tests.fakes import ANNA, NOW
+from sync.messages.changes import Change
+from tests.world.fakes import ANNA, NOW
 
 
 class Moments:

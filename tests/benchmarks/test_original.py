@@ -9,7 +9,7 @@ import pytest
 from benchmarks.day import Calls, Change, Day, Kind, Notification, Step
 from benchmarks.replay import TheOriginal, replay, the_original
 from sandbox.calls import Calls as Recorded
-from tests.world import NINE, TEN
+from tests.world.services import NINE, TEN
 
 
 @pytest.fixture

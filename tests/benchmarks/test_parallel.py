@@ -17,7 +17,7 @@ import pytest
 from benchmarks import calls, capacity, limits
 from benchmarks.parallel import in_parallel
 from benchmarks.work import ROOT
-from tests.processes import children_of, is_alive
+from tests.world.processes import children_of, is_alive
 
 ONE_IS_KILLED = """
 import time

@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from sandbox.clock import Clock
-from sandbox.columns import Column
-from sandbox.dataverse import DataverseSwitches, build_app
-from sandbox.tables import Row, Tables
+from sandbox.dataverse.columns import Column
+from sandbox.dataverse.routes import DataverseSwitches, build_app
+from sandbox.dataverse.tables import Row, Tables
 
 NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 TEN = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)

@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from sandbox.child import Child
 from sandbox.faults import Fault
-from sandbox.people import EXTENSION_NAME, EXTENSION_PROPERTY
+from sandbox.host.child import Child
 from sandbox.server import Sandbox
+from sandbox.world.people import EXTENSION_NAME, EXTENSION_PROPERTY
 
 NINE = datetime(2030, 1, 7, 9, tzinfo=UTC)
 TEN = NINE + timedelta(hours=1)

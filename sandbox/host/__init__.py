@@ -1,0 +1,1 @@
+"""What runs the app here: a small Functions host, Azurite, child processes."""

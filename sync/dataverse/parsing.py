@@ -1,0 +1,89 @@
+"""Dataverse's JSON → our values. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sync.errors import Malformed, Misconfigured
+from sync.model import Booking, Span
+
+# Source: bookingstatus table, and Field Service's choice msdyn_bookingsystemstatus. On Break stands before In Progress.
+_STATUS_CANCELED = 3
+_TRAVELING, _ON_BREAK, _IN_PROGRESS, _COMPLETED, _CANCELED = (690970000 + n for n in range(1, 6))
+_HAS_BEGUN = frozenset({_TRAVELING, _ON_BREAK, _IN_PROGRESS, _COMPLETED})
+
+_FIELD_SERVICE_STATUS = "msdyn_fieldservicestatus"
+_MODIFIED_BY = "_modifiedby_value"
+
+
+def choose_canceled(rows: Sequence[Any]) -> str:
+    """The id of the one active booking status that means Canceled: by Field Service's value, else by ``status``.
+
+    Statuses are rows that can be renamed and multiplied at will, so a name tells nothing.
+    Raises: Misconfigured if there is none or several.
+    """
+    found = [row for row in rows if row.get(_FIELD_SERVICE_STATUS) == _CANCELED]
+    found = found or [row for row in rows if row.get("status") == _STATUS_CANCELED]
+    if len(found) == 1:
+        return _guid(found[0]["bookingstatusid"])
+    names = ", ".join(f"{row.get('name')} ({row.get('bookingstatusid')})" for row in found) or "none"
+    raise Misconfigured(f"CANCELED_STATUS_ID must say which booking status means Canceled; found: {names}")
+
+
+def parse_booking(row: Any, event_id_column: str) -> Booking:
+    """Raises: Malformed if *row* is no booking with its status and resource expanded."""
+    try:
+        status = row["BookingStatus"] or {}
+        user = (row["Resource"] or {}).get("UserId") or {}
+        object_id = user.get("azureactivedirectoryobjectid")
+        field_service = status.get(_FIELD_SERVICE_STATUS)
+        return Booking(
+            id=_guid(row["bookableresourcebookingid"]),
+            etag=str(row["@odata.etag"]),
+            span=Span.of(_moment(row["starttime"]), _moment(row["endtime"])),
+            event_id=row.get(event_id_column) or None,
+            mailbox=_guid(object_id) if object_id else None,
+            is_active=row["statecode"] == 0,
+            is_canceled=_is_canceled(status),
+            has_begun=field_service in _HAS_BEGUN,
+            modified_by=_guid(row[_MODIFIED_BY]) if row.get(_MODIFIED_BY) else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
+
+
+def _own_id(answer: Any) -> str:
+    try:
+        return _guid(answer["UserId"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Malformed("dataverse: WhoAmI without a UserId") from None
+
+
+def _is_canceled(status: Any) -> bool:
+    """Of a row of booking statuses: Field Service's value tells, and ``status`` where it has none."""
+    field_service = status.get(_FIELD_SERVICE_STATUS)
+    return bool(field_service == _CANCELED if field_service is not None else status.get("status") == _STATUS_CANCELED)
+
+
+def _rows(page: Any) -> list[Any]:
+    rows = page.get("value") if isinstance(page, dict) else None
+    if not isinstance(rows, list):
+        raise Malformed("dataverse: a list without value")
+    return list(rows)
+
+
+def _moment(text: str) -> datetime:
+    """Times come in UTC; one without a zone is UTC as well. Source: Dataverse, "Behavior and format"."""
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _guid(text: str) -> str:
+    return str(UUID(text))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

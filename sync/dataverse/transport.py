@@ -1,0 +1,146 @@
+"""One session for Dataverse: token, time-outs, pages, short waits, errors by name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from requests.adapters import HTTPAdapter
+
+from sync.calls.answers import check
+from sync.calls.pauses import DATAVERSE, Pauses
+from sync.calls.retries import short_waits
+from sync.errors import Malformed, Misconfigured, Refused, Stale, Transient
+from sync.telemetry import spans as telemetry
+
+TIMEOUT = (5.0, 30.0)
+"""Seconds to connect and between bytes; a write runs Field Service's plug-ins before it answers."""
+
+CONNECTIONS = 32
+"""Below the 52 concurrent requests a user may have. Source: Dataverse, "Service protection API limits"."""
+
+PAGES = 1_000
+"""Of one list; more are a nextLink that leads in a circle."""
+
+T = TypeVar("T")
+
+
+class Transport:
+    """One session, one pool, for the process's life: authentication, time-outs, short waits, errors by name.
+
+    *url* is the environment's, like ``https://contoso.crm4.dynamics.com``. *spent* is told of each call. Unless it
+    *may_write*, nothing but reads is sent, whoever asks for it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credential: AsyncTokenCredential,
+        now: Callable[[], datetime],
+        spent: Callable[[], None] = lambda: None,
+        may_write: bool = True,
+    ) -> None:
+        self._spent = spent
+        self._may_write = may_write
+        self._root = f"{url.rstrip('/')}/api/data/v9.2/"
+        self._scope = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/.default"
+        self._credential = credential
+        self._now = now
+        self.pauses = Pauses(now)
+        self._session = requests.Session()
+        self._session.mount(url, HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS, pool_block=True))
+        # Not asyncio's own few threads, which also look up the names of hosts for everybody else.
+        self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="dataverse")
+        self._session.auth = _leave_alone
+        # The affinity cookie would tie all instances' calls to one web server and its limits.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers.update(
+            {
+                "Accept": "application/json",
+                "OData-MaxVersion": "4.0",
+                "OData-Version": "4.0",
+                "If-None-Match": "null",
+            }
+        )
+
+    async def get(self, path: str, page_size: int | None = None, headers: Mapping[str, str] | None = None) -> Any:
+        """The JSON at *path*, which is relative or the nextLink of an earlier page, its query percent-encoded."""
+        prefer = {"Prefer": f"odata.maxpagesize={page_size}"} if page_size else {}
+        return await self._send("GET", path, {**prefer, **(headers or {})}, None)
+
+    async def patch(self, path: str, columns: dict[str, Any], etag: str) -> Any:
+        """The row afterwards, with those of its columns that *path* selects.
+
+        Source: Dataverse Web API, "Perform conditional operations": without If-Match, PATCH creates rows; "Update with
+        data returned".
+        """
+        return await self._send("PATCH", path, {"If-Match": etag, "Prefer": "return=representation"}, columns)
+
+    async def post(self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        """Sent once: nobody knows what an unanswered one has done."""
+        await self._send_once("POST", self._root + path, dict(headers or {}), body)
+
+    async def _send(self, method: str, path: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
+        url = self._root + path if not path.startswith(("https://", "http://")) else path
+        if not url.startswith(self._root):
+            raise Malformed("dataverse: a nextLink to elsewhere")
+        async for attempt in short_waits():
+            with attempt, self.pauses.kept(DATAVERSE):
+                try:
+                    return await self._send_once(method, url, headers, columns)
+                except Stale as error:
+                    error.is_certain = attempt.retry_state.attempt_number == 1
+                    raise
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def _send_once(self, method: str, url: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
+        if method != "GET" and not self._may_write:
+            raise Refused("dataverse: nothing is written while SYNC_MODE is observe")
+        try:
+            token = (await self._credential.get_token(self._scope)).token
+            ask = partial(
+                self._session.request,
+                method,
+                url,
+                headers={**headers, "Authorization": f"Bearer {token}"},
+                json=columns,
+                timeout=TIMEOUT,
+                allow_redirects=False,
+            )
+            self._spent()
+            answer = asyncio.get_running_loop().run_in_executor(self._threads, ask)
+            table = re.split(r"[(?]", url.removeprefix(self._root))[0]
+            response = await telemetry.called("dataverse", f"{method} {table}", answer)
+        except requests.RequestException as error:
+            raise Transient(f"dataverse: no answer ({type(error).__name__})") from error
+        except ClientAuthenticationError as error:
+            raise Misconfigured("no token for Dataverse: is the app's identity set up?") from error
+        except AzureError as error:
+            raise Transient(f"dataverse: no token ({type(error).__name__})") from error
+        check("dataverse", response.status_code, response.headers, response.content, self._now())
+        if not response.content:
+            return None
+        try:
+            return json.loads(response.content)
+        except (ValueError, RecursionError):
+            raise Transient("dataverse: an answer that is no JSON") from None
+
+    def close(self) -> None:
+        self._session.close()
+        self._threads.shutdown(wait=False)
+
+
+def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from putting what a .netrc file says in the place of our token."""
+    return request

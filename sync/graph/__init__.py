@@ -1,0 +1,1 @@
+"""Microsoft Graph: events, subscriptions, notifications, and their JSON as our values."""

@@ -1,0 +1,229 @@
+"""Events and subscriptions of Microsoft Graph, over msgraph-sdk's request builders; raw JSON → our values.
+
+The SDK builds, signs and sends; its models are left out, because the first event they build costs two seconds of
+imports and they turn texts that look like GUIDs or dates into something else. What a status means is said in errors.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+from weakref import WeakValueDictionary
+
+import httpx
+from kiota_abstractions.request_information import RequestInformation
+from msgraph.generated.users.item.calendars.calendars_request_builder import CalendarsRequestBuilder
+from msgraph.generated.users.item.calendars.item.calendar_view.calendar_view_request_builder import (
+    CalendarViewRequestBuilder,
+)
+from msgraph.generated.users.item.events.events_request_builder import EventsRequestBuilder
+from msgraph.generated.users.item.events.item.calendar.calendar_request_builder import CalendarRequestBuilder
+from msgraph.generated.users.item.events.item.event_item_request_builder import EventItemRequestBuilder
+
+from sync.errors import Malformed, NotFound, Refused, Stale, Transient
+from sync.graph.parsing import _items, _text, parse_event
+from sync.graph.transport import HUNG_FOR, PAGES, Transport, _configured, _set_url
+from sync.model import Event, EventType, Unreadable
+
+log = logging.getLogger(__name__)
+
+PER_MAILBOX = 4
+"""Outlook serves so many requests of one app for one mailbox at a time. Source: Graph, "Throttling limits"."""
+
+PAGE_SIZE = 100
+"""Events in one answer of a list."""
+
+_COLUMNS = ["id", "start", "end", "isAllDay", "isCancelled", "type"]
+
+_A_USER, _AN_EVENT = "--user--", "--event--"
+"""Stand for ids in a URL, as no name of ours and no id of Entra's does."""
+
+_IMMUTABLE = ("Prefer", 'IdType="ImmutableId"')
+_UTC = ("Prefer", 'outlook.timezone="UTC"')
+
+
+class GraphEvents:
+    """Events with our open extension; nothing of what they are about is asked for."""
+
+    def __init__(self, transport: Transport, extension_name: str, extension_property: str) -> None:
+        self._transport = transport
+        self._name = extension_name
+        self._property = extension_property
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._hung_until: dict[str, float] = {}
+
+    async def read(self, mailbox: str, event_id: str) -> Event | None:
+        """The event as it is now, None if Outlook says that this item is not there.
+
+        Source: Graph, "Get event" and "Get openTypeExtension".
+        """
+        builder = self._transport.client.users.by_user_id(mailbox).events.by_event_id(event_id)
+        request = builder.to_get_request_information(_configured(None, _IMMUTABLE, _UTC))
+        _set_url(request, self._event_url.replace(_A_USER, quote(mailbox, "")).replace(_AN_EVENT, quote(event_id, "")))
+        try:
+            return parse_event(await self._send(mailbox, request), self._name, self._property)
+        except NotFound:
+            return None
+
+    @cached_property
+    def _event_url(self) -> str:
+        """Of ``_AN_EVENT`` of ``_A_USER``: nothing else is read as often, and the SDK fills it in letter by letter."""
+        parameters = EventItemRequestBuilder.EventItemRequestBuilderGetQueryParameters(
+            select=[*_COLUMNS, "createdDateTime", "lastModifiedDateTime"],
+            # Without the filter Outlook refuses to expand extensions.
+            expand=[f"extensions($filter=id eq '{_quoted(self._name)}')"],
+        )
+        builder = self._transport.client.users.by_user_id(_A_USER).events.by_event_id(_AN_EVENT)
+        return self._transport.url_of(builder.to_get_request_information(_configured(parameters)))
+
+    async def with_extension(self, mailbox: str) -> Sequence[Event | Unreadable]:
+        """All events of the default calendar that carry our extension, of any time; a filter by time is not documented.
+
+        Source: Graph, "Get openTypeExtension".
+        """
+        return await self._list(mailbox, self._transport.client.users.by_user_id(mailbox).events)
+
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event | Unreadable]:
+        """Those of all calendars but the default one. Source: Graph, "List calendars", "List events".
+
+        A calendar that cannot be read is left out: it may be somebody else's, shared with the mailbox, or one of those
+        that Outlook fills by itself, such as birthdays.
+        """
+        user = self._transport.client.users.by_user_id(mailbox)
+        parameters = CalendarsRequestBuilder.CalendarsRequestBuilderGetQueryParameters(
+            select=["id", "isDefaultCalendar"], top=PAGE_SIZE
+        )
+        request = user.calendars.to_get_request_information(_configured(parameters, _IMMUTABLE))
+        found: list[Event | Unreadable] = []
+        async for items in self._pages(mailbox, user.calendars, request, _IMMUTABLE):
+            for calendar in (_text(item, "id") for item in items if item.get("isDefaultCalendar") is not True):
+                try:
+                    found += await self._list(mailbox, user.calendars.by_calendar_id(calendar).events)
+                except (Refused, Transient, Malformed) as error:
+                    log.warning("calendar left out mailbox=%s reason=%r", mailbox, str(error))
+        return found
+
+    async def _list(self, mailbox: str, builder: Any) -> list[Event | Unreadable]:
+        """The events of one calendar that carry our extension."""
+        request = self._with_extension(builder, PAGE_SIZE)
+        found: list[Event | Unreadable] = []
+        async for items in self._pages(mailbox, builder, request, _IMMUTABLE, _UTC):
+            for item in items:
+                try:
+                    found.append(parse_event(item, self._name, self._property))
+                except Malformed as error:
+                    with suppress(Malformed):
+                        found.append(Unreadable(_text(item, "id")))
+                    log.warning("event left out mailbox=%s reason=%r", mailbox, str(error))
+        return found
+
+    async def check_access(self, mailbox: str) -> None:
+        """Return if the mailbox's events can be listed. Raises: AccessDenied, MailboxUnavailable, Transient."""
+        await self._send(mailbox, self._with_extension(self._transport.client.users.by_user_id(mailbox).events, 1))
+
+    def _with_extension(self, builder: Any, page_size: int) -> RequestInformation:
+        name = _quoted(self._name)
+        parameters = EventsRequestBuilder.EventsRequestBuilderGetQueryParameters(
+            select=_COLUMNS,
+            expand=[f"Extensions($filter=id eq '{name}')"],
+            filter=f"Extensions/any(f:f/id eq '{name}')",
+            top=page_size,
+        )
+        request: RequestInformation = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
+        return request
+
+    async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
+        """Say whether an event that can still be read stands in a calendar, over its own span.
+
+        The default calendar is looked at first, then the one that the event names; what a deleted event answers there
+        is not documented, so both ways of saying no are understood. *event* is None if it cannot be read.
+        Raises: Stale if it changed while it was looked for, Refused if it cannot be read but names a calendar.
+        """
+        user = self._transport.client.users.by_user_id(mailbox)
+        if event is not None and await self._is_in(mailbox, user.calendar_view, event):
+            return True
+        calendar = await self._calendar(mailbox, event_id)
+        if calendar is None:
+            return False
+        if event is None:
+            raise Refused("graph: an event that cannot be read names a calendar")
+        if event.type is not EventType.SINGLE:
+            return True  # its own span is that of one occurrence, which may be gone or moved by itself
+        with suppress(NotFound):  # what it names may be no calendar but a folder
+            if await self._is_in(mailbox, user.calendars.by_calendar_id(calendar).calendar_view, event):
+                return True
+        now = await self.read(mailbox, event_id)
+        if now is not None and (now.etag != event.etag or await self._calendar(mailbox, event_id) != calendar):
+            raise Stale("the event changed while it was looked for")
+        return False
+
+    async def _calendar(self, mailbox: str, event_id: str) -> str | None:
+        """The id of the calendar that the event says it is in. Source: Graph, "event resource type", calendar."""
+        parameters = CalendarRequestBuilder.CalendarRequestBuilderGetQueryParameters(select=["id"])
+        builder = self._transport.client.users.by_user_id(mailbox).events.by_event_id(event_id).calendar
+        try:
+            answer = await self._send(mailbox, builder.to_get_request_information(_configured(parameters, _IMMUTABLE)))
+        except NotFound:
+            return None
+        return _text(answer, "id")
+
+    async def _is_in(self, mailbox: str, view: Any, event: Event) -> bool:
+        """Whether the calendar *view* has the event, or an occurrence of it if it is a series."""
+        request = view.to_get_request_information(
+            _configured(
+                CalendarViewRequestBuilder.CalendarViewRequestBuilderGetQueryParameters(
+                    start_date_time=_iso(event.span.start),
+                    end_date_time=_iso(max(event.span.end, event.span.start + timedelta(seconds=1))),
+                    select=["id", "seriesMasterId"],
+                    top=PAGE_SIZE,
+                ),
+                _IMMUTABLE,
+            )
+        )
+        async for items in self._pages(mailbox, view, request, _IMMUTABLE):
+            if any(event.id in (item.get("id"), item.get("seriesMasterId")) for item in items):
+                return True
+        return False
+
+    async def _send(self, mailbox: str, request: RequestInformation) -> Any:
+        async with self._turns.setdefault(mailbox, asyncio.Semaphore(PER_MAILBOX)):
+            clock = asyncio.get_running_loop().time
+            hangs_on = self._hung_until.get(mailbox, 0.0) - clock()
+            if hangs_on > 0:
+                raise Transient("graph: the mailbox did not answer lately", hangs_on)
+            self._hung_until.pop(mailbox, None)
+            try:
+                answer = await self._transport.send("graph", request, mailbox)
+            except Transient as error:
+                if isinstance(error.__cause__, httpx.TimeoutException):
+                    self._hung_until[mailbox] = clock() + HUNG_FOR
+                raise
+        if answer is None:
+            raise Transient("graph: an empty answer")
+        return answer
+
+    async def _pages(self, mailbox: str, builder: Any, request: RequestInformation, *headers: tuple[str, str]) -> Any:
+        """Each page of a list; one may be empty and still name a next one."""
+        for _ in range(PAGES):
+            page = await self._send(mailbox, request)
+            yield _items(page)
+            link = page.get("@odata.nextLink")
+            if not link:
+                return
+            request = builder.with_url(link).to_get_request_information(_configured(None, *headers))
+        raise Malformed("graph: a list without an end")
+
+
+def _quoted(literal: str) -> str:
+    """For an OData string literal."""
+    return literal.replace("'", "''")
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,111 @@
+"""Graph's POST bodies → changes and lifecycle notifications, each item judged by itself. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from sync.errors import Forged, Malformed
+from sync.graph.client_state import _ClientStates
+from sync.messages.changes import Change, LifecycleNotification, Received
+from sync.messages.codec import _GUID, _WORD, _event_id, _is_version, _match
+
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes; a notification takes about one thousand, and a POST holds a handful to some hundred."""
+_CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
+
+# `Users/{user}/Events/{event}` in basic notifications, `Users('{user}')/events('{event}')` in rich ones, either with
+# a leading slash and in any case; the user may be followed by `@{tenant}` or be a percent-encoded address.
+_RESOURCE = re.compile(
+    r"/?users(?:/([^/()']+)/|\('([^/()']+)'\)/)events(?:/(.+)|\('(.+)'\))", re.IGNORECASE | re.DOTALL
+)
+
+# No number means anything here, and Python refuses to make an integer of 5,000 digits.
+_DECODER = json.JSONDecoder(parse_int=float)
+
+
+def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
+    """Read a changeNotificationCollection; *keys* are the valid clientState keys, the current one first.
+
+    Change items of one event collapse to one change, which keeps the hint of a deletion among them.
+    Raises: Malformed if the body as a whole is no such collection.
+    """
+    if len(body) > MAX_BODY:
+        raise Malformed(f"a body of {len(body)} bytes")
+    try:
+        value = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))["value"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Malformed("not a changeNotificationCollection") from None
+    if not isinstance(value, list):
+        raise Malformed("the collection's value is no list")
+    received, client_states = Received(), _ClientStates(keys)
+    changes: dict[tuple[str, str], Change] = {}
+    lifecycle: dict[LifecycleNotification, None] = {}
+    for item in value:
+        try:
+            notification = _parse_item(item, client_states)
+        except (Forged, Malformed) as error:
+            received.dropped[str(error)] += 1
+            continue
+        if isinstance(notification, LifecycleNotification):
+            lifecycle[notification] = None
+        else:
+            where = (notification.mailbox, notification.event_id)
+            if where in changes:
+                received.repeated += 1
+                notification = _join(changes[where], notification)
+            changes[where] = notification
+    received.changes.extend(changes.values())
+    received.lifecycle.extend(lifecycle)
+    return received
+
+
+def _join(one: Change, other: Change) -> Change:
+    """Two notifications of one event as one; of several versions none may stand for the others."""
+    version = one.version if (one.version, one.deleted) == (other.version, other.deleted) else None
+    deleted = one.deleted or other.deleted
+    if (version, deleted) == (one.version, one.deleted):
+        return one  # nearly always; making another one takes as long as all the rest
+    return Change(one.mailbox, one.event_id, deleted, one.missing, version)
+
+
+def _parse_item(item: Any, client_states: _ClientStates) -> Change | LifecycleNotification:
+    if not isinstance(item, dict):
+        raise Malformed("an item that is no object")
+    mailbox = client_states.mailbox_of(item.get("clientState"))
+    if item.get("lifecycleEvent") is not None:
+        return LifecycleNotification(
+            mailbox,
+            _match(_GUID, item.get("subscriptionId"), "subscriptionId").lower(),
+            _match(_WORD, item["lifecycleEvent"], "lifecycleEvent"),
+        )
+    change_type = item.get("changeType")
+    if not isinstance(change_type, str) or (change_type := change_type.lower()) not in _CHANGE_TYPES:
+        raise Malformed("changeType")
+    data = item.get("resourceData")
+    event_id, version = (data.get("id"), data.get("@odata.etag")) if isinstance(data, dict) else (None, None)
+    resource = item.get("resource")
+    # As Graph writes it nearly always, and then there is nothing to take apart.
+    if not isinstance(event_id, str) or resource != f"Users/{mailbox}/Events/{event_id}":
+        user, named = _parse_resource(resource)
+        if user.lower() != mailbox and _GUID.fullmatch(user):
+            raise Forged("clientState of another mailbox")
+        event_id = named if event_id is None else event_id
+    missing = False
+    return Change(
+        mailbox, _event_id(event_id), change_type == "deleted", missing, version if _is_version(version) else None
+    )
+
+
+def _parse_resource(resource: Any) -> tuple[str, str]:
+    """The user (without a tenant) and the event id that a notification's path names, percent-decoded."""
+    path = _RESOURCE.fullmatch(resource) if isinstance(resource, str) else None
+    if path is None:
+        raise Malformed("resource")
+    user, event_id = filter(None, path.groups())
+    if "%" in resource:
+        user, event_id = unquote(user), unquote(event_id)
+    return user.partition("@")[0], event_id

@@ -1,0 +1,25 @@
+"""When the secrets and certificates of the app registration end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sync.errors import Malformed
+from sync.graph.parsing import _UNREADABLE, _aware, _items
+from sync.graph.transport import Transport
+
+
+async def read_secrets_ends(transport: Transport, app_id: str) -> Sequence[datetime]:
+    """When the secrets and certificates of the app registration end, soonest first.
+
+    It takes Application.Read.All, which the app is not to have. Source: Graph, "Get application".
+    Raises: Refused, most likely; Transient, Malformed.
+    """
+    builder = transport.client.applications_with_app_id(app_id)
+    answer = await transport.send("graph", builder.to_get_request_information())
+    try:
+        credentials = [*_items(answer, "passwordCredentials"), *_items(answer, "keyCredentials")]
+        return sorted(_aware(datetime.fromisoformat(each["endDateTime"])) for each in credentials)
+    except _UNREADABLE as error:
+        raise Malformed(f"graph: an application that cannot be read ({type(error).__name__})") from None

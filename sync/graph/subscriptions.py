@@ -1,0 +1,85 @@
+"""The app registration's subscriptions at Graph: list, create, renew, delete."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+
+from msgraph.generated.models.subscription import Subscription as SubscriptionBody
+
+from sync.errors import Malformed, NotFound
+from sync.graph.client_state import build_client_state
+from sync.graph.events import _IMMUTABLE
+from sync.graph.parsing import _items, parse_subscription
+from sync.graph.transport import PAGES, Transport, _configured
+from sync.model import Subscription
+from sync.subscriptions.deployment import CHANGE_TYPES, resource_of
+
+log = logging.getLogger(__name__)
+
+
+class GraphSubscriptions:
+    """The app registration's subscriptions to the events of mailboxes; *url* is where they are to notify.
+
+    A write is sent once: all writes share one limit, so it is pacing.py that waits and tries again.
+    """
+
+    def __init__(self, transport: Transport, url: str, client_state_key: str) -> None:
+        self._transport = transport
+        self._url = url
+        self._key = client_state_key
+
+    async def list(self) -> Sequence[Subscription]:
+        """All of them, those of other deployments included; a page may be empty and still name a next one.
+
+        One that cannot be read is left out: whoever made it, it must not keep the others from their renewal.
+        """
+        builder = self._transport.client.subscriptions
+        found: list[Subscription] = []
+        request = builder.to_get_request_information()
+        for _ in range(PAGES):
+            page = await self._transport.send("subscriptions", request)
+            for item in _items(page):
+                try:
+                    found.append(parse_subscription(item))
+                except Malformed as error:
+                    log.warning("subscription left out reason=%r", str(error))
+            link = page.get("@odata.nextLink")
+            if not link:
+                return found
+            request = builder.with_url(link).to_get_request_information()
+        raise Malformed("graph: a list without an end")
+
+    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
+        """Subscribe to all changes of the default calendar, with immutable ids and lifecycle notifications.
+
+        Both URLs are validated before this returns: its id, None if the answer does not tell. Source: Graph, "Create
+        subscription", "Obtain immutable identifiers for Outlook resources".
+        """
+        body = SubscriptionBody(
+            change_type=",".join(sorted(CHANGE_TYPES)),
+            notification_url=self._url,
+            lifecycle_notification_url=self._url,
+            resource=resource_of(mailbox, beside),
+            expiration_date_time=expires,
+            client_state=build_client_state(self._key, mailbox),
+        )
+        builder = self._transport.client.subscriptions
+        made = await self._transport.send_once(
+            "subscriptions", builder.to_post_request_information(body, _configured(None, _IMMUTABLE))
+        )
+        return str(made["id"]) if isinstance(made, dict) and "id" in made else None
+
+    async def renew(self, subscription_id: str, expires: datetime) -> None:
+        """Source: Graph, "Update subscription"; it also renews the authorization."""
+        builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
+        body = SubscriptionBody(expiration_date_time=expires)
+        await self._transport.send_once("subscriptions", builder.to_patch_request_information(body))
+
+    async def delete(self, subscription_id: str) -> None:
+        """Source: Graph, "Delete subscription"; one that is gone already is fine."""
+        builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
+        with suppress(NotFound):
+            await self._transport.send_once("subscriptions", builder.to_delete_request_information())

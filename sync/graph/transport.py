@@ -1,0 +1,135 @@
+"""One client for Microsoft Graph: token, time-outs, short waits, errors by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import datetime
+from typing import Any
+
+import httpx
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from kiota_abstractions.base_request_configuration import RequestConfiguration
+from kiota_abstractions.native_response_handler import NativeResponseHandler
+from kiota_abstractions.request_information import RequestInformation
+from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
+from kiota_http.middleware.options import RedirectHandlerOption, ResponseHandlerOption, RetryHandlerOption
+from msgraph.graph_request_adapter import GraphRequestAdapter, options
+from msgraph.graph_service_client import GraphServiceClient
+from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # ships no py.typed
+
+from sync.calls.answers import Service, check
+from sync.calls.pauses import Pauses
+from sync.calls.retries import short_waits
+from sync.errors import Misconfigured, Transient
+from sync.telemetry import spans as telemetry
+
+TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+"""Seconds. Creating a subscription takes as long as the handshake, for which Graph waits ten."""
+
+HUNG_FOR = 30.0
+"""Seconds for which a mailbox that did not answer is left alone, so that its changes do not keep those of others."""
+
+PAGES = 1_000
+"""Of one list; more are a nextLink that leads in a circle."""
+
+
+class Transport:
+    """One client for the process's life: authentication, time-outs, short waits, errors by name.
+
+    *url* is Graph's with the version, without a trailing slash. The token goes to its host only, also when a nextLink
+    names another one. *spent* is told of each call.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credential: AsyncTokenCredential,
+        now: Callable[[], datetime],
+        spent: Callable[[], None] = lambda: None,
+    ) -> None:
+        root = httpx.URL(url)
+        self._now = now
+        self._spent = spent
+        self.pauses = Pauses(now)
+        self._http = GraphClientFactory.create_with_default_middleware(
+            # Waits are retry.py's and the queue's; two layers would multiply them.
+            options={
+                **options,
+                RetryHandlerOption.get_key(): RetryHandlerOption(max_retries=0),
+                RedirectHandlerOption.get_key(): RedirectHandlerOption(should_redirect=False),
+            },
+            client=httpx.AsyncClient(timeout=TIMEOUT, http2=root.scheme == "https", follow_redirects=False),
+        )
+        authentication = AzureIdentityAuthenticationProvider(
+            credential, scopes=[f"{root.scheme}://{root.netloc.decode()}/.default"], allowed_hosts=[root.host]
+        )
+        self._adapter = GraphRequestAdapter(authentication, client=self._http)
+        self._adapter.base_url = url
+        self.client = GraphServiceClient(request_adapter=self._adapter)
+
+    async def send(self, service: Service, request: RequestInformation, mailbox: str = "") -> Any:
+        """The answer's JSON, None if it has none; a pause is that of the *mailbox*, if one is named.
+
+        Pauses of subscriptions are pacing.py's.
+        Raises: what ``errors.check`` names, Misconfigured without token.
+        """
+        async for attempt in short_waits():
+            with attempt, nullcontext() if service == "subscriptions" else self.pauses.kept(mailbox or service):
+                return await self.send_once(service, request)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def send_once(self, service: Service, request: RequestInformation) -> Any:
+        request.add_request_options([ResponseHandlerOption(NativeResponseHandler())])
+        kind = _kind_of(request)
+        # Otherwise the adapter would have the template filled in three times, which takes longer than all else here.
+        _set_url(request, self.url_of(request))
+        self._spent()
+        try:
+            sending = self._adapter.send_primitive_async(request, "bytes", {})
+            response: Any = await telemetry.called(service, kind, sending)
+        except httpx.TimeoutException as error:
+            # Not worth a short wait: whoever hangs now will hang in a second.
+            patience = HUNG_FOR if service == "graph" else None
+            raise Transient(f"{service}: no answer ({type(error).__name__})", patience) from error
+        except httpx.HTTPError as error:
+            raise Transient(f"{service}: no answer ({type(error).__name__})") from error
+        except ClientAuthenticationError as error:
+            raise Misconfigured("no token for Graph: is the app's identity set up?") from error
+        except AzureError as error:
+            raise Transient(f"{service}: no token ({type(error).__name__})") from error
+        check(service, response.status_code, response.headers, response.content, self._now())
+        if not response.content:
+            return None
+        try:
+            return json.loads(response.content)
+        except (ValueError, RecursionError):
+            raise Transient(f"{service}: an answer that is no JSON") from None
+
+    def url_of(self, request: RequestInformation) -> str:
+        """Its template filled in."""
+        self._adapter.set_base_url_for_request_information(request)
+        return str(request.url)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+def _configured(parameters: Any, *headers: tuple[str, str]) -> RequestConfiguration[Any]:
+    configuration: RequestConfiguration[Any] = RequestConfiguration(query_parameters=parameters)
+    for name, value in headers:
+        configuration.headers.add(name, value)
+    return configuration
+
+
+def _set_url(request: RequestInformation, url: str) -> None:
+    request.path_parameters = {}  # those it has are its builder's as well, and are about to be cleared
+    request.url = url
+
+
+def _kind_of(request: RequestInformation) -> str:
+    """Like ``GET /users/{user-id}/events/{event-id}``: the template that the SDK fills in, which holds no value."""
+    template = str(request.url_template or "").removeprefix("{+baseurl}").partition("{?")[0].replace("%2D", "-")
+    return f"{request.http_method.value if request.http_method else ''} {template if '+' not in template else 'page'}"

@@ -1,0 +1,1 @@
+"""From a service's POST to one message for each event that needs a run."""

@@ -1,0 +1,66 @@
+"""What a POST of Graph's tells: acknowledged as one message, then spread into one for each event that needs a run.
+
+Graph times the answer, so between its POST and our 202 stands one call to storage and no more. What is known of the
+events, and what waits for them already, is asked when the message comes back from the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+
+from sync.errors import Malformed, Transient
+from sync.graph.notifications import parse_notifications
+from sync.messages.codec import CHANGES, LIFECYCLE, build_batch_messages, build_lifecycle_message
+from sync.messages.parking import Queues
+from sync.telemetry import counters
+from sync.telemetry import spans as telemetry
+
+log = logging.getLogger(__name__)
+
+ACK_WITHIN = 2.0
+"""Seconds to store what a POST holds; Graph waits three for its answer."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer in plain text; what was counted on the way, and of which mailboxes it was."""
+
+    status: int
+    body: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notified: Set[str] = frozenset()
+
+
+async def receive(body: bytes, keys: Sequence[str], queues: Queues) -> Reply:
+    """Put what a POST of Graph's says on the queues: 202 when all of it is stored, 503 if Graph is to come again.
+
+    Dropped items do not change the answer: an error would only make Graph repeat them, and tell a forger something.
+    """
+    try:
+        received = parse_notifications(body, keys)
+    except Malformed as error:
+        log.warning("notifications refused reason=%r", str(error))
+        return Reply(400, "not a collection of change notifications")
+    for reason, count in sorted(received.dropped.items()):
+        log.warning("notifications dropped count=%d reason=%r", count, reason)
+    origin = telemetry.origin()
+    lifecycle = [build_lifecycle_message(replace(item, origin=origin)) for item in received.lifecycle]
+    try:
+        await asyncio.gather(
+            queues.send(CHANGES, build_batch_messages(received.changes, origin), within=ACK_WITHIN),
+            queues.send(LIFECYCLE, lifecycle, within=ACK_WITHIN),
+        )
+    except Transient as error:
+        log.error("notifications not queued reason=%r", str(error))
+        return Reply(503, counts={counters.TURNED_AWAY: 1})
+    log.info("notifications acknowledged changes=%d lifecycle=%d", len(received.changes), len(received.lifecycle))
+    counts = {
+        counters.RECEIVED: len(received.changes) + received.repeated,
+        counters.DROPPED: received.dropped.total(),
+        counters.REPEATED: received.repeated,
+        counters.LIFECYCLE: len(received.lifecycle),
+    }
+    return Reply(202, counts=counts, notified={change.mailbox for change in received.changes})

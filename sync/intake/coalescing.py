@@ -1,0 +1,74 @@
+"""Does a notification tell anything new, does a message wait for its event already, how long is it to wait? Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sync.messages.changes import Change
+from sync.pairs.entry import Kind
+
+LONGEST_SETTLE = 60
+"""Seconds; an event that never rests is looked at once in so many."""
+
+STREAK = 2
+"""So many runs in a row are usual: somebody tries where an event fits."""
+
+
+@dataclass(frozen=True)
+class Notified:
+    """What is known of an event when a notification of it comes in; all times are the storage account's own."""
+
+    at: datetime
+    kind: Kind | None = None
+    versions: Set[str] = field(default_factory=frozenset)
+    expires: datetime | None = None
+    due: datetime | None = None
+    """When the message that was queued last can be seen, and processed."""
+    due_is_deletion: bool = False
+    settle: int = 0
+    """Seconds for which that one was hidden."""
+    streak: int = 0
+    """So many were queued in a row, each soon after the one before was processed."""
+
+
+def is_known(change: Change, known: Notified) -> bool:
+    """Whether the notification tells nothing new, so that neither service needs to be asked."""
+    if known.kind is None or known.expires is None or known.expires <= known.at:
+        return False
+    match known.kind:
+        case Kind.NOT_OURS:
+            return True
+        case Kind.GONE:
+            # Without a version it may stand for several, of which one tells that the event is back.
+            return change.deleted and change.version is not None
+        case _:
+            return not change.deleted and change.version in known.versions
+
+
+_GRAIN = timedelta(seconds=1)
+"""What storage tells of its time is whole seconds. One more is left between its queues' clock and its tables'."""
+
+
+def is_queued(change: Change, known: Notified) -> bool:
+    """Whether a message for the same event waits unseen: what is processed later sees this change as well."""
+    if known.due is None or known.at + _GRAIN >= known.due:
+        return False
+    return known.due_is_deletion or not change.deleted
+
+
+def settle_seconds(change: Change, known: Notified, settle: int) -> int:
+    """How long to wait for more of the same: twice as long each time for an event that does not rest.
+
+    After a deletion nothing follows that would be worth waiting for.
+    """
+    if change.deleted or not settle or streak(known) <= STREAK:
+        return settle
+    return max(settle, min(known.settle * 2, LONGEST_SETTLE))
+
+
+def streak(known: Notified) -> int:
+    """Which run in a row it is that a message now is queued for."""
+    is_row = known.due is not None and known.at - known.due <= timedelta(seconds=LONGEST_SETTLE)
+    return known.streak + 1 if is_row else 1

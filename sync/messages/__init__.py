@@ -1,0 +1,1 @@
+"""What the queues carry, and what becomes of a message."""

@@ -1,0 +1,169 @@
+"""Graph's POST bodies → values, each item judged by itself; the clientState; the queue messages both ways.
+
+Nothing here sends or looks anything up. Source for all shapes: Graph, "Receive change notifications through webhooks"
+and "Reduce missing subscriptions and change notifications".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sync.errors import Malformed
+from sync.ids import is_event_id
+from sync.messages.changes import Batch, Change, LifecycleNotification
+from sync.telemetry.spans import Origin
+
+CHANGES = "booking-changes"
+LIFECYCLE = "subscription-lifecycle"
+"""The queues; what cannot be processed ends in the one with ``-poison`` behind its name."""
+
+_LARGEST = 45_000
+"""Characters of a batch: 48 KiB make 64 KiB in base64, as much as a message may have. Source: Azure Storage, "Put
+Message"."""
+
+_GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+_VERSION = re.compile(r'W/"[\x21\x23-\x7e]{1,200}"')
+
+# Source: W3C, "Trace Context", traceparent header.
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+_LATEST = 2.0**40
+"""Seconds; what is more is no time, and neither is NaN."""
+
+_WORD = re.compile(r"[A-Za-z]{1,64}")
+
+
+def _match(pattern: re.Pattern[str], value: Any, name: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise Malformed(name)
+    return value
+
+
+def _is_version(value: Any) -> bool:
+    """An etag; one in another shape than Graph's tells nothing, and is left out."""
+    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
+
+
+def _event_id(value: Any) -> str:
+    if not isinstance(value, str) or not is_event_id(value):
+        raise Malformed("event id")
+    return value
+
+
+# A top-level "id" or "dequeueCount" of a JSON message would overwrite the trigger's metadata in the host, so the
+# names here are none of those. Source: Azure Functions, queue trigger, message metadata.
+def build_change_message(change: Change) -> str:
+    message: dict[str, Any] = {"mailbox": change.mailbox, "event": change.event_id, "deleted": change.deleted}
+    optional = {"missing": change.missing, "version": change.version, "attempt": change.attempt}
+    optional |= _origin_fields(change.origin)
+    return json.dumps(message | {name: value for name, value in optional.items() if value})
+
+
+def build_batch_messages(changes: Sequence[Change], origin: Origin | None = None) -> list[str]:
+    """All *changes* in as few messages as will hold them."""
+    batches: list[list[str]] = []
+    size = _LARGEST
+    for change in map(build_change_message, changes):
+        size += len(change) + 2
+        if size > _LARGEST:
+            batches.append([])
+            size = len(change)
+        batches[-1].append(change)
+    whence = "".join(f', "{name}": {json.dumps(value)}' for name, value in _origin_fields(origin).items())
+    return [f'{{"changes": [{", ".join(batch)}]{whence}}}' for batch in batches]
+
+
+def parse_change_message(text: str) -> Change:
+    """Raises: Malformed if the message is not one of ours, or a batch."""
+    return _parse_change(_parse_message(text))
+
+
+def parse_changes(text: str) -> Change | Batch:
+    """One message of the queue, whichever it is; an unreadable change of a batch does not stand in the others' way.
+
+    Raises: Malformed if it is not one of ours.
+    """
+    message = _parse_message(text)
+    if "changes" not in message:
+        return _parse_change(message)
+    changes = message["changes"]
+    if not isinstance(changes, list):
+        raise Malformed("changes")
+    readable, unreadable = [], []
+    for change in changes:
+        try:
+            readable.append(_parse_change(change))
+        except Malformed:
+            unreadable.append(json.dumps(change))
+    return Batch(tuple(readable), parse_origin(message), tuple(unreadable))
+
+
+def _parse_change(message: Any) -> Change:
+    if not isinstance(message, dict):
+        raise Malformed("a change that is no object")
+    mailbox = _match(_GUID, message.get("mailbox"), "mailbox").lower()
+    event_id = _event_id(message.get("event"))
+    deleted, missing, version = message.get("deleted", False), message.get("missing", False), message.get("version")
+    if not (isinstance(deleted, bool) and isinstance(missing, bool)):
+        raise Malformed("deleted or missing")
+    if not (version is None or _is_version(version)):
+        raise Malformed("version")
+    return Change(mailbox, event_id, deleted, missing, version, _attempt(message), parse_origin(message))
+
+
+def build_lifecycle_message(notification: LifecycleNotification) -> str:
+    message: dict[str, Any] = {"mailbox": notification.mailbox, "lifecycle": notification.event}
+    if notification.subscription_id is not None:
+        message["subscription"] = notification.subscription_id
+    message |= _origin_fields(notification.origin)
+    return json.dumps(message | ({"attempt": notification.attempt} if notification.attempt else {}))
+
+
+def parse_lifecycle_message(text: str) -> LifecycleNotification:
+    """Raises: Malformed if the message is not one of ours."""
+    message = _parse_message(text)
+    subscription_id = message.get("subscription")
+    return LifecycleNotification(
+        _match(_GUID, message.get("mailbox"), "mailbox").lower(),
+        None if subscription_id is None else _match(_GUID, subscription_id, "subscription").lower(),
+        _match(_WORD, message.get("lifecycle"), "lifecycle"),
+        _attempt(message),
+        parse_origin(message),
+    )
+
+
+def _origin_fields(origin: Origin | None) -> dict[str, Any]:
+    return {} if origin is None else {"traceparent": origin.traceparent, "notified": origin.at}
+
+
+def parse_origin(message: dict[str, Any] | str) -> Origin | None:
+    """Where a message, or its text, comes from; None if it does not say so readably, which harms nothing."""
+    try:
+        found = json.loads(message) if isinstance(message, str) else message
+        traceparent, at = found["traceparent"], found["notified"]
+        if _TRACEPARENT.fullmatch(traceparent) and isinstance(at, int | float) and 0 <= at < _LATEST:
+            return Origin(traceparent, float(at))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
+
+
+def _parse_message(text: str) -> dict[str, Any]:
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Malformed("not JSON") from None
+    if not isinstance(message, dict):
+        raise Malformed("not a JSON object")
+    return message
+
+
+def _attempt(message: dict[str, Any]) -> int:
+    attempt = message.get("attempt", 0)
+    if type(attempt) is not int or attempt < 0:
+        raise Malformed("attempt")
+    return attempt

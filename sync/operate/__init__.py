@@ -1,0 +1,1 @@
+"""`python -m sync COMMAND`: what operators type. Nothing in Azure imports it."""

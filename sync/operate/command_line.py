@@ -1,0 +1,141 @@
+"""What all commands have in common: their options and exit statuses, the settings they take, errors in one line.
+
+No single command is known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sync import wiring
+from sync.errors import Misconfigured, SyncError, Unagreed
+from sync.operate.terminal import Terminal
+
+LOCAL_SETTINGS = Path("local.settings.json")
+
+DONE, FAILED, REFUSED = 0, 1, 2
+"""Exit statuses; a command line or settings that cannot be used count as refused."""
+
+# Of all that is wrong with a command line; it is click's own, of which newer Typers bring a copy.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class Commands(TyperGroup):
+    """A command line that cannot be used is an error like any other: with --json it is in the document, too."""
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        self._as_json = "--json" in args
+        with self._told():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with self._told():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except _UsageError as error:
+            if not self._as_json:
+                raise
+            Terminal(as_json=True).fail(error.format_message())
+            raise typer.Exit(REFUSED) from None
+
+
+def _also_from_above(context: typer.Context, parameter: typer.CallbackParam, value: bool) -> bool:
+    """An option's value; given to `subscriptions`, it holds for the subcommand, too."""
+    return bool(context.meta.setdefault(f"sync.{parameter.name}", value) or value)
+
+
+AsJson = Annotated[
+    bool, typer.Option("--json", callback=_also_from_above, help="One JSON document on stdout, nothing else.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", callback=_also_from_above, help="Show the app's log, on stderr.")
+]
+
+
+def run(work: Callable[[Terminal], Awaitable[int]], as_json: bool, verbose: bool) -> None:
+    """Do *work* and end with its exit status.
+
+    Raises: typer.Exit.
+    """
+    terminal = Terminal(as_json, verbose)
+    try:
+        take_local_settings(LOCAL_SETTINGS, os.environ)
+        status = asyncio.run(_closed(work(terminal)))
+    except (Misconfigured, Unagreed) as error:
+        terminal.fail(str(error))
+        status = REFUSED
+    except SyncError as error:
+        terminal.fail(str(error))
+        status = FAILED
+    raise typer.Exit(status)
+
+
+async def _closed(work: Awaitable[int]) -> int:
+    try:
+        return await work
+    finally:
+        await wiring.close()
+
+
+def take_local_settings(path: Path, environment: MutableMapping[str, str]) -> None:
+    """Add the Values of the file to *environment* where it has none of that name, as `func` does.
+
+    Source: Azure Functions, "Code and test Azure Functions locally", local settings file.
+    Raises: Misconfigured if it is there and cannot be read.
+    """
+    if not path.is_file():
+        return
+    try:
+        content: Any = json.loads(path.read_text("utf-8-sig"))
+        values = dict(content.get("Values") or {})
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise Misconfigured(f"{path} is not a JSON object with the settings as its Values") from None
+    if content.get("IsEncrypted"):
+        raise Misconfigured(f"{path} is encrypted: func settings decrypt")
+    for name, value in values.items():
+        environment.setdefault(name, str(value))
+
+
+async def app_parts() -> wiring.Parts:
+    """What the commands work with that talk to Graph or Dataverse as the app does.
+
+    Raises: Misconfigured, also if a setting's secret cannot be read; Transient.
+    """
+    await take_secrets(os.environ)
+    return await wiring.parts()
+
+
+async def take_secrets(environment: MutableMapping[str, str]) -> None:
+    """Put the secrets in the place of the Key Vault references that *environment* holds for the app's settings.
+
+    In Azure the platform does it, and here `func start` would. As storage needs no secret, what asks storage alone
+    does not come here, and works without a right to read any.
+
+    Raises: Misconfigured, naming the setting; Transient.
+    """
+    from sync.settings import Settings, is_vault_reference
+
+    names = [str(field.alias) for field in Settings.model_fields.values()]
+    references = {name: environment[name] for name in names if is_vault_reference(environment.get(name, ""))}
+    if references:
+        from sync.operate.key_vault import read_secrets
+
+        async with wiring.identity() as identity:
+            environment.update(await read_secrets(references, identity))
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no subscription"

@@ -1,0 +1,1 @@
+"""The app's storage account: queues, tables, and what is kept in them."""

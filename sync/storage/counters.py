@@ -1,0 +1,169 @@
+"""What was counted, and how the mailboxes stand, in a table of the app's storage account.
+
+Each process writes a row of its own for each hour, so nobody waits for anybody; whoever reads adds them up. All
+mailboxes fit in one row, as long as there are no more than some 30,000: packed, they take about 30 bytes each, and a
+row holds a mebibyte. Source: Azure Storage, "Understanding the Table service data model".
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from sync.storage.tables import Row, StorageTable
+from sync.subscriptions.standing import Roster, Standing
+from sync.telemetry.counters import KEPT, Figures, Swept
+
+TABLE = "status"
+
+_CHUNK = 60_000
+"""Bytes in one column, which holds 64 KiB. Source: as above."""
+
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, zlib.error)
+"""Of a row that another version of this app wrote."""
+
+
+class CounterTable:
+    """All methods raise Transient if storage cannot be reached."""
+
+    def __init__(self, table: StorageTable) -> None:
+        self._table = table
+
+    async def put(self, process: str, hour: datetime, figures: Figures) -> None:
+        """Store what *process* has counted in this hour so far, in the place of what it stored before."""
+        mailboxes = {
+            "notified": {mailbox: _seconds(at) for mailbox, at in figures.notified.items()},
+            "swept": {mailbox: [_seconds(each.at), each.differences] for mailbox, each in figures.swept.items()},
+        }
+        await self._table.put(
+            {
+                "PartitionKey": _partition(hour),
+                "RowKey": process,
+                "counts": json.dumps(figures.counts),
+                "expires": hour + KEPT,
+                **(_packed(mailboxes) if any(mailboxes.values()) else {}),
+            }
+        )
+
+    async def hours(self, since: datetime) -> dict[datetime, Counter[str]]:
+        """What all processes together have counted in each hour."""
+        found: dict[datetime, Counter[str]] = {}
+        async for row in self._rows(since, ["PartitionKey", "counts"]):
+            try:
+                hour, counts = _hour(str(row["PartitionKey"])), json.loads(row["counts"])
+                found.setdefault(hour, Counter()).update({str(name): int(count) for name, count in counts.items()})
+            except _UNREADABLE:
+                continue
+        return found
+
+    async def of_mailboxes(self, since: datetime) -> Figures:
+        """When each mailbox was notified of and swept last, as far as that was after *since*."""
+        total = Figures()
+        async for row in self._rows(since):
+            try:
+                known = _unpacked(row) or {"notified": {}, "swept": {}}
+                total.add(
+                    Figures(
+                        notified={mailbox: _moment(at) for mailbox, at in known["notified"].items()},
+                        swept={mailbox: Swept(_moment(at), int(n)) for mailbox, (at, n) in known["swept"].items()},
+                    )
+                )
+            except _UNREADABLE:
+                continue
+        return total
+
+    async def put_roster(self, roster: Roster) -> None:
+        standings = [
+            [each.mailbox, _seconds(each.expires), each.reason, _seconds(each.notified)]
+            + ([_seconds(each.swept.at), each.swept.differences] if each.swept else [])
+            for each in roster.standings
+        ]
+        row = {"PartitionKey": "roster", "RowKey": "last", "at": roster.at, "since": roster.since}
+        await self._table.put({**row, **_packed(standings)})
+
+    async def roster(self) -> Roster | None:
+        row = await self._table.get("roster", "last")
+        if row is None:
+            return None
+        try:
+            at, since = _plain(row["at"]), _plain(row["since"])
+            return Roster(at, since, tuple(_standing(*each) for each in _unpacked(row) or []))
+        except _UNREADABLE:
+            return None
+
+    async def put_failure(self, at: datetime, reason: str) -> None:
+        """The last run of the roster came to nothing."""
+        await self._table.put({"PartitionKey": "roster", "RowKey": "failed", "at": at, "reason": reason[:1_000]})
+
+    async def failure(self) -> tuple[datetime, str] | None:
+        row = await self._table.get("roster", "failed")
+        return None if row is None else (_plain(row["at"]), str(row["reason"]))
+
+    async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
+        """Forget what has expired, as long as *until* does not say stop; how many rows."""
+        count = 0
+        async for row in self._table.query("expires lt @now", {"now": now}, ["PartitionKey", "RowKey"]):
+            if until():
+                break
+            await self._table.delete(str(row["PartitionKey"]), str(row["RowKey"]))
+            count += 1
+        return count
+
+    async def close(self) -> None:
+        await self._table.close()
+
+    def _rows(self, since: datetime, columns: list[str] | None = None) -> Any:
+        bounds = {"from": _partition(since), "to": "hour~"}
+        return self._table.query("PartitionKey ge @from and PartitionKey lt @to", bounds, columns)
+
+
+def _partition(hour: datetime) -> str:
+    return f"hour {hour.astimezone(UTC):%Y-%m-%dT%H}"
+
+
+def _hour(partition: str) -> datetime:
+    return datetime.strptime(partition, "hour %Y-%m-%dT%H").replace(tzinfo=UTC)
+
+
+def _packed(value: Any) -> dict[str, bytes]:
+    packed = zlib.compress(json.dumps(value, separators=(",", ":")).encode())
+    return {f"packed{place // _CHUNK}": packed[place : place + _CHUNK] for place in range(0, len(packed), _CHUNK)}
+
+
+def _unpacked(row: Row) -> Any:
+    columns = [row[f"packed{number}"] for number in range(sum(name.startswith("packed") for name in row))]
+    return json.loads(zlib.decompress(b"".join(columns))) if columns else None
+
+
+def _standing(
+    mailbox: str,
+    expires: int | None,
+    reason: str,
+    notified: int | None,
+    swept_at: int | None = None,
+    differences: int = 0,
+) -> Standing:
+    return Standing(
+        mailbox,
+        None if expires is None else _moment(expires),
+        reason,
+        None if notified is None else _moment(notified),
+        None if swept_at is None else Swept(_moment(swept_at), differences),
+    )
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _plain(moment: datetime) -> datetime:
+    """Without the library's own kind of datetime."""
+    return _moment(moment.timestamp())

@@ -1,0 +1,1 @@
+"""One Graph subscription for each mailbox: planned, carried out, remembered."""

@@ -1,0 +1,1 @@
+"""What no notification told: the events and the bookings of a mailbox compared."""

@@ -1,0 +1,1 @@
+"""What is told of the app's work to operators; decides nothing."""

@@ -1,0 +1,334 @@
+"""Every row of the decision table is a case here, told as a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sync.messages.changes import Change
+from sync.model import Booking, ConflictPolicy, Event, EventType, Span
+from sync.pairs.actions import (
+    Action,
+    CancelBooking,
+    Hold,
+    Ignore,
+    Leave,
+    LinkBooking,
+    MoveBooking,
+    Postpone,
+    UnlinkBooking,
+)
+from sync.pairs.decision import choose_linked, decide, rival_id
+from tests.world.fakes import ANNA, BEN, NOW, span
+
+GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
+CHANGE = Change(ANNA, "E1")
+TOLD = Change(ANNA, "E1", deleted=True)
+EVENT = Event("E1", "", span(9), has_extension=True, booking_id=GUID)
+BOOKING = Booking(GUID, 'W/"7"', span(9), "E1", ANNA)
+
+MOVED = replace(EVENT, span=span(13))
+CANCELLED = replace(EVENT, is_cancelled=True)
+OTHERS = replace(EVENT, id="E2")
+UNLINKED = replace(BOOKING, event_id=None)
+LINKED_TO_E2 = replace(BOOKING, event_id="E2")
+REASSIGNED = replace(BOOKING, mailbox=BEN)
+OF_NO_USER = replace(BOOKING, mailbox=None)
+INACTIVE = replace(BOOKING, is_active=False)
+CANCELED = replace(BOOKING, is_canceled=True)
+BEGUN = replace(BOOKING, has_begun=True)
+OVER = replace(BOOKING, span=Span(span(4).start, NOW))
+ENDS_SOON = replace(BOOKING, span=Span(span(4).start, span(6, 0.01).end))
+
+CANCEL = CancelBooking(GUID, 'W/"7"', unlink=True)
+LINK = LinkBooking(GUID, 'W/"7"', "E1")
+MOVE = MoveBooking(GUID, 'W/"7"', span(13))
+
+
+def unlink(reason: str) -> UnlinkBooking:
+    return UnlinkBooking(GUID, 'W/"7"', reason)
+
+
+GONE = [
+    pytest.param(None, None, Ignore, id="a deleted event without a booking was born in Outlook"),
+    pytest.param(None, UNLINKED, Ignore, id="a deleted event does not cancel a booking that is not linked to it"),
+    pytest.param(None, LINKED_TO_E2, Ignore, id="a deleted copy does not cancel the original's booking"),
+    pytest.param(None, REASSIGNED, Ignore, id="a deleted event does not cancel a booking that was reassigned"),
+    pytest.param(None, OF_NO_USER, Ignore, id="a deleted event does not cancel a booking of a crew or room"),
+    pytest.param(None, INACTIVE, Ignore, id="an inactive booking is not ours to change"),
+    pytest.param(None, CANCELED, unlink("the booking is canceled already"), id="a canceled booking forgets its event"),
+    pytest.param(None, replace(CANCELED, event_id=None), Ignore, id="a canceled booking without event stays"),
+    pytest.param(None, BEGUN, unlink("the booking's work has begun"), id="work that has begun is not canceled"),
+    pytest.param(None, OVER, unlink("the booking is over"), id="a booking that is over is not canceled"),
+    pytest.param(None, ENDS_SOON, CANCEL, id="a booking that is not yet over is canceled"),
+    pytest.param(None, BOOKING, CANCEL, id="a deleted event cancels its booking and is forgotten by it"),
+]
+
+CANCELLED_BY_ORGANIZER = [
+    pytest.param(CANCELLED, None, Ignore, id="a cancelled event's booking may not exist"),
+    pytest.param(CANCELLED, REASSIGNED, Ignore, id="a cancelled event does not cancel a reassigned booking"),
+    pytest.param(CANCELLED, INACTIVE, Ignore, id="a cancelled event does not change an inactive booking"),
+    pytest.param(CANCELLED, CANCELED, unlink("the booking is canceled already"), id="a cancelled event is forgotten"),
+    pytest.param(CANCELLED, replace(CANCELED, event_id=None), Ignore, id="a cancelled event is forgotten once"),
+    pytest.param(CANCELLED, BEGUN, unlink("the booking's work has begun"), id="begun work survives the organizer"),
+    pytest.param(CANCELLED, OVER, unlink("the booking is over"), id="past work survives the organizer"),
+    pytest.param(CANCELLED, BOOKING, CANCEL, id="an event cancelled by its organizer cancels its booking"),
+    pytest.param(
+        CANCELLED,
+        UNLINKED,
+        replace(CANCEL, unlink=False),
+        id="a write clears no event id where there is none",
+    ),
+]
+
+PRESENT = [
+    pytest.param(Event("E1", "", span(9)), None, Ignore, id="an event without our extension was born in Outlook"),
+    pytest.param(Event("E1", "", span(9)), BOOKING, Ignore, id="an event that lost our extension is left alone"),
+    pytest.param(
+        Event("E1", "", span(9), has_extension=True), None, Ignore, id="an extension without a GUID says nothing"
+    ),
+    pytest.param(EVENT, None, Ignore, id="an event whose booking does not exist is left alone"),
+    pytest.param(MOVED, REASSIGNED, Ignore, id="a reassigned booking does not follow the old event"),
+    pytest.param(MOVED, OF_NO_USER, Ignore, id="a booking of a crew or room does not follow"),
+    *(
+        pytest.param(replace(MOVED, type=kind), BOOKING, Hold, id=f"an event of a series is held ({kind.value})")
+        for kind in EventType
+        if kind is not EventType.SINGLE
+    ),
+    pytest.param(replace(MOVED, is_all_day=True), BOOKING, Hold, id="an all-day event is held"),
+    pytest.param(replace(EVENT, span=span(9, 0)), BOOKING, Hold, id="an event of no length is held"),
+    pytest.param(replace(EVENT, span=span(9, -1)), BOOKING, Hold, id="an event that ends before it starts is held"),
+    pytest.param(replace(EVENT, is_all_day=True), UNLINKED, Hold, id="a held event is not linked either"),
+    pytest.param(MOVED, CANCELED, Ignore, id="a canceled booking does not follow"),
+    pytest.param(MOVED, INACTIVE, Ignore, id="an inactive booking does not follow"),
+    pytest.param(MOVED, BEGUN, Ignore, id="a booking whose work has begun does not follow"),
+    pytest.param(MOVED, replace(CANCELED, event_id=None), LINK, id="a canceled booking is linked, not moved"),
+    pytest.param(MOVED, replace(INACTIVE, event_id=None), LINK, id="an inactive booking is linked, not moved"),
+    pytest.param(MOVED, replace(BEGUN, event_id=None), LINK, id="a booking whose work has begun is linked, not moved"),
+    pytest.param(EVENT, UNLINKED, LINK, id="a new booking learns its event's id and nothing else"),
+    pytest.param(EVENT, LINKED_TO_E2, LINK, id="a booking whose event is gone is linked to its successor"),
+    pytest.param(EVENT, BOOKING, Ignore, id="a booking in step is not written"),
+    pytest.param(replace(EVENT, is_all_day=True), BOOKING, Ignore, id="in step with an all-day event, nothing is held"),
+    pytest.param(replace(EVENT, type=EventType.OCCURRENCE), BOOKING, Ignore, id="nor with an event of a series"),
+    pytest.param(replace(MOVED, is_all_day=True), BEGUN, Ignore, id="nor if the booking does not follow any more"),
+    pytest.param(MOVED, BOOKING, MOVE, id="a booking follows its event"),
+    pytest.param(MOVED, OVER, MOVE, id="a booking of yesterday follows its event, too"),
+    pytest.param(MOVED, UNLINKED, replace(MOVE, event_id="E1"), id="one write moves and links"),
+]
+
+
+@pytest.mark.parametrize(("event", "booking", "expected"), [*GONE, *CANCELLED_BY_ORGANIZER, *PRESENT])
+def test_the_decision_table(event: Event | None, booking: Booking | None, expected: object) -> None:
+    action = decide(CHANGE if event is not None else TOLD, event, booking, None, NOW)
+
+    assert isinstance(action, expected) if isinstance(expected, type) else action == expected
+
+
+def ignored(event: Event | None, booking: Booking | None, reason: str) -> object:
+    return pytest.param(event, booking, Ignore(reason), id=reason)
+
+
+def held(event: Event, reason: str, write: MoveBooking | None = MOVE) -> object:
+    return pytest.param(event, BOOKING, Hold(reason, GUID, write), id=reason)
+
+
+@pytest.mark.parametrize(
+    ("event", "booking", "expected"),
+    [
+        ignored(replace(MOVED, has_extension=False), BOOKING, "the event was born in Outlook"),
+        ignored(replace(MOVED, booking_id=None), BOOKING, "the event's extension holds no booking id"),
+        ignored(EVENT, None, "the event's booking does not exist"),
+        ignored(MOVED, REASSIGNED, "the booking belongs to another mailbox"),
+        ignored(None, REASSIGNED, "the booking belongs to another mailbox"),
+        ignored(None, UNLINKED, "no booking is linked to the event"),
+        ignored(None, INACTIVE, "the booking is inactive"),
+        ignored(CANCELLED, replace(CANCELED, event_id=None), "the booking is canceled already"),
+        ignored(EVENT, BOOKING, "the booking is in step"),
+        ignored(MOVED, BEGUN, "the booking takes no changes of time any more"),
+        held(replace(EVENT, span=span(9, -1)), "the event ends before it starts", None),
+        held(replace(MOVED, type=EventType.OCCURRENCE), "the event is of a series (occurrence)"),
+        held(replace(MOVED, is_all_day=True), "the event lasts all day"),
+    ],
+)
+def test_what_is_not_done_tells_why(event: Event | None, booking: Booking | None, expected: object) -> None:
+    assert decide(CHANGE if event is not None else TOLD, event, booking, None, NOW) == expected
+
+
+@pytest.mark.parametrize("event", [EVENT, MOVED, CANCELLED, replace(MOVED, is_all_day=True)])
+def test_a_copy_changes_nothing_while_the_original_exists(event: Event) -> None:
+    reason = "the event is a copy, its booking is linked to another event"
+    assert decide(CHANGE, event, LINKED_TO_E2, OTHERS, NOW) == Ignore(reason)
+
+
+@pytest.mark.parametrize(("event", "expected"), [(EVENT, LINK), (MOVED, replace(MOVE, event_id="E1"))])
+def test_an_older_form_of_the_same_id_is_no_other_event(event: Event, expected: object) -> None:
+    """The booking holds a plain id; reading it with immutable ids gives this very event."""
+    booking = replace(BOOKING, event_id="PLAIN")
+
+    assert rival_id(CHANGE, event, booking) == "PLAIN"
+    assert decide(CHANGE, event, booking, event, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "booking"),
+    [
+        pytest.param(EVENT, BOOKING, id="linked to this one"),
+        pytest.param(EVENT, UNLINKED, id="linked to none"),
+        pytest.param(EVENT, None, id="no booking"),
+        pytest.param(None, LINKED_TO_E2, id="this one is gone"),
+        pytest.param(EVENT, replace(LINKED_TO_E2, mailbox=BEN), id="reassigned"),
+        pytest.param(EVENT, replace(BOOKING, event_id="see Outlook!"), id="linked to what can be no event"),
+        pytest.param(EVENT, replace(BOOKING, event_id=""), id="linked to nothing"),
+    ],
+)
+def test_the_other_event_is_read_only_where_it_decides(event: Event | None, booking: Booking | None) -> None:
+    assert rival_id(CHANGE, event, booking) is None
+
+
+def test_the_hint_of_a_deletion_decides_nothing_of_an_event_that_is_there() -> None:
+    for event, booking in [(EVENT, BOOKING), (MOVED, BOOKING), (EVENT, UNLINKED), (CANCELLED, BOOKING)]:
+        assert decide(TOLD, event, booking, None, NOW) == decide(CHANGE, event, booking, None, NOW)
+
+
+@pytest.mark.parametrize("booking", [BOOKING, BEGUN, OVER, CANCELED])
+def test_an_event_that_is_not_there_though_nobody_told_is_looked_for_again(booking: Booking) -> None:
+    reason = "the event is not there, and nobody told of its deletion"
+    assert decide(CHANGE, None, booking, None, NOW) == Postpone(reason, GUID)
+    missed = decide(replace(CHANGE, missing=True), None, booking, None, NOW)
+    assert missed == decide(TOLD, None, booking, None, NOW)
+    assert not isinstance(missed, Postpone)
+
+
+def test_what_a_closed_booking_cannot_follow_any_more_is_nobodys_business() -> None:
+    """An appointment without length is held, until its booking is closed: then nothing is left to say."""
+    no_length = replace(EVENT, span=Span(EVENT.span.start, EVENT.span.start))
+    assert isinstance(decide(CHANGE, no_length, BOOKING, None, NOW), Hold)
+    for closed in (BEGUN, CANCELED):
+        assert isinstance(decide(CHANGE, no_length, closed, None, NOW), Ignore)
+
+
+class TestWhatBothAgreedOnIsForgotten:
+    """And the booking cannot tell either, as somebody else wrote it last."""
+
+    MOVE_UNSURE = "booking and event differ, and which of them was moved is not known"
+    CANCEL_UNSURE = "the event is deleted or cancelled, and whether its booking was moved before is not known"
+
+    @pytest.mark.parametrize(
+        ("event", "write", "reason"),
+        [
+            pytest.param(MOVED, MOVE, MOVE_UNSURE, id="the event has other times"),
+            pytest.param(None, CANCEL, CANCEL_UNSURE, id="the event is deleted"),
+            pytest.param(replace(CANCELLED, span=span(13)), CANCEL, CANCEL_UNSURE, id="it is cancelled elsewhere"),
+        ],
+    )
+    def test_any_difference_is_a_conflict(
+        self, event: Event | None, write: MoveBooking | CancelBooking, reason: str
+    ) -> None:
+        change = TOLD if event is None else CHANGE
+        found = {policy: decide(change, event, BOOKING, None, NOW, None, policy) for policy in ConflictPolicy}
+        assert found == {
+            ConflictPolicy.DATAVERSE: Leave(f"{reason}: the booking stays", GUID, is_conflict=True, write=write),
+            ConflictPolicy.OUTLOOK: write,
+            ConflictPolicy.HOLD: Hold(reason, GUID, write, is_conflict=True),
+        }
+
+    @pytest.mark.parametrize(("event", "booking"), [(EVENT, BOOKING), (MOVED, BEGUN), (CANCELLED, CANCELED)])
+    def test_what_needs_no_such_knowledge_is_decided_without(self, event: Event, booking: Booking) -> None:
+        assert decide(CHANGE, event, booking, None, NOW, None) == decide(CHANGE, event, booking, None, NOW)
+
+    def test_an_organizer_who_cancels_where_the_booking_is_contradicts_nobody(self) -> None:
+        assert decide(CHANGE, CANCELLED, BOOKING, None, NOW, None) == CANCEL
+
+
+class TestWhoMoved:
+    """Both sides last agreed on nine o'clock."""
+
+    AGREED = frozenset([span(9)])
+    BY_DISPATCHER = replace(BOOKING, span=span(16))
+
+    def decide(
+        self,
+        event: Event | None,
+        booking: Booking,
+        policy: ConflictPolicy = ConflictPolicy.DATAVERSE,
+        agreed: frozenset[Span] = AGREED,
+    ) -> Action:
+        return decide(TOLD if event is None else CHANGE, event, booking, None, NOW, agreed, policy)
+
+    def test_only_the_event_so_the_booking_follows(self) -> None:
+        assert self.decide(MOVED, BOOKING) == MOVE
+
+    @pytest.mark.parametrize("policy", ConflictPolicy)
+    def test_only_the_booking_so_it_is_left(self, policy: ConflictPolicy) -> None:
+        would_be_done = replace(MOVE, span=span(9))  # as a person may say that the event is right
+        reason = "the booking was moved in Dynamics, and its event is to follow"
+        assert self.decide(EVENT, self.BY_DISPATCHER, policy) == Leave(reason, GUID, write=would_be_done)
+
+    @pytest.mark.parametrize("policy", ConflictPolicy)
+    def test_both_to_the_same_so_they_are_in_step(self, policy: ConflictPolicy) -> None:
+        assert isinstance(self.decide(MOVED, replace(BOOKING, span=span(13)), policy), Ignore)
+
+    def test_both_apart_and_the_dispatcher_wins(self) -> None:
+        reason = "booking and event were moved apart: the booking stays"
+        assert self.decide(MOVED, self.BY_DISPATCHER) == Leave(reason, GUID, is_conflict=True, write=MOVE)
+
+    def test_both_apart_and_outlook_wins_where_that_is_set(self) -> None:
+        assert self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.OUTLOOK) == MOVE
+
+    def test_both_apart_and_a_person_is_asked_where_that_is_set(self) -> None:
+        held = Hold("booking and event were moved apart", GUID, MOVE, is_conflict=True)
+        assert self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.HOLD) == held
+
+    @pytest.mark.parametrize("gone", [None, CANCELLED])
+    def test_a_deletion_against_a_move_is_a_conflict_too(self, gone: Event | None) -> None:
+        reason = "the booking was moved, and its event deleted or cancelled"
+        assert [self.decide(gone, self.BY_DISPATCHER, policy) for policy in ConflictPolicy] == [
+            Leave(f"{reason}: the booking stays", GUID, is_conflict=True, write=CANCEL),
+            CANCEL,
+            Hold(reason, GUID, CANCEL, is_conflict=True),
+        ]
+
+    @pytest.mark.parametrize("gone", [None, CANCELLED])
+    def test_a_deletion_of_what_nobody_moved_cancels(self, gone: Event | None) -> None:
+        assert self.decide(gone, BOOKING) == CANCEL
+
+    @pytest.mark.parametrize("policy", ConflictPolicy)
+    def test_an_event_that_had_followed_and_is_cancelled_then_cancels(self, policy: ConflictPolicy) -> None:
+        followed = replace(CANCELLED, span=self.BY_DISPATCHER.span)
+        assert self.decide(followed, self.BY_DISPATCHER, policy) == CANCEL
+
+    def test_nothing_is_known_so_it_was_the_event(self) -> None:
+        assert self.decide(MOVED, self.BY_DISPATCHER, agreed=frozenset()) == MOVE
+        assert self.decide(None, self.BY_DISPATCHER, agreed=frozenset()) == CANCEL
+
+    def test_a_write_of_ours_is_in_doubt_and_the_booking_is_as_it_was(self) -> None:
+        """Either it was not written, or a dispatcher moved it back: the dispatcher wins."""
+        doubt = frozenset([span(9), span(13)])
+        assert isinstance(self.decide(MOVED, BOOKING, agreed=doubt), Leave)
+        assert isinstance(self.decide(MOVED, self.BY_DISPATCHER, agreed=doubt), Leave)
+        assert isinstance(self.decide(None, BOOKING, agreed=doubt), Leave)
+
+    def test_a_closed_booking_is_nobodys_conflict(self) -> None:
+        assert isinstance(self.decide(MOVED, replace(self.BY_DISPATCHER, is_canceled=True)), Ignore)
+
+    def test_a_booking_moved_and_not_linked_is_not_linked_to_an_event_of_other_times(self) -> None:
+        assert isinstance(self.decide(EVENT, replace(self.BY_DISPATCHER, event_id=None)), Leave)
+
+
+class TestBookingsThatHoldOneEventsId:
+    def test_one_is_the_one(self) -> None:
+        assert choose_linked(CHANGE, [BOOKING]) == BOOKING
+
+    def test_none_is_none(self) -> None:
+        assert choose_linked(CHANGE, []) is None
+
+    def test_the_mailbox_tells_two_apart(self) -> None:
+        assert choose_linked(CHANGE, [replace(REASSIGNED, id="other"), BOOKING]) == BOOKING
+
+    def test_a_reassigned_one_is_still_found(self) -> None:
+        assert choose_linked(CHANGE, [REASSIGNED]) == REASSIGNED
+
+    def test_two_of_one_mailbox_are_for_a_person_to_settle(self) -> None:
+        """A booking copied in Dynamics takes the event's id along; which of them the event stands for is unknown."""
+        assert choose_linked(CHANGE, [BOOKING, replace(BOOKING, id="other")]) == Hold("2 bookings hold this event's id")

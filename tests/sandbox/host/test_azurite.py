@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from azure.core.exceptions import ServiceRequestError
+from azure.storage.queue import QueueClient
+from azure.storage.queue.aio import QueueClient as AsyncQueueClient
+
+from sandbox.host import azurite as module
+from sandbox.host.azurite import Azurite, AzuriteMissing
+from sandbox.host.child import ChildFailed
+
+
+def test_it_keeps_queue_messages_while_entered_and_is_gone_afterwards() -> None:
+    with Azurite() as azurite:
+        queue = QueueClient.from_connection_string(azurite.connection_string, "a-queue", retry_total=0)
+        queue.create_queue()
+        queue.send_message("hello")
+        assert [message.content for message in queue.receive_messages()] == ["hello"]
+    with pytest.raises(ServiceRequestError):
+        queue.get_queue_properties()
+
+
+async def test_two_run_side_by_side_each_with_its_own_queues() -> None:
+    async with Azurite() as one, Azurite() as other:
+        async with AsyncQueueClient.from_connection_string(one.connection_string, "a-queue") as queue:
+            await queue.create_queue()
+        async with AsyncQueueClient.from_connection_string(other.connection_string, "a-queue") as queue:
+            await queue.create_queue()  # answers 409 if it were there
+            assert (await queue.get_queue_properties()).approximate_message_count == 0
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
+    azurite = Azurite()
+    starting = asyncio.create_task(azurite.__aenter__())
+    await asyncio.sleep(0.1)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    with pytest.raises(ChildFailed, match="Azurite ended"):
+        await azurite.watch()
+
+
+def test_a_missing_node_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(AzuriteMissing, match="Node 20"):
+        Azurite().start()
+
+
+def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "PACKAGE", tmp_path)
+    with pytest.raises(AzuriteMissing, match="npm ci"):
+        Azurite().start()
+
+
+def test_why_it_did_not_start_is_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "START", "console.log('too old'); process.exit(1)")
+    with pytest.raises(ChildFailed, match=r"Azurite ended with status 1:\n  too old"):
+        Azurite().start()

@@ -1,0 +1,600 @@
+"""The roster kept by the timer, and lifecycle notifications followed, with everything in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from sync.errors import (
+    MailboxUnavailable,
+    Malformed,
+    Misconfigured,
+    NotFound,
+    OtherKey,
+    Refused,
+    SyncError,
+    Throttled,
+    Transient,
+    Unagreed,
+    Unvalidated,
+)
+from sync.messages.changes import LifecycleNotification
+from sync.messages.codec import build_lifecycle_message, parse_lifecycle_message
+from sync.messages.parking import PARKS
+from sync.operate.rows import State, subscription_rows
+from sync.subscriptions import writes as steps
+from sync.subscriptions.deployment import LIFETIME, Deployment, mailbox_of
+from sync.subscriptions.lifecycle import process_lifecycle
+from sync.subscriptions.outages import LastRun
+from tests.world.app import HOUR, KEY, NEW_KEY
+from tests.world.desk import MISSED, QUEUE, REAUTHORIZE, REMOVED, US, a_mess, people, sweeps
+from tests.world.fakes import ANNA, BEN, NOW, QueuesInMemory
+
+# The timer.
+
+
+async def test_nothing_is_created_while_the_subscriptions_cannot_be_listed(desk):
+    desk.graph.trouble[""] = [Transient("503")] * 99
+    with pytest.raises(Transient):
+        await desk.keeper(ANNA).keep()
+    assert desk.graph.writes == []
+    assert desk.memory.last is None
+
+
+async def test_nothing_is_changed_while_the_mailboxes_cannot_be_listed(desk):
+    desk.graph.put(BEN)
+    keeper = desk.keeper(ANNA)
+
+    async def refuse() -> Sequence[str]:
+        raise Transient("503")
+
+    keeper.wanted = refuse
+    with pytest.raises(Transient):
+        await keeper.keep()
+    assert desk.graph.writes == []
+
+
+@pytest.mark.parametrize("retry_after", [None, 3.0, 300.0])
+async def test_lists_that_are_throttled_are_waited_for_as_writes_are(desk, monkeypatch, retry_after):
+    monkeypatch.setattr("sync.calls.pace.LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("sync.calls.pace._patience", lambda failures: 0.05)
+    desk.graph.trouble[""] = [Throttled("429", retry_after)] * 2
+    keeper = desk.keeper(ANNA)
+    throttled, wanted = [Throttled("429", retry_after)] * 2, keeper.wanted
+
+    async def refuse() -> Sequence[str]:
+        if throttled:
+            raise throttled.pop()
+        return await wanted()
+
+    keeper.wanted, keeper.sleep, keeper.steps.pace._sleep = refuse, asyncio.sleep, asyncio.sleep
+    assert (await keeper.keep()).created == 1
+
+
+async def test_a_list_that_is_throttled_for_longer_than_a_run_ends_it(desk):
+    desk.graph.trouble[""] = [Throttled("429", 3_000.0)]
+    with pytest.raises(Transient):
+        await desk.keeper(ANNA).keep()
+    assert desk.graph.calls == [("list", "")]
+
+
+async def test_the_log_tells_how_many_of_each_and_no_secret(desk, caplog):
+    caplog.set_level(logging.INFO)
+    desk.graph.trouble[BEN] = [Refused("400")] * 99
+    await desk.keeper(ANNA, BEN).keep()
+    assert "roster wanted=2 created=1 adopted=0 replaced=0 renewed=0 deleted=0 waiting=0 failed=1 left=0" in caplog.text
+    assert "functionkey" not in caplog.text
+    assert KEY not in caplog.text
+
+
+# Leavers.
+
+
+async def test_a_leaver_loses_the_subscription(desk):
+    desk.graph.put(ANNA)
+    desk.graph.put(BEN)
+    report = await desk.keeper(BEN).keep()
+    assert desk.graph.mailboxes() == [BEN]
+    assert report.deleted == 1
+
+
+async def test_too_many_leavers_unsubscribe_nobody_until_a_person_agrees(desk, caplog):
+    crowd = people(10)
+    for mailbox in crowd:
+        desk.graph.put(mailbox)
+    before = dict(desk.graph.held)
+    for _ in range(3):
+        with pytest.raises(Unagreed, match="5 of 10"):
+            await desk.keeper(*crowd[:5]).keep()
+    assert desk.graph.held == before
+    assert desk.graph.writes == []
+    assert "roster: 5 of 10 mailboxes are not wanted any more" in caplog.text
+    await desk.keeper(*crowd[:5]).apply(leavers_agreed=True)
+    assert desk.graph.mailboxes() == crowd[:5]
+
+
+async def test_while_a_person_decides_nobodys_subscription_ends_and_all_but_deleting_goes_on(desk):
+    desk.graph.longest = timedelta(days=30)
+    crowd = people(10)
+    for place, mailbox in enumerate(crowd):
+        desk.graph.put(mailbox, 2 * HOUR, lifecycle_url=None if place % 2 else US.url)
+    desk.graph.put(crowd[0], timedelta(days=20), change_types=frozenset({"created"}))
+    kept = set(desk.graph.held)
+    desk.graph.trouble[desk.graph.of(crowd[9])[0].id] = [MailboxUnavailable("403")]
+    for day in range(10):
+        with pytest.raises(Unagreed, match=r"5 of 1\d mailboxes"):
+            await desk.keeper(*crowd[:5], ANNA).keep()
+        living = {mailbox_of(each) for each in desk.graph.held.values() if each.expires > desk.now + HOUR}
+        assert living >= {*crowd, ANNA}, day
+        assert [verb for verb, _ in desk.graph.calls if verb == "delete"] == []
+        desk.now += timedelta(days=1) if day else HOUR / 2
+    assert kept <= set(desk.graph.held)
+    assert desk.memory.known == {}
+    await desk.keeper(*crowd[:5], ANNA).apply(leavers_agreed=True)
+    assert desk.graph.mailboxes() == sorted([*crowd[:5], ANNA])
+    assert all(US.is_right(held) for held in desk.graph.held.values())
+
+
+async def test_a_leavers_subscription_that_vanished_meanwhile_is_not_made_again(desk):
+    crowd = people(4)
+    held = {mailbox: desk.graph.put(mailbox, HOUR) for mailbox in crowd}
+    desk.graph.trouble[held[crowd[3]].id] = [NotFound("404")]
+    with pytest.raises(Unagreed):
+        await desk.keeper(*crowd[:2]).keep()
+    assert "create" not in {verb for verb, _ in desk.graph.calls}
+
+
+async def test_an_outage_is_swept_for_also_while_a_person_has_to_decide_about_leavers(desk):
+    crowd = people(4)
+    for mailbox in crowd:
+        desk.graph.put(mailbox)
+    await desk.memory.ran(LastRun(NOW - HOUR * 9, LIFETIME))
+    for _ in range(3):
+        with pytest.raises(Unagreed):
+            await desk.keeper(*crowd[:2]).keep()
+        desk.now += HOUR
+    assert desk.swept == ["all"], "and once"
+
+
+@pytest.mark.parametrize("leavers_agreed", [True, False])
+async def test_what_is_planned_is_done_whether_leavers_are_refused_or_not(desk, leavers_agreed):
+    wanted = a_mess(desk)
+    for mailbox in people(10):
+        desk.graph.put(mailbox, HOUR)
+    before = dict(desk.graph.held)
+    keeper = desk.keeper(*wanted)
+    rows = subscription_rows((await keeper._look(leavers_agreed)).plan, US, NOW)
+    of_state = Counter(row.state for row in rows)
+    report = await keeper.apply(leavers_agreed)
+    assert (report.refusal is None) is leavers_agreed
+    assert (report.created, report.replaced) == (of_state[State.CREATE], of_state[State.REPLACE])
+    assert (report.renewed, report.deleted) == (of_state[State.RENEW], of_state[State.DELETE])
+    held_back = {row.subscription for row in rows if row.state == State.HELD_BACK}
+    assert all(desk.graph.held[each] == before[each] for each in held_back if each)
+    assert bool(held_back) is not leavers_agreed
+
+
+async def test_how_many_may_leave_is_configured(desk):
+    crowd = people(10)
+    for mailbox in crowd:
+        desk.graph.put(mailbox)
+    keeper = desk.keeper(*crowd[:5])
+    keeper.leavers_share = 0.5
+    assert (await keeper.keep()).deleted == 5
+
+
+async def test_the_app_itself_moves_over_to_a_new_key_and_anybody_else_is_asked_first(desk):
+    other = Deployment.of(US.url.partition("&")[0], NEW_KEY, "https://d.example", "a_b")
+    old = desk.graph.put(ANNA, notification_url=other.url, lifecycle_url=other.url)
+    with pytest.raises(OtherKey, match="1 of 1"):
+        await desk.keeper(ANNA).apply()
+    assert desk.graph.held == {old.id: old}
+    assert desk.memory.last is None
+    assert (await desk.keeper(ANNA).keep()).replaced == 1
+
+
+# An outage of the app.
+
+
+@pytest.mark.parametrize(
+    ("hours", "away"), [(1, False), (3, False), (4, True), (200, True), (-0.05, False), (-0.2, True), (-9_000, True)]
+)
+async def test_after_an_outage_all_mailboxes_are_swept(desk, hours, away):
+    await desk.memory.ran(LastRun(NOW - HOUR * hours, LIFETIME))
+    report = await desk.keeper(ANNA).keep()
+    assert report.was_away is away
+    assert desk.swept == (["all"] if away else [])
+    assert desk.memory.last == LastRun(NOW, LIFETIME)
+
+
+async def test_what_counts_is_when_a_run_began_not_when_it_ended(desk):
+    """What was wanted and present was read at its beginning."""
+
+    async def long() -> None:
+        desk.now += HOUR
+
+    desk.graph.step = long
+    await desk.keeper(ANNA).keep()
+    assert desk.now > NOW + HOUR
+    assert desk.memory.last == LastRun(NOW, LIFETIME)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param(LastRun(NOW - HOUR * 9, LIFETIME), id="the app was away"),
+        pytest.param(LastRun(NOW - HOUR, LIFETIME, unreached_since=NOW - HOUR * 9), id="Graph could not reach it"),
+    ],
+)
+async def test_an_outage_is_not_over_before_the_sweeps_are_queued(desk, last):
+    desk.graph.put(ANNA)
+    await desk.memory.ran(last)
+    keeper = desk.keeper(ANNA)
+
+    async def refuse(since: datetime) -> int:
+        raise Transient("the queue refuses")
+
+    keeper.sweep_all = refuse
+    with pytest.raises(Transient):
+        await keeper.keep()
+    await desk.keeper(ANNA).keep()
+    assert desk.swept == ["all"]
+
+
+async def test_an_outage_is_noticed_also_if_the_first_run_after_it_cannot_know_of_it(desk):
+    """It could note that it ran, and nobody would know of the outage any more."""
+    await desk.memory.ran(LastRun(NOW - HOUR * 9, LIFETIME))
+    desk.memory.is_unreadable = True
+    assert not (await desk.keeper(ANNA).keep()).was_away
+    assert desk.graph.mailboxes() == [ANNA], "all else is done"
+    desk.memory.is_unreadable = False
+    desk.now += HOUR
+    assert (await desk.keeper(ANNA).keep()).was_away
+    assert desk.swept == ["all"]
+
+
+@pytest.mark.parametrize("every", [1, 2, 4, 7])
+async def test_a_person_who_keeps_the_roster_during_an_outage_does_not_hide_it(desk, every):
+    """The sweeps wait in their queue for the app."""
+    await desk.keeper(ANNA).keep()
+    for hour in range(1, 25):
+        desk.now += HOUR
+        if hour % every == 0:
+            await desk.keeper(ANNA).apply()
+    desk.now += HOUR
+    await desk.keeper(ANNA).keep()
+    assert "all" in desk.swept
+    swept = len(desk.swept)
+    desk.now += HOUR
+    await desk.keeper(ANNA).keep()
+    assert len(desk.swept) == swept, "once is enough"
+
+
+async def test_a_person_alone_may_keep_the_roster_and_is_no_outage(desk):
+    await desk.keeper(ANNA).apply()
+    await desk.keeper(ANNA).apply()
+    assert desk.swept == []
+
+
+@pytest.mark.parametrize(("hours", "swept"), [(1, []), (2, []), (3, ["all"]), (40, ["all"])])
+async def test_after_hours_in_which_graph_could_not_reach_the_app_all_mailboxes_are_swept_once(desk, hours, swept):
+    """The timer runs all the time; what is out of order is what stands before the app."""
+    desk.graph.longest = timedelta(days=30)
+    held = [desk.graph.put(mailbox) for mailbox in (ANNA, BEN)]
+    await desk.keeper(ANNA, BEN).keep()
+    desk.graph.trouble = {each.id: [Unvalidated("400 ValidationError")] * 99 for each in held}
+    for _ in range(hours):
+        desk.now += HOUR
+        report = await desk.keeper(ANNA, BEN).keep()
+        assert list(report.failed.values()) == ["400 ValidationError"], "and it is shown at once"
+    assert desk.swept == []
+    desk.graph.trouble.clear()
+    for _ in range(3):
+        desk.now += HOUR
+        await desk.keeper(ANNA, BEN).keep()
+    assert desk.swept == swept
+    assert desk.memory.known == {}
+
+
+async def test_a_handshake_that_fails_for_one_mailbox_only_is_no_outage(desk):
+    desk.graph.longest = timedelta(days=30)
+    held = [desk.graph.put(mailbox, HOUR * 20) for mailbox in (ANNA, BEN)]
+    desk.graph.trouble = {held[0].id: [Unvalidated("400")] * 9}
+    for _ in range(15):
+        await desk.keeper(ANNA, BEN).keep()
+        desk.now += HOUR
+    assert desk.swept == []
+
+
+async def test_an_hourly_run_costs_at_most_one_renewal_that_is_not_due_and_a_persons_none(desk):
+    crew = people(200)
+    for place, mailbox in enumerate(crew):
+        desk.graph.put(mailbox, LIFETIME * (0.6 + place / 500))
+    for hour in range(1, 4):
+        desk.now = NOW + HOUR * hour
+        desk.graph.calls.clear()
+        await desk.keeper(*crew).keep()
+        assert len(desk.graph.writes) <= 1
+        await desk.keeper(*crew).keep()
+        await desk.keeper(*crew).apply()
+        assert len(desk.graph.writes) == (1 if hour > 1 else 0)
+
+
+async def test_the_first_run_of_all_was_not_away(desk):
+    assert not (await desk.keeper(ANNA).keep()).was_away
+
+
+# Lifecycle notifications.
+
+
+async def test_a_reauthorization_renews_the_subscription(desk):
+    old = desk.graph.put(ANNA, HOUR)
+    await desk.keeper(ANNA).follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert desk.graph.held == {old.id: replace(old, expires=NOW + LIFETIME)}
+
+
+async def test_a_reauthorization_every_few_minutes_costs_one_renewal_in_ten_minutes(desk):
+    old, keeper = desk.graph.put(ANNA, HOUR), desk.keeper(ANNA)
+    for _ in range(20):
+        await asyncio.gather(*(keeper.follow(replace(REAUTHORIZE, subscription_id=old.id)) for _ in range(3)))
+        desk.now += timedelta(minutes=3)
+    assert desk.graph.writes == [("renew", old.id)] * 5
+
+
+async def test_a_renewal_that_failed_is_none(desk):
+    old, keeper = desk.graph.put(ANNA, HOUR), desk.keeper(ANNA)
+    desk.graph.trouble[old.id] = [Refused("403")]
+    with pytest.raises(Refused):
+        await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+    await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert desk.graph.held[old.id].expires == NOW + LIFETIME
+
+
+async def test_a_reauthorization_right_after_the_timers_renewal_costs_nothing(desk):
+    old, keeper = desk.graph.put(ANNA, HOUR), desk.keeper(ANNA)
+    await keeper.keep()
+    await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert desk.graph.writes == [("renew", old.id)]
+
+
+async def test_who_refused_to_be_reauthorized_is_tried_at_once_when_its_subscription_has_ended(desk):
+    """Graph asks for it again and again, the more often the nearer the end is."""
+    old = desk.graph.put(ANNA, HOUR)
+    desk.graph.trouble[old.id] = [Refused("403")] * 99
+    for _ in range(9):
+        with pytest.raises(Refused):
+            await desk.keeper(ANNA).follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert desk.memory.known[ANNA].reason == "403"
+    desk.graph.held.clear()
+    desk.now += HOUR
+    assert (await desk.keeper(ANNA).keep()).created == 1
+
+
+async def test_renewals_of_long_ago_are_not_kept_in_mind_for_ever(desk):
+    keeper = desk.keeper(ANNA)
+    for _ in range(5):
+        old = desk.graph.put(ANNA, HOUR)
+        await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+        desk.now += timedelta(minutes=11)
+    assert len(keeper.steps.renewed) == 1
+
+
+@pytest.mark.parametrize("event", [REAUTHORIZE, REMOVED])
+async def test_a_subscription_that_is_gone_is_created_anew_once_and_its_mailbox_swept(desk, event):
+    for _ in range(3):
+        await desk.keeper(ANNA).follow(event)
+    assert desk.graph.mailboxes() == [ANNA]
+    assert ANNA in sweeps(desk.queues)
+    assert desk.memory.known == {}
+
+
+async def test_many_repeats_side_by_side_create_one(desk):
+    keeper = desk.keeper(ANNA)
+    await asyncio.gather(*(keeper.follow(REMOVED) for _ in range(8)))
+    assert desk.graph.mailboxes() == [ANNA]
+
+
+async def test_missed_notifications_are_swept_for(desk):
+    await desk.keeper(ANNA).follow(MISSED)
+    await desk.keeper(ANNA).follow(LifecycleNotification(ANNA, None, "missed"))
+    assert desk.swept == [ANNA, ANNA]
+    assert desk.graph.calls == []
+
+
+@pytest.mark.parametrize("missed", [MISSED, replace(MISSED, subscription_id=None)])
+async def test_who_is_subscribed_is_swept_even_if_the_query_for_mailboxes_has_left_them_out(desk, missed):
+    """It may return half of the people for a while; what they missed is told of once."""
+    crowd = people(4)
+    for mailbox in crowd:
+        desk.graph.put(mailbox)
+    desk.graph.put(ANNA, -HOUR)
+    desk.graph.put(BEN, notification_url="https://other.example/api/notifications")
+    keeper = desk.keeper(*crowd[:1])
+    for mailbox in (*crowd, ANNA, BEN):
+        await keeper.follow(replace(missed, mailbox=mailbox))
+    assert desk.swept == crowd, "nobody whose subscription ended, or is another app's"
+    assert desk.graph.calls == [("list", "")], "asked for once in a while"
+    desk.now += timedelta(minutes=1)
+    desk.graph.held.clear()
+    await keeper.follow(replace(missed, mailbox=crowd[1]))
+    assert desk.swept == crowd, "they have left, after all"
+
+
+@pytest.mark.parametrize("event", [REAUTHORIZE, REMOVED, MISSED])
+async def test_a_leaver_is_neither_subscribed_nor_swept(desk, event):
+    await desk.keeper(BEN).follow(event)
+    assert desk.graph.mailboxes() == []
+    assert desk.swept == desk.queues.sent == []
+
+
+async def test_a_leavers_subscription_is_not_renewed_for_another_week(desk):
+    old = desk.graph.put(ANNA, HOUR)
+    await desk.keeper(BEN).follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert desk.graph.held == {old.id: old}
+    assert desk.graph.writes == []
+
+
+async def test_a_leavers_subscription_is_renewed_while_a_person_has_to_decide_about_it(desk):
+    crowd = people(4)
+    held = {mailbox: desk.graph.put(mailbox) for mailbox in crowd}
+    keeper = desk.keeper(*crowd[:2])
+    with pytest.raises(Unagreed):
+        await keeper.keep()
+    asked = replace(REAUTHORIZE, mailbox=crowd[3], subscription_id=held[crowd[3]].id)
+    await desk.keeper(*crowd[:2]).follow(asked)
+    assert desk.graph.writes == [("renew", held[crowd[3]].id)]
+    await desk.keeper(*crowd[:2]).apply(leavers_agreed=True)
+    desk.graph.calls.clear()
+    await desk.keeper(*crowd[:2]).follow(asked)
+    assert desk.graph.writes == []
+
+
+@pytest.mark.parametrize("unknown", ["wanted", "whether leavers stay"])
+async def test_a_renewal_does_not_wait_for_what_tells_leavers(desk, unknown):
+    old, keeper = desk.graph.put(ANNA, HOUR), desk.keeper(BEN)
+
+    async def refuse() -> Sequence[str]:
+        raise Transient("503")
+
+    if unknown == "wanted":
+        keeper.wanted = refuse
+    desk.memory.is_unreadable = True
+    await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert desk.graph.writes == [("renew", old.id)]
+
+
+async def test_who_just_joined_is_swept_although_the_list_of_the_wanted_is_kept_in_mind(desk):
+    keeper = desk.keeper(BEN)
+    await keeper.follow(replace(MISSED, mailbox=BEN))
+    desk.wanted.append(ANNA)
+    desk.now += timedelta(seconds=steps.SWEEP_AFTER)
+    await keeper.follow(MISSED)
+    assert desk.swept == [BEN, ANNA]
+
+
+async def test_a_storm_of_notifications_does_not_ask_dataverse_each_time(desk):
+    keeper = desk.keeper(ANNA)
+    for _ in range(50):
+        await keeper.follow(MISSED)
+        desk.now += timedelta(seconds=5)
+    assert desk.asked == 1
+
+
+async def test_an_event_that_is_new_next_year_is_logged_and_nothing_else(desk, caplog):
+    await desk.keeper(ANNA).follow(replace(MISSED, event="oneThatIsNewNextYear"))
+    assert desk.graph.calls == []
+    assert f"lifecycle event=oneThatIsNewNextYear mailbox={ANNA}" in caplog.text
+
+
+async def test_what_goes_wrong_with_a_lifecycle_notification_is_shown(desk):
+    desk.graph.trouble[ANNA] = [MailboxUnavailable("404 ExtensionError")]
+    with pytest.raises(MailboxUnavailable):
+        await desk.keeper(ANNA).follow(REMOVED)
+    assert desk.memory.known[ANNA].reason == "404 ExtensionError"
+
+
+async def test_a_lifecycle_notification_does_not_sleep_through_a_long_throttle(desk):
+    """It is put back on the queue, hidden for as long."""
+    old, keeper = desk.graph.put(ANNA, HOUR), desk.keeper(ANNA)
+    desk.graph.trouble[old.id] = [Throttled("429", 300.0)]
+    with pytest.raises(Transient) as raised:
+        await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+    assert 290 < (raised.value.retry_after or 0) <= 300
+    assert desk.slept == []
+
+
+# Their queue.
+
+
+def answering(error: SyncError | None = None) -> tuple[list[LifecycleNotification], Callable[..., Awaitable[None]]]:
+    """What was followed, and a ``follow`` that raises *error*."""
+    followed: list[LifecycleNotification] = []
+
+    async def follow(notification: LifecycleNotification) -> None:
+        followed.append(notification)
+        if error is not None:
+            raise error
+
+    return followed, follow
+
+
+async def test_a_message_is_followed_and_done():
+    queues, (followed, follow) = QueuesInMemory(), answering()
+    await process_lifecycle(build_lifecycle_message(REMOVED), follow, queues)
+    assert followed == [REMOVED]
+    assert queues.sent == []
+
+
+@pytest.mark.parametrize("text", ["", "hello", "{}", "[]", '{"mailbox": "anna"}'])
+async def test_a_malformed_message_is_parked_at_once(text):
+    queues, (followed, follow) = QueuesInMemory(), answering()
+    await process_lifecycle(text, follow, queues)
+    [(queue, message, _)] = queues.sent
+    assert queue == f"{QUEUE}-poison"
+    assert json.loads(message)["message"] == text
+    assert not followed
+
+
+async def test_a_mailbox_that_is_out_of_reach_parks_nothing(caplog):
+    queues = QueuesInMemory()
+    await process_lifecycle(build_lifecycle_message(REMOVED), answering(MailboxUnavailable("403"))[1], queues)
+    assert queues.sent == []
+    assert ANNA in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [Transient("503", retry_after=400.0), Misconfigured("no token"), Unvalidated("400")], ids=repr
+)
+async def test_what_may_work_later_is_put_back_and_counted(error):
+    queues, given = QueuesInMemory(), replace(REMOVED, attempt=1)
+    await process_lifecycle(build_lifecycle_message(given), answering(error)[1], queues)
+    [(queue, message, hidden)] = queues.sent
+    assert queue == QUEUE
+    assert parse_lifecycle_message(message) == replace(REMOVED, attempt=2)
+    assert hidden >= (getattr(error, "retry_after", None) or 30)
+
+
+async def test_what_never_works_is_parked_in_the_end():
+    queues, given = QueuesInMemory(), replace(REMOVED, attempt=PARKS)
+    await process_lifecycle(build_lifecycle_message(given), answering(Transient("503"))[1], queues)
+    assert [queue for queue, _, _ in queues.sent] == [f"{QUEUE}-poison"]
+
+
+@pytest.mark.parametrize("error", [Refused("400 ValidationError"), Malformed("an answer without id")], ids=repr)
+async def test_what_is_refused_is_parked_with_its_reason(error):
+    queues = QueuesInMemory()
+    await process_lifecycle(build_lifecycle_message(REMOVED), answering(error)[1], queues)
+    [(queue, message, _)] = queues.sent
+    assert queue == f"{QUEUE}-poison"
+    assert json.loads(message)["reason"] == str(error)
+
+
+async def test_a_message_is_left_to_the_host_while_the_queue_refuses():
+    queues = QueuesInMemory(refuses=True)
+    for text, trouble in (("hello", None), (build_lifecycle_message(REMOVED), Transient("503"))):
+        with pytest.raises(Transient):
+            await process_lifecycle(text, answering(trouble)[1], queues)
+
+
+async def test_a_message_that_is_not_followed_in_time_is_put_back(monkeypatch):
+    monkeypatch.setattr("sync.subscriptions.lifecycle.FOLLOW_WITHIN", 0.05)
+    queues, ended = QueuesInMemory(), []
+
+    async def forever(notification: LifecycleNotification) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(notification)
+
+    await process_lifecycle(build_lifecycle_message(REMOVED), forever, queues)
+    [(queue, message, hidden)] = queues.sent
+    assert (queue, ended) == (QUEUE, [REMOVED])
+    assert parse_lifecycle_message(message) == replace(REMOVED, attempt=1)
+    assert hidden >= 15

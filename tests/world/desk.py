@@ -1,0 +1,176 @@
+"""Graph's subscriptions in memory, and a keeper with all that it needs; nothing waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from sync.errors import Duplicate, LifetimeRefused, NotFound, SyncError
+from sync.messages.changes import LifecycleNotification
+from sync.messages.codec import LIFECYCLE, parse_lifecycle_message
+from sync.model import Subscription
+from sync.subscriptions.deployment import CHANGE_TYPES, LIFETIME, Deployment, mailbox_of, resource_of
+from sync.subscriptions.keeper import Keeper
+from sync.sweep.sweeper import Difference
+from tests.world.app import HOUR, KEY
+from tests.world.fakes import ANNA, BEN, NOW, MemoryInMemory, QueuesInMemory
+
+QUEUE = "subscription-lifecycle"
+HELD = "88888888-8888-4888-8888-888888888888"
+MISSED = LifecycleNotification(ANNA, HELD, "missed")
+REAUTHORIZE = LifecycleNotification(ANNA, HELD, "reauthorizationRequired")
+REMOVED = LifecycleNotification(ANNA, HELD, "subscriptionRemoved")
+US = Deployment.of("https://sync.example/api/notifications?code=functionkey", KEY, "https://d.example", "a_b")
+CLEO, DAN, EVE, OTTO = (f"{letter * 8}-0000-4000-8000-000000000000" for letter in "cdef")
+
+
+def people(number: int) -> list[str]:
+    """So many mailboxes."""
+    return [f"{place:08}-0000-4000-8000-000000000000" for place in range(number)]
+
+
+def sweeps(queues: QueuesInMemory) -> list[str]:
+    """The mailboxes whose sweep was queued."""
+    found = [parse_lifecycle_message(text) for text in queues.of(LIFECYCLE)]
+    return [each.mailbox for each in found if each.event == "missed" and each.subscription_id is None]
+
+
+@dataclass
+class GraphInMemory:
+    """What Graph holds; ``step`` is awaited before and after the effect of each call."""
+
+    held: dict[str, Subscription] = field(default_factory=dict)
+    trouble: dict[str, list[SyncError]] = field(default_factory=dict)
+    """By mailbox, subscription id, or "" for the list: raised by the next calls, first to last."""
+    by_spelling: bool = False
+    longest: timedelta = timedelta(minutes=10_070)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    step: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
+    made: int = 0
+    at_once: int = 0
+    most_at_once: int = 0
+
+    def put(self, mailbox: str, ahead: timedelta = LIFETIME, **fields: object) -> Subscription:
+        self.made += 1
+        made = Subscription(
+            f"{HELD[:-3]}{self.made:03}", resource_of(mailbox), CHANGE_TYPES, US.url, US.url, NOW + ahead
+        )
+        made = replace(made, **fields)  # type: ignore[arg-type]
+        self.held[made.id] = made
+        return made
+
+    async def list(self) -> Sequence[Subscription]:
+        await self._call("list", "")
+        return list(self.held.values())
+
+    async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
+        await self._call("create", mailbox)
+        resource = resource_of(mailbox, beside)
+        if expires > NOW + self.longest:
+            raise LifetimeRefused("400", self.longest // timedelta(minutes=1))
+        for other in self.held.values():
+            alike = other.resource == resource if self.by_spelling else mailbox_of(other) == mailbox
+            if alike and other.change_types == CHANGE_TYPES:
+                raise Duplicate("409", other.id)
+        made = self.put(mailbox, expires - NOW, resource=resource)
+        await self.step()
+        return made.id
+
+    async def renew(self, subscription_id: str, expires: datetime) -> None:
+        await self._call("renew", subscription_id)
+        if subscription_id not in self.held:
+            raise NotFound("404")
+        if expires > NOW + self.longest:
+            raise LifetimeRefused("400", self.longest // timedelta(minutes=1))
+        self.held[subscription_id] = replace(self.held[subscription_id], expires=expires)
+        await self.step()
+
+    async def delete(self, subscription_id: str) -> None:
+        await self._call("delete", subscription_id)
+        self.held.pop(subscription_id, None)
+        await self.step()
+
+    async def _call(self, verb: str, subject: str) -> None:
+        self.calls.append((verb, subject))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await self.step()
+            if troubles := self.trouble.get(subject):
+                raise troubles.pop(0)
+        finally:
+            self.at_once -= 1
+
+    def of(self, mailbox: str) -> list[Subscription]:
+        return [held for held in self.held.values() if mailbox_of(held) == mailbox]
+
+    def mailboxes(self) -> list[str]:
+        return sorted(mailbox_of(held) or "" for held in self.held.values())
+
+    @property
+    def writes(self) -> list[tuple[str, str]]:
+        return [call for call in self.calls if call[0] != "list"]
+
+
+@dataclass
+class Desk:
+    """A keeper, and all that it needs, in memory."""
+
+    graph: GraphInMemory = field(default_factory=GraphInMemory)
+    memory: MemoryInMemory = field(default_factory=MemoryInMemory)
+    queues: QueuesInMemory = field(default_factory=QueuesInMemory)
+    wanted: list[str] = field(default_factory=list)
+    now: datetime = NOW
+    asked: int = 0
+    swept: list[str] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+
+    def keeper(self, *wanted: str) -> Keeper:
+        """In a new process."""
+        self.wanted = list(wanted)
+
+        async def mailboxes() -> Sequence[str]:
+            self.asked += 1
+            await asyncio.sleep(0)
+            return list(self.wanted)
+
+        async def sweep(mailbox: str) -> Sequence[Difference]:
+            self.swept.append(mailbox)
+            return []
+
+        async def sweep_all(since: datetime) -> int:
+            self.swept.append("all")
+            return len(self.wanted)
+
+        async def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+            assert len(self.slept) < 10_000, "whoever waits for the clock of the event loop has to sleep by it"
+            await asyncio.sleep(0)
+
+        return Keeper(
+            mailboxes, self.graph, US, self.memory, self.queues, lambda: self.now, sweep, sweep_all, sleep=sleep
+        )
+
+
+def a_mess(desk: Desk) -> list[str]:
+    """One mailbox for each thing that a plan may ask for; returns who is wanted."""
+    graph = desk.graph
+    graph.put(BEN, HOUR)  # to be renewed
+    graph.put(CLEO, notification_url=US.url.replace("functionkey", "old"))  # to be replaced
+    graph.put(CLEO, HOUR, change_types=frozenset({"created"}), lifecycle_url=None)
+    graph.put(DAN)
+    graph.put(DAN, HOUR, change_types=frozenset({"created"}))  # beside a better one
+    graph.put(EVE)  # not wanted any more
+    graph.put(OTTO)
+    graph.put(OTTO, notification_url="https://other.example/hook")  # not ours
+    return [ANNA, BEN, CLEO, DAN, OTTO]
+
+
+def assert_kept(desk: Desk) -> None:
+    """One right subscription for each wanted mailbox, none for others, and others' untouched."""
+    ours = [held for held in desk.graph.held.values() if US.owns(held)]
+    assert sorted(mailbox_of(held) or "" for held in ours) == sorted(desk.wanted)
+    assert all(US.is_right(held) for held in ours)
+    assert sum(held.notification_url == "https://other.example/hook" for held in desk.graph.held.values()) == 1
