@@ -1,4 +1,4 @@
-"""The function app as a child process: under Core Tools if they are on PATH, else under ``sandbox.host.functions_host``."""
+"""The function app as a child process: under Core Tools if they are on PATH, else under ``functions_host``."""
 
 from __future__ import annotations
 
