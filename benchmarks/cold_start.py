@@ -106,7 +106,7 @@ def _caches(folder: Path, settings: Mapping[str, str]) -> dict[str, Path]:
 
 def _settings(found: Services) -> dict[str, str]:
     [work] = [*read_work(found.work)]
-    change = json.dumps({"mailbox": work.mailbox, "event": work.event, "deleted": False})
+    change = json.dumps({"mailbox": work.mailbox, "event": work.event})
     return {**found.settings, "CHANGE": change}
 
 

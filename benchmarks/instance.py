@@ -94,7 +94,7 @@ async def the_app() -> AsyncIterator[Do]:
     messages_taking.process_change = process_change  # type: ignore[assignment]
 
     async def do(work: Work) -> None:
-        change = {"mailbox": work.mailbox, "event": work.event, "deleted": False}
+        change = {"mailbox": work.mailbox, "event": work.event}
         await wiring.process_change(json.dumps(change).encode())
 
     yield do

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from sync.errors import Forged, Malformed
 from sync.graph.client_state import _ClientStates
-from sync.messages.changes import Change, LifecycleNotification, Received
+from sync.messages.changes import Change, Evidence, LifecycleNotification, Received
 from sync.messages.codec import _GUID, _WORD, _event_id, _is_version, _match
 
 MAX_BODY = 4 * 1024 * 1024
@@ -65,11 +65,11 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
 
 def _join(one: Change, other: Change) -> Change:
     """Two notifications of one event as one; of several versions none may stand for the others."""
-    version = one.version if (one.version, one.deleted) == (other.version, other.deleted) else None
-    deleted = one.deleted or other.deleted
-    if (version, deleted) == (one.version, one.deleted):
+    version = one.version if (one.version, one.evidence) == (other.version, other.evidence) else None
+    evidence = max(one.evidence, other.evidence)
+    if (version, evidence) == (one.version, one.evidence):
         return one  # nearly always; making another one takes as long as all the rest
-    return Change(one.mailbox, one.event_id, deleted, one.missing, version)
+    return Change(one.mailbox, one.event_id, evidence, version)
 
 
 def _parse_item(item: Any, client_states: _ClientStates) -> Change | LifecycleNotification:
@@ -94,10 +94,8 @@ def _parse_item(item: Any, client_states: _ClientStates) -> Change | LifecycleNo
         if user.lower() != mailbox and _GUID.fullmatch(user):
             raise Forged("clientState of another mailbox")
         event_id = named if event_id is None else event_id
-    missing = False
-    return Change(
-        mailbox, _event_id(event_id), change_type == "deleted", missing, version if _is_version(version) else None
-    )
+    evidence = Evidence.TOLD if change_type == "deleted" else Evidence.NONE
+    return Change(mailbox, _event_id(event_id), evidence, version if _is_version(version) else None)
 
 
 def _parse_resource(resource: Any) -> tuple[str, str]:

@@ -42,9 +42,9 @@ def is_known(change: Change, known: Notified) -> bool:
             return True
         case Kind.GONE:
             # Without a version it may stand for several, of which one tells that the event is back.
-            return change.deleted and change.version is not None
+            return change.is_deletion and change.version is not None
         case _:
-            return not change.deleted and change.version in known.versions
+            return not change.is_deletion and change.version in known.versions
 
 
 _GRAIN = timedelta(seconds=1)
@@ -55,7 +55,7 @@ def is_queued(change: Change, known: Notified) -> bool:
     """Whether a message for the same event waits unseen: what is processed later sees this change as well."""
     if known.due is None or known.at + _GRAIN >= known.due:
         return False
-    return known.due_is_deletion or not change.deleted
+    return known.due_is_deletion or not change.is_deletion
 
 
 def settle_seconds(change: Change, known: Notified, settle: int) -> int:
@@ -63,7 +63,7 @@ def settle_seconds(change: Change, known: Notified, settle: int) -> int:
 
     After a deletion nothing follows that would be worth waiting for.
     """
-    if change.deleted or not settle or streak(known) <= STREAK:
+    if change.is_deletion or not settle or streak(known) <= STREAK:
         return settle
     return max(settle, min(known.settle * 2, LONGEST_SETTLE))
 

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from sync.telemetry.spans import Origin
 
 
+class Evidence(IntEnum):
+    """How sure it is that the event of a change is gone. It decides nothing while the event is there."""
+
+    NONE = 0
+    """Graph notified of a creation or an update."""
+    MISSED = 1
+    """The event was looked for some time ago, and it was not there, or it is not in a sweep's list."""
+    TOLD = 2
+    """Graph notified of the deletion."""
+
+
 @dataclass(frozen=True)
 class Change:
-    """What the queue carries: where to look. ``deleted`` is a hint that decides nothing by itself."""
+    """One event to look at. What became of the event and of its booking is read, not told."""
 
     mailbox: str
     """The Entra object id of the mailbox's user, in lower case."""
     event_id: str
     """Immutable and case-sensitive."""
-    deleted: bool = False
-    missing: bool = False
-    """The event was looked for and not found, some time ago, though nobody had told of its deletion. A hint as well."""
+    evidence: Evidence = Evidence.NONE
     version: str | None = field(default=None, compare=False)
     """The event's etag when it was notified; a later one may have followed."""
     attempt: int = 0
     """How often the change was put back because a service could not be asked."""
     origin: Origin | None = field(default=None, compare=False)
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether Graph notified of the event's deletion."""
+        return self.evidence is Evidence.TOLD
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sync.errors import Malformed
 from sync.ids import is_event_id
-from sync.messages.changes import Batch, Change, LifecycleNotification
+from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification
 from sync.telemetry.spans import Origin
 
 CHANGES = "booking-changes"
@@ -33,6 +33,9 @@ _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 _LATEST = 2.0**40
 """Seconds; what is more is no time, and neither is NaN."""
+
+_EVIDENCES = {"": Evidence.NONE, "missed": Evidence.MISSED, "told": Evidence.TOLD}
+_EVIDENCE_NAMES = {evidence: name for name, evidence in _EVIDENCES.items()}
 
 _WORD = re.compile(r"[A-Za-z]{1,64}")
 
@@ -57,8 +60,8 @@ def _event_id(value: Any) -> str:
 # A top-level "id" or "dequeueCount" of a JSON message would overwrite the trigger's metadata in the host, so the
 # names here are none of those. Source: Azure Functions, queue trigger, message metadata.
 def build_change_message(change: Change) -> str:
-    message: dict[str, Any] = {"mailbox": change.mailbox, "event": change.event_id, "deleted": change.deleted}
-    optional = {"missing": change.missing, "version": change.version, "attempt": change.attempt}
+    message: dict[str, Any] = {"mailbox": change.mailbox, "event": change.event_id}
+    optional = {"evidence": _EVIDENCE_NAMES[change.evidence], "version": change.version, "attempt": change.attempt}
     optional |= _origin_fields(change.origin)
     return json.dumps(message | {name: value for name, value in optional.items() if value})
 
@@ -107,12 +110,12 @@ def _parse_change(message: Any) -> Change:
         raise Malformed("a change that is no object")
     mailbox = _match(_GUID, message.get("mailbox"), "mailbox").lower()
     event_id = _event_id(message.get("event"))
-    deleted, missing, version = message.get("deleted", False), message.get("missing", False), message.get("version")
-    if not (isinstance(deleted, bool) and isinstance(missing, bool)):
-        raise Malformed("deleted or missing")
+    name, version = message.get("evidence", ""), message.get("version")
+    if not isinstance(name, str) or name not in _EVIDENCES:
+        raise Malformed("evidence")
     if not (version is None or _is_version(version)):
         raise Malformed("version")
-    return Change(mailbox, event_id, deleted, missing, version, _attempt(message), parse_origin(message))
+    return Change(mailbox, event_id, _EVIDENCES[name], version, _attempt(message), parse_origin(message))
 
 
 def build_lifecycle_message(notification: LifecycleNotification) -> str:

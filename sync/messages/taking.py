@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from sync.errors import MailboxUnavailable, Malformed, Misconfigured, Refused, Throttled, Transient
-from sync.messages.changes import Batch, Change
+from sync.messages.changes import Batch, Change, Evidence
 from sync.messages.codec import CHANGES, build_change_message, parse_changes
 from sync.messages.parking import Queues, park, put_back
 from sync.pairs.actions import Action, Hold, Postpone
@@ -68,7 +68,7 @@ async def process_change(
         return "parked"
     else:
         if isinstance(action, Postpone):
-            await queues.send(CHANGES, [build_change_message(replace(change, missing=True))], hidden=GRACE)
+            await queues.send(CHANGES, [build_change_message(replace(change, evidence=Evidence.MISSED))], hidden=GRACE)
         log.log(
             logging.WARNING if isinstance(action, Hold) else logging.INFO,
             "processed action=%s booking=%s mailbox=%s event=%s reason=%r",

@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 from datetime import datetime
 
 from sync.ids import is_event_id
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, ConflictPolicy, Event, EventType, Span
 from sync.pairs.actions import (
     Action,
@@ -91,7 +91,7 @@ def _decide_gone(
     if booking.mailbox != change.mailbox:
         return Ignore("the booking belongs to another mailbox")
     action = _cancel(booking, now, agreed, policy)
-    if not (change.deleted or change.missing or isinstance(action, Ignore)):
+    if change.evidence is Evidence.NONE and not isinstance(action, Ignore):
         return Postpone("the event is not there, and nobody told of its deletion", booking.id)
     return action
 

@@ -59,7 +59,7 @@ def doubt(look: Look, change: Change, entry: Entry) -> str | None:
     """
     if look.event is not None or look.booking is None or look.booking.etag == entry.booking_version:
         return None
-    if change.deleted or (entry.kind is Kind.GONE and _is_told_of(entry)):
+    if change.is_deletion or (entry.kind is Kind.GONE and _is_told_of(entry)):
         return None
     return "its event is gone, which nobody told of, and the booking was edited since the event was seen"
 

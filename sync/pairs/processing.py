@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync.errors import InvalidId, NotOurs, Stale, Transient, Withdrawn
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, ConflictPolicy, Event, SyncMode
 from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, LinkBooking, MoveBooking, Observed, Postpone, Write
 from sync.pairs.agreement import Refusal, agreed_spans, intended_span
@@ -82,7 +82,7 @@ class Processor:
         """
         entry = await self.ledger.read(change.mailbox, change.event_id)
         if entry.kind is Kind.GONE:
-            change = replace(change, missing=True)  # somebody has told, and it was so
+            change = replace(change, evidence=max(change.evidence, Evidence.MISSED))  # somebody has told, and it was so
         look, action = await self._look(change, entry, refusal)
         if is_stale(change, look, entry):
             raise Transient("graph: an older state of the event than is known")
@@ -124,7 +124,7 @@ class Processor:
         read again if times are about to be written.
         Raises: Stale if the two reads do not fit together.
         """
-        is_hinted = change.deleted or change.missing
+        is_hinted = change.evidence is not Evidence.NONE
         known = None if entry.booking_id is None else await self.bookings.read(entry.booking_id)
         booking: Booking | Hold | None = known
         if is_hinted and not _is_linked(booking, change):

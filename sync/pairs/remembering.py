@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, Span
 from sync.pairs.actions import Action, CancelBooking, Hold, Leave, Observed, Postpone, Write
 from sync.pairs.agreement import Refusal, _intent, _ordered, _under_way, agreed_after, agreed_spans
@@ -78,7 +78,7 @@ def conclude(
     if isinstance(action, Postpone):
         return None
     if event is None:
-        if not (change.deleted or change.missing):
+        if change.evidence is Evidence.NONE:
             return None  # nobody is sure of it
         agreed = _ordered(agreed_spans(entry, booking, refusal))
         # What a sweep is to find as long as nobody has done it is not forgotten.
@@ -90,11 +90,12 @@ def conclude(
             known = replace(known, kind=entry.kind, versions=entry.versions)  # nothing tells that it was deleted
     elif not event.has_extension:
         # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
-        until = now + (max(not_ours_for, MISSED_KEPT) if change.missing else not_ours_for)
+        is_missed_here = change.evidence is Evidence.MISSED or entry.kind is Kind.GONE
+        until = now + (max(not_ours_for, MISSED_KEPT) if is_missed_here else not_ours_for)
         # One that came back after it was deleted may be young still.
-        if until == now or (_is_young(event) and (not change.missing or entry.kind is Kind.GONE)):
+        if until == now or (_is_young(event) and (not is_missed_here or entry.kind is Kind.GONE)):
             return None
-        if entry.booking_id is not None and not change.missing:
+        if entry.booking_id is not None and not is_missed_here:
             return None  # it had our extension, and one look without it does not tell that it lost it
         return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=until)
     else:
@@ -198,8 +199,15 @@ def _decision(action: Action, look: Look, change: Change, now: datetime, about_t
     )
 
 
+_CAUSES = {
+    Evidence.NONE: "told of a change",
+    Evidence.MISSED: "not found before",
+    Evidence.TOLD: "told of its deletion",
+}
+
+
 def _cause(change: Change) -> str:
-    cause = "told of its deletion" if change.deleted else "not found before" if change.missing else "told of a change"
+    cause = _CAUSES[change.evidence]
     return f"{cause}, try {change.attempt + 1}" if change.attempt else cause
 
 

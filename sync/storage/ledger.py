@@ -166,7 +166,7 @@ class LedgerTable:
                         "PartitionKey": change.mailbox,
                         "RowKey": _mark_key(key_of(change.event_id)),
                         "due": due,
-                        "deleted": change.deleted,
+                        "deleted": change.is_deletion,
                         "settle": settle,
                         "streak": streak,
                         "expires": due + _MARK_KEPT,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sync.ids import is_event_id
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, Span, Unreadable
 from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, Leave, LinkBooking, MoveBooking, UnlinkBooking
 from sync.pairs.agreement import agreed_spans
@@ -99,7 +99,7 @@ def find_differences(
         # An event that is held may claim the booking, too; an id that was never seen may be an older form of its own.
         is_claimed = not claimed.isdisjoint(each.id for each in unsettled)
         if event_id not in listed and unsettled and (entry.was_read or not is_claimed):
-            absent += _absent(Change(mailbox, event_id, missing=True), unsettled, entry, now)
+            absent += _absent(Change(mailbox, event_id, evidence=Evidence.MISSED), unsettled, entry, now)
     count = sum(not each.is_held for each in absent)
     if count >= MANY and count > len(linked) / 2:
         reason = f"its event is not in the list, nor are {count - 1} of {len(linked)} others"

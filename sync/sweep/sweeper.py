@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sync.errors import Malformed, Refused, Stale, SyncError, Transient
 from sync.ids import mark_of
-from sync.messages.changes import Change, LifecycleNotification
+from sync.messages.changes import Change, Evidence, LifecycleNotification
 from sync.messages.codec import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
 from sync.messages.parking import Queues
 from sync.model import Booking, Event, Span, Unreadable
@@ -210,8 +210,8 @@ class Sweeper:
         changes = [replace(each.change, origin=origin) for each in differences if not each.is_held]
         fates = {"queued": len(changes), "held": len(differences) - len(changes)}
         telemetry.measure_each(telemetry.DRIFT, "fate", fates)
-        await self._queue([change for change in changes if not change.missing])
-        await self._queue([change for change in changes if change.missing], hidden=GRACE)
+        await self._queue([change for change in changes if change.evidence is Evidence.NONE])
+        await self._queue([change for change in changes if change.evidence is not Evidence.NONE], hidden=GRACE)
         log.info("swept mailbox=%s differences=%d", mailbox, len(differences))
         return differences
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sync.errors import Forged, Malformed
 from sync.graph.client_state import build_client_state, parse_client_state
 from sync.graph.notifications import MAX_BODY, parse_notifications
-from sync.messages.changes import Batch, Change, LifecycleNotification, Received
+from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification, Received
 from sync.messages.codec import (
     build_batch_messages,
     build_change_message,
@@ -22,6 +22,7 @@ from sync.messages.codec import (
     parse_changes,
     parse_lifecycle_message,
 )
+from tests.world.fakes import evidence_of
 
 KEY = "the current key, of more than 32 characters"
 PREVIOUS = "the previous key, of more than 32 characters"
@@ -82,7 +83,7 @@ def post(*items: Any, keys: tuple[str, ...] = (KEY,)) -> Received:
 )
 def test_a_change_tells_the_mailbox_the_event_and_whether_it_may_be_deleted(change_type, deleted):
     received = post(change(changeType=change_type))
-    assert received.changes == [Change(ANNA, EVENT, deleted)]
+    assert received.changes == [Change(ANNA, EVENT, evidence_of(deleted))]
     assert not received.dropped
 
 
@@ -153,7 +154,7 @@ def test_an_empty_collection_holds_nothing():
 
 def test_one_post_may_hold_changes_of_several_mailboxes():
     received = post(change(ANNA), change(BEN, OTHER_EVENT, changeType="deleted"))
-    assert received.changes == [Change(ANNA, EVENT), Change(BEN, OTHER_EVENT, deleted=True)]
+    assert received.changes == [Change(ANNA, EVENT), Change(BEN, OTHER_EVENT, evidence=Evidence.TOLD)]
 
 
 def test_one_post_may_hold_changes_and_lifecycle_notifications():
@@ -191,7 +192,7 @@ def test_a_lifecycle_notification_with_a_change_type_stays_one():
 )
 def test_changes_of_one_event_collapse_and_keep_the_hint_of_a_deletion(change_types, deleted):
     received = post(*(change(changeType=change_type) for change_type in change_types.split()))
-    assert received.changes == [Change(ANNA, EVENT, deleted)]
+    assert received.changes == [Change(ANNA, EVENT, evidence_of(deleted))]
 
 
 @pytest.mark.parametrize(
@@ -454,7 +455,7 @@ def test_no_made_up_client_state_is_ours(value):
 
 # The queue messages.
 
-CHANGES = [Change(ANNA, EVENT), Change(ANNA, EVENT, deleted=True), Change(BEN, OTHER_EVENT, attempt=3)]
+CHANGES = [Change(ANNA, EVENT), Change(ANNA, EVENT, evidence=Evidence.TOLD), Change(BEN, OTHER_EVENT, attempt=3)]
 LIFECYCLE = [LifecycleNotification(ANNA, SUBSCRIPTION, "missed"), LifecycleNotification(BEN, SUBSCRIPTION, "new", 2)]
 
 
@@ -522,7 +523,7 @@ def test_a_message_holds_ids_and_nothing_else():
     planted = {"subject": "Board meeting", "bodyPreview": "layoffs", "organizer": "anna@contoso.example"}
     item = change(**planted) | {"resourceData": {"id": EVENT, **planted}}
     [found] = post(item).changes
-    assert json.loads(build_change_message(found)) == {"mailbox": ANNA, "event": EVENT, "deleted": False}
+    assert json.loads(build_change_message(found)) == {"mailbox": ANNA, "event": EVENT}
 
 
 def test_a_message_of_an_earlier_version_may_lack_the_hint_and_the_attempt():
@@ -546,8 +547,10 @@ def test_a_message_of_an_earlier_version_may_lack_the_hint_and_the_attempt():
         pytest.param(json.dumps({"mailbox": f"{ANNA}/..", "event": EVENT}), id="with a path as mailbox"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": "../../me"}), id="with a path as event"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": 7}), id="with a number as event"),
-        pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "deleted": "no"}), id="with text as deleted"),
-        pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "deleted": None}), id="with null as deleted"),
+        pytest.param(
+            json.dumps({"mailbox": ANNA, "event": EVENT, "evidence": "no"}), id="with other evidence"
+        ),
+        pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "evidence": None}), id="with null as evidence"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "attempt": -1}), id="with a negative attempt"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "attempt": True}), id="with a truth as attempt"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "attempt": 1.5}), id="with half an attempt"),

@@ -14,12 +14,12 @@ from sync.graph.client_state import build_client_state
 from sync.intake.acknowledging import ACK_WITHIN, receive
 from sync.intake.coalescing import Notified
 from sync.intake.spreading import spread
-from sync.messages.changes import Batch, Change
+from sync.messages.changes import Batch, Change, Evidence
 from sync.messages.codec import CHANGES, LIFECYCLE, build_change_message, parse_changes
 from tests.world.fakes import ANNA, BEN, NOW, LedgerInMemory, QueuesInMemory
 
 KEY = "k" * 40
-MOVED, DELETED = Change(ANNA, "E1="), Change(BEN, "E2=", deleted=True)
+MOVED, DELETED = Change(ANNA, "E1="), Change(BEN, "E2=", evidence=Evidence.TOLD)
 
 
 def item(mailbox: str, event_id: str, **changes: object) -> dict[str, object]:

@@ -21,7 +21,7 @@ from sandbox.graph import errors as graph_errors
 from sandbox.server import Sandbox
 from sandbox.world.people import Technician
 from sync.errors import Misconfigured
-from sync.messages.changes import Change, LifecycleNotification
+from sync.messages.changes import Change, Evidence, LifecycleNotification
 from sync.messages.codec import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
 from sync.messages.parking import park
 from sync.operate.commands import cli
@@ -339,11 +339,13 @@ async def test_parked_messages_are_listed_with_their_reasons_and_stay(desk: Desk
 
 
 async def test_replaying_puts_a_message_back_with_its_tries_counted_anew(desk: Desk) -> None:
-    await desk.parked(CHANGES, *(build_change_message(Change(MAILBOX, id, True, attempt=31)) for id in ("one", "two")))
+    await desk.parked(
+        CHANGES, *(build_change_message(Change(MAILBOX, id, Evidence.TOLD, attempt=31)) for id in ("one", "two"))
+    )
     ids = {row["event"]: row["id"] for row in (await desk.reads("poison"))["messages"]}
     document = await desk.reads(f"replay {ids['one'].upper()}")
     assert [row["event"] for row in document["replayed"]] == ["one"]
-    assert desk.queued(CHANGES) == [{"mailbox": MAILBOX, "event": "one", "deleted": True}]
+    assert desk.queued(CHANGES) == [{"mailbox": MAILBOX, "event": "one", "evidence": "told"}]
     [left] = (await desk.reads("poison"))["messages"]
     assert left["event"] == "two"
 

@@ -19,6 +19,7 @@ from sync.messages.codec import CHANGES, build_change_message
 from sync.storage.breaker import EVERYBODY
 from tests.operate import test_commands
 from tests.operate.test_commands import HOUR, MAILBOX, TOMORROW, Desk
+from tests.world.fakes import evidence_of
 
 desk, webhook, ana = test_commands.desk, test_commands.webhook, test_commands.ana
 AT_ONCE = 16
@@ -45,7 +46,10 @@ def is_linked(desk: Desk, booking: Row) -> bool:
 
 async def told(desk: Desk, *events: Event, deleted: bool = False) -> None:
     """The app is told of these, and does what it does about them."""
-    await work(desk, [build_change_message(Change(each.mailbox.id, each.immutable_id, deleted)) for each in events])
+    await work(
+        desk,
+        [build_change_message(Change(each.mailbox.id, each.immutable_id, evidence_of(deleted))) for each in events],
+    )
 
 
 async def work(desk: Desk, messages: Sequence[str] = ()) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sync.errors import Refused, SyncError, Transient
-from sync.messages.changes import Batch, Change, LifecycleNotification
+from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification
 from sync.messages.codec import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message, parse_changes
 from sync.messages.taking import GRACE
 from sync.model import Booking, ConflictPolicy, Event, Span
@@ -26,7 +26,7 @@ from sync.pairs.entry import GONE, Entry, Kind
 from sync.storage.ledger import LedgerTable
 from sync.storage.tables import StorageTable
 from tests.world.crashing import Hosted, Tape
-from tests.world.fakes import ANNA, BEN, NOW, Calendars, Table, span
+from tests.world.fakes import ANNA, BEN, NOW, Calendars, Table, evidence_of, span
 
 E1, E2 = "E1", "E2"
 """What a scenario is about; their bookings are B1 and B2."""
@@ -125,7 +125,7 @@ class World(Hosted):
 
     def tells(self, event_id: str, deleted: bool = False) -> None:
         version = None if deleted else self.calendars.events[event_id].etag
-        self.posts.append(Change(self.calendars.owner[event_id], event_id, deleted, version=version))
+        self.posts.append(Change(self.calendars.owner[event_id], event_id, evidence_of(deleted), version=version))
 
     def dispatcher_moves(self, booking_id: str, to: Span) -> None:
         if self.bookings.edit(booking_id, span=to).event_id is not None:
@@ -178,8 +178,8 @@ class World(Hosted):
         contents = [parse_changes(message.text) for message in self.messages if message.queue == CHANGES]
         queued = [each for found in contents for each in (found.changes if isinstance(found, Batch) else (found,))]
         entry = await self.known_of(change.event_id)
-        is_known = entry.kind is Kind.GONE if change.deleted else change.version in entry.versions
-        is_queued = change in queued or replace(change, deleted=True) in queued
+        is_known = entry.kind is Kind.GONE if change.is_deletion else change.version in entry.versions
+        is_queued = change in queued or replace(change, evidence=Evidence.TOLD) in queued
         assert is_known or is_queued, "P2: acknowledged, and neither queued nor known"
 
     async def listed(self) -> dict[str, Entry]:
@@ -229,7 +229,7 @@ class World(Hosted):
             # That an event was deleted which was only missed, and is held for that, would be news.
             is_news = event_id in listed and not self.calendars.has(event_id) and event_id not in self.told_deleted
             for deleted in (False,) if is_news else (False, True):
-                self.posts.append(Change(mailbox, event_id, deleted))
+                self.posts.append(Change(mailbox, event_id, evidence_of(deleted)))
         await self.sweep()
         assert len(self.bookings.written) == written, "P5: nothing has changed, and something was written"
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, ConflictPolicy, Event, EventType, Span
 from sync.pairs.actions import (
     Action,
@@ -24,7 +24,7 @@ from tests.world.fakes import ANNA, BEN, NOW, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 CHANGE = Change(ANNA, "E1")
-TOLD = Change(ANNA, "E1", deleted=True)
+TOLD = Change(ANNA, "E1", evidence=Evidence.TOLD)
 EVENT = Event("E1", "", span(9), has_extension=True, booking_id=GUID)
 BOOKING = Booking(GUID, 'W/"7"', span(9), "E1", ANNA)
 
@@ -195,7 +195,7 @@ def test_the_hint_of_a_deletion_decides_nothing_of_an_event_that_is_there() -> N
 def test_an_event_that_is_not_there_though_nobody_told_is_looked_for_again(booking: Booking) -> None:
     reason = "the event is not there, and nobody told of its deletion"
     assert decide(CHANGE, None, booking, None, NOW) == Postpone(reason, GUID)
-    missed = decide(replace(CHANGE, missing=True), None, booking, None, NOW)
+    missed = decide(replace(CHANGE, evidence=Evidence.MISSED), None, booking, None, NOW)
     assert missed == decide(TOLD, None, booking, None, NOW)
     assert not isinstance(missed, Postpone)
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.messages.codec import CHANGES, parse_change_message
 from sync.model import Booking, Event
 from sync.pairs.actions import CancelBooking, Hold, Ignore, Leave, MoveBooking
@@ -145,7 +145,7 @@ async def test_a_word_counts_for_the_version_that_was_held_and_no_other(world: W
 async def test_a_cancellation_that_the_breaker_held_is_done_though_it_is_tripped(world: World) -> None:
     world.breaker.ceiling = 0
     world.calendars.delete("E1")
-    assert isinstance(await world.process(Change(ANNA, "E1", deleted=True)), Hold)
+    assert isinstance(await world.process(Change(ANNA, "E1", evidence=Evidence.TOLD)), Hold)
     await world.holds.release(await world.held())
     assert [type(action) for action in await world.drain()] == [CancelBooking]
     assert world.bookings.rows[GUID].is_canceled
@@ -154,11 +154,11 @@ async def test_a_cancellation_that_the_breaker_held_is_done_though_it_is_tripped
 async def test_a_cancellation_that_was_discarded_is_never_done(world: World) -> None:
     world.breaker.ceiling = 0
     world.calendars.delete("E1")
-    await world.process(Change(ANNA, "E1", deleted=True))
+    await world.process(Change(ANNA, "E1", evidence=Evidence.TOLD))
     await world.holds.discard(await world.held())
     world.breaker.ceiling = 100
-    for hint in ({"deleted": True}, {"missing": True}):
-        assert isinstance(await world.process(Change(ANNA, "E1", **hint)), Ignore)
+    for evidence in (Evidence.TOLD, Evidence.MISSED):
+        assert isinstance(await world.process(Change(ANNA, "E1", evidence)), Ignore)
     assert not world.bookings.rows[GUID].is_canceled
 
 
@@ -183,7 +183,7 @@ async def test_a_word_on_a_deletion_against_a_move(world: World) -> None:
     await world.process(Change(ANNA, "E1"))
     world.bookings.edit(GUID, span=span(16))
     world.calendars.delete("E1")
-    await world.process(Change(ANNA, "E1", deleted=True))
+    await world.process(Change(ANNA, "E1", evidence=Evidence.TOLD))
     [waiting] = await world.held()
     assert waiting.held.version == GONE
     await world.holds.release([waiting])
@@ -226,7 +226,7 @@ async def test_said_twice_is_done_once(world: World) -> None:
 async def test_what_was_released_and_done_is_not_held_again(world: World) -> None:
     await world.holds.release(await world.held())
     await world.drain()
-    for change in (Change(ANNA, "E1"), Change(ANNA, "E1", missing=True)):
+    for change in (Change(ANNA, "E1"), Change(ANNA, "E1", evidence=Evidence.MISSED)):
         assert isinstance(await world.process(change), Ignore)
     assert await world.held() == []
 

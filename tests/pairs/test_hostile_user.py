@@ -20,7 +20,7 @@ from sync.messages.changes import Change
 from sync.messages.codec import build_change_message
 from sync.model import Booking, ConflictPolicy, Event, EventType, Span
 from sync.pairs.holds import Listed, listed
-from tests.world.fakes import ANNA, BEN, span
+from tests.world.fakes import ANNA, BEN, evidence_of, span
 from tests.world.sync_world import MINUTE, Clocks, Died, Message, World
 
 SKEWS = st.sampled_from([timedelta(0), 15 * MINUTE, -15 * MINUTE])
@@ -419,7 +419,7 @@ class SyncMachine(RuleBasedStateMachine):
                 act = acts.pop()
                 self.act(act, event_id)
                 if len(workers) == 1:
-                    workers.append(self.taken(Change(*place, deleted=is_told and act == "delete")))
+                    workers.append(self.taken(Change(*place, evidence=evidence_of(is_told and act == "delete"))))
                 if lags and "lag" in self.troubles:
                     world.faults.lag = 1
             elif worker in world.workers and turn >= 176:
@@ -487,7 +487,7 @@ class SyncMachine(RuleBasedStateMachine):
         for event_id, owner in world.calendars.owner.items():
             hints = (False, True) if world.calendars.has(event_id) else (True,)
             for deleted in hints if not world.would_be_news(event_id, listed) else ():
-                again = build_change_message(Change(owner, event_id, deleted))
+                again = build_change_message(Change(owner, event_id, evidence_of(deleted)))
                 world.queues.messages.append(Message(again, world.clocks.true))
         world.run(world.drain())
         assert len(world.table.written) == written, "nothing has changed, and something was written"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sync.errors import Stale
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, ConflictPolicy, Event, Span
 from sync.pairs.actions import CancelBooking, MoveBooking, Write
 from sync.pairs.processing import Processor
@@ -21,7 +21,7 @@ from tests.world.interleaving import Schedule, Steps, all_schedules, some_schedu
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 UPDATED = Change(ANNA, "E1")
-DELETED = Change(ANNA, "E1", deleted=True)
+DELETED = Change(ANNA, "E1", evidence=Evidence.TOLD)
 
 
 class JudgedTable(Table):
@@ -279,7 +279,7 @@ def test_nothing_is_written_over_what_a_dispatcher_has_done(edit: dict[str, Any]
 
     def scenario(schedule: Schedule) -> None:
         world = World()
-        if change.deleted:
+        if change.is_deletion:
             world.calendars.delete("E1")
         else:
             world.move_to(span(12))
@@ -358,14 +358,14 @@ def assert_it_ends_in_step_or_is_shown(world: World, change: Change) -> None:
     """Where it waits for Outlook, that follows, and nothing waits any more."""
     world.settle(change)
     entry = world.ledger.entries[ANNA, "E1"]
-    if entry.held is not None and entry.held.is_waiting and not change.deleted:
+    if entry.held is not None and entry.held.is_waiting and not change.is_deletion:
         world.move_to(world.booking.span)
         world.settle()
         entry = world.ledger.entries[ANNA, "E1"]
         assert entry.held is None
     if entry.held is None:
         is_done = world.booking.is_canceled and world.booking.event_id is None
-        assert is_done if change.deleted else world.booking.span == world.spans[-1]
+        assert is_done if change.is_deletion else world.booking.span == world.spans[-1]
 
 
 @POLICIES
@@ -378,7 +378,7 @@ def test_a_worker_against_a_dispatcher_who_moves_the_booking(
 
     def began() -> World:
         world = World(policy=policy, is_known=True)
-        if change.deleted:
+        if change.is_deletion:
             world.calendars.delete("E1")
         else:
             world.move_to(span(15))
@@ -403,7 +403,7 @@ def test_two_workers_against_a_dispatcher_who_moves_the_booking_in_orders_drawn_
         world = World(policy=policy, is_known=True)
         world.move_to(span(15))
         actors = [world.worker(UPDATED), world.worker(second), world.dispatcher_moves_to(*spans)]
-        if second.deleted:
+        if second.is_deletion:
             actors.append(world.deletes())
         assert_ended_well(schedule.run(actors))
         assert_it_ends_in_step_or_is_shown(world, second)

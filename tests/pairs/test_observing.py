@@ -16,7 +16,7 @@ from sync.dataverse import bookings as dataverse_bookings
 from sync.dataverse import transport as dataverse_transport
 from sync.errors import Refused
 from sync.intake.coalescing import Notified, is_known
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.messages.codec import build_change_message
 from sync.model import SyncMode
 from sync.pairs.actions import CancelBooking, Hold, LinkBooking, Observed
@@ -28,7 +28,7 @@ from tests.pairs.test_hostile_user import SyncMachine
 from tests.subscriptions.test_month import Month, lived
 from tests.test_end_to_end import HOUR, TOMORROW, act, running, turn_hostile
 from tests.world.app import COLUMN, App
-from tests.world.fakes import NOW, BreakerInMemory
+from tests.world.fakes import NOW, BreakerInMemory, evidence_of
 from tests.world.services import World
 from tests.world.sync_world import Message
 
@@ -60,7 +60,9 @@ class ObservingMachine(SyncMachine):
         world.check_convergence(set(), listed)
         # Of a booking that is closed or over, a link may be missing still, which no sweep looks for.
         for event_id, owner in world.calendars.owner.items():
-            again = Change(owner, event_id, missing=not world.calendars.has(event_id))
+            again = Change(
+                owner, event_id, evidence=Evidence.NONE if world.calendars.has(event_id) else Evidence.MISSED
+            )
             world.queues.messages.append(Message(build_change_message(again), world.clocks.true))
         world.run(world.drain())
         super().check_the_end()
@@ -161,7 +163,7 @@ def observer(world: World) -> Processor:
 
 
 def change(world: World, deleted: bool = False, version: str | None = None) -> Change:
-    return Change(world.mailbox, world.event.immutable_id, deleted, version=version)
+    return Change(world.mailbox, world.event.immutable_id, evidence_of(deleted), version=version)
 
 
 async def test_what_would_be_written_is_in_the_ledger_with_both_sides_as_they_were(
@@ -204,7 +206,7 @@ async def test_cancellations_are_counted_and_too_many_are_held(world: World, obs
     for each in (world.event, event):
         world.technician.delete(each)
     assert isinstance(await observer.process(change(world, deleted=True)), Observed)
-    assert isinstance(await observer.process(Change(world.mailbox, event.immutable_id, deleted=True)), Hold)
+    assert isinstance(await observer.process(Change(world.mailbox, event.immutable_id, evidence=Evidence.TOLD)), Hold)
 
 
 async def test_switched_on_the_app_does_what_it_left_out_if_nobody_touched_the_booking(

@@ -24,7 +24,7 @@ from sync.errors import (
     Withdrawn,
 )
 from sync.intake.coalescing import is_known
-from sync.messages.changes import Batch, Change
+from sync.messages.changes import Batch, Change, Evidence
 from sync.messages.codec import CHANGES, build_batch_messages, build_change_message, parse_change_message
 from sync.messages.parking import PARKS
 from sync.messages.taking import GRACE, SPREAD, process_change
@@ -49,7 +49,8 @@ GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 EVENT = Event("E1", "", span(9), has_extension=True, booking_id=GUID)
 BOOKING = Booking(GUID, "", span(9), "E1", ANNA)
 UPDATED = Change(ANNA, "E1")
-DELETED = Change(ANNA, "E1", deleted=True)
+DELETED = Change(ANNA, "E1", evidence=Evidence.TOLD)
+MISSED = replace(UPDATED, evidence=Evidence.MISSED)
 
 
 class TestProcess:
@@ -160,13 +161,13 @@ class TestProcess:
         calendars.delete("E1")
         assert isinstance(await self.process(calendars, bookings), Postpone)
         assert bookings.written == []
-        assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), CancelBooking)
+        assert isinstance(await self.process(calendars, bookings, MISSED), CancelBooking)
 
     async def test_a_404_that_nobody_announced_is_held_if_the_booking_was_edited_since_its_event_was_seen(
         self, calendars: Calendars, bookings: Table
     ) -> None:
         """It may have been reassigned and handed back meanwhile; or nobody knows, as nothing is remembered."""
-        missing = replace(UPDATED, missing=True)
+        missing = MISSED
         await self.process(calendars, bookings)
         bookings.edit(GUID, mailbox=BEN)
         calendars.delete("E1")
@@ -183,7 +184,7 @@ class TestProcess:
         await self.process(calendars, bookings)
         calendars.delete("E1")
         bookings.edit(GUID)
-        assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), Hold)
+        assert isinstance(await self.process(calendars, bookings, MISSED), Hold)
         told = replace(DELETED, version='W/"9"')
         [known] = await self.remembered.look([told], 1.0)
         assert not is_known(told, known), "it was only missed until now"
@@ -192,7 +193,7 @@ class TestProcess:
     async def test_a_booking_that_waits_for_an_event_that_was_only_missed_is_not_canceled_once_it_moves_back(
         self, calendars: Calendars, bookings: Table
     ) -> None:
-        missing = replace(UPDATED, missing=True)
+        missing = MISSED
         await self.process(calendars, bookings)
         bookings.edit(GUID, mailbox=BEN)
         calendars.delete("E1")
@@ -219,7 +220,7 @@ class TestProcess:
         calendars.change("E1", span=span(12))
         assert isinstance(await self.process(calendars, bookings), MoveBooking)
         calendars.delete("E1")
-        assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), CancelBooking)
+        assert isinstance(await self.process(calendars, bookings, MISSED), CancelBooking)
 
     async def test_a_404_costs_a_pair_that_is_known_one_read_each(self, calendars: Calendars, bookings: Table) -> None:
         await self.process(calendars, bookings)
@@ -251,7 +252,7 @@ class TestProcess:
         calendars.delete("E1")
         assert isinstance(await self.process(calendars, bookings), Postpone)
         calendars.restore("E1")
-        assert isinstance(await self.process(calendars, bookings, replace(UPDATED, missing=True)), Ignore)
+        assert isinstance(await self.process(calendars, bookings, MISSED), Ignore)
         assert bookings.written == []
 
     async def test_a_new_booking_learns_its_events_id_by_one_write(self, calendars: Calendars, bookings: Table) -> None:
@@ -304,7 +305,7 @@ class TestProcess:
         calendars.put(ANNA, Event("E9", "", span(9)))
         calendars.stays_readable = True
         calendars.delete("E9")
-        assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E9", deleted=True)), Ignore)
+        assert isinstance(await self.process(calendars, bookings, Change(ANNA, "E9", evidence=Evidence.TOLD)), Ignore)
         assert calendars.reads == ["E9"]
 
     async def test_late_news_of_a_deleted_event_do_not_link_its_canceled_booking_again(
@@ -724,7 +725,7 @@ class TestQueueMessages:
         await self.run(queues, Postpone("the event is not there", GUID))
         [(queue, message, hidden)] = queues.sent
         assert (queue, hidden) == ("booking-changes", GRACE)
-        assert parse_change_message(message) == replace(UPDATED, missing=True)
+        assert parse_change_message(message) == MISSED
 
     async def test_a_change_that_takes_too_long_is_put_back(
         self, queues: QueuesInMemory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sync.intake.coalescing import LONGEST_SETTLE, Notified, is_known, is_queued, settle_seconds, streak
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event
 from sync.pairs.actions import (
     Action,
@@ -43,7 +43,8 @@ from tests.world.fakes import ANNA, BEN, NOW, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 CHANGE = Change(ANNA, "E1", version="v2")
-TOLD = Change(ANNA, "E1", deleted=True)
+TOLD = Change(ANNA, "E1", evidence=Evidence.TOLD)
+MISSED = replace(CHANGE, evidence=Evidence.MISSED)
 EVENT = Event("E1", "v2", span(9), has_extension=True, booking_id=GUID)
 BOOKING = Booking(GUID, "b7", span(9), "E1", ANNA)
 MOVED = replace(EVENT, span=span(12))
@@ -269,13 +270,16 @@ class TestWhatNeedsNoSecondLook:
     def test_an_event_that_lost_our_extension_is_not_ours_for_a_week_as_every_sweep_comes_back_to_it(self) -> None:
         young = replace(MEETING, created=NOW)
         for event in (MEETING, young):
-            entry = conclude(NEW, IN_STEP, Look(event, None), replace(CHANGE, missing=True), NOW, timedelta(0))
+            entry = conclude(NEW, IN_STEP, Look(event, None), MISSED, NOW, timedelta(0))
             assert entry is not None
             assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + MISSED_KEPT)
 
     def test_a_young_event_that_came_back_after_its_deletion_may_still_get_our_extension(self) -> None:
         back, young = replace(NEW, etag="1", kind=Kind.GONE), replace(MEETING, created=MEETING.modified)
-        look, looked_for = Look(young, None), replace(CHANGE, missing=True)  # as a deletion was told of before
+        look, looked_for = (
+            Look(young, None),
+            MISSED,
+        )  # as a deletion was told of before
         assert conclude(back, IN_STEP, look, looked_for, NOW, DAY) is None
         assert conclude(NEW, IN_STEP, look, looked_for, NOW, DAY) is not None
 
@@ -452,7 +456,7 @@ class TestHistory:
         ("change", "cause"),
         [
             (TOLD, "told of its deletion"),
-            (replace(CHANGE, missing=True), "not found before"),
+            (MISSED, "not found before"),
             (replace(CHANGE, attempt=2), "told of a change, try 3"),
         ],
     )

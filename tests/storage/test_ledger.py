@@ -11,7 +11,7 @@ import pytest
 
 from sync.errors import Stale, Transient
 from sync.intake.coalescing import Notified, is_known, is_queued
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.pairs.entry import Decision, Entry, Held, Intent, Kind
 from sync.storage.breaker import Breaker
 from sync.storage.ledger import AT_ONCE, TABLE, UNKNOWN, LedgerTable, key_of
@@ -210,7 +210,7 @@ class TestWhatAnAcknowledgementAsks:
         """The event was gone then; it may have come back since, and be gone once more."""
         yesterday = LedgerTable(rows, lambda: datetime.now(UTC) - 24 * HOUR)
         await yesterday.write(replace(FULL, kind=Kind.GONE, expires=datetime.now(UTC) + timedelta(days=1)))
-        change = Change(ANNA, "E1", deleted=True, version='W/"9"')
+        change = Change(ANNA, "E1", evidence=Evidence.TOLD, version='W/"9"')
         [known] = await LedgerTable(rows).look([change], within=5)
         assert known == Notified(known.at)
 

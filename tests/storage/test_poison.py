@@ -12,7 +12,7 @@ from azure.core.exceptions import ResourceNotFoundError, ServiceRequestError
 from azure.storage.queue.aio import QueueClient
 
 from sync.errors import Refused, Transient
-from sync.messages.changes import Batch, Change, LifecycleNotification
+from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification
 from sync.messages.codec import (
     CHANGES,
     LIFECYCLE,
@@ -27,7 +27,7 @@ from sync.storage.poison import PoisonQueue, parse_parked
 from sync.storage.queues import StorageQueues
 
 MAILBOX = "0d5c8f5e-0000-4000-8000-00000000000a"
-CHANGE = Change(MAILBOX, "AAMk=", deleted=True)
+CHANGE = Change(MAILBOX, "AAMk=", evidence=Evidence.TOLD)
 MISSED = LifecycleNotification(MAILBOX, None, "missed")
 
 
@@ -50,7 +50,7 @@ GIVEN_UP = "given up by the host, whose log tells why"
         ),
         pytest.param(
             CHANGES,
-            wrapped(build_change_message(Change(MAILBOX, "AAMk=", True, attempt=31))),
+            wrapped(build_change_message(Change(MAILBOX, "AAMk=", Evidence.TOLD, attempt=31))),
             ("Refused: dataverse 403", CHANGE),
             id="its tries are counted anew",
         ),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, EventType, Span
 from sync.pairs.entry import GONE, Decision, Entry, Held, Kind
 from sync.sweep.differences import agreements, find_differences, missing, settled
@@ -109,14 +109,14 @@ class TestWhatTheLedgerKnows:
     def test_a_cancellation_that_waits_is_asked_for_as_soon_as_it_may_be(self) -> None:
         waiting = replace(self.ENTRY, kind=Kind.GONE, held=Held("", NOW, GONE, is_waiting=True, booking_span=span(16)))
         assert self.looked_at([], self.LEFT, waiting) == []
-        assert self.looked_at([], BOOKING, waiting) == [Change(ANNA, LINKED, missing=True)]
+        assert self.looked_at([], BOOKING, waiting) == [Change(ANNA, LINKED, evidence=Evidence.MISSED)]
 
     def test_what_a_person_released_is_looked_at_until_it_is_done(self) -> None:
         """The message that the release queued may have been lost."""
         released = replace(self.ENTRY, released=EVENT.etag, held=Held("", NOW, EVENT.etag, is_waiting=True))
         assert self.looked_at([EVENT], self.LEFT, released) == [Change(ANNA, LINKED)]
         gone = replace(self.ENTRY, kind=Kind.GONE, released=GONE, held=Held("", NOW, GONE))
-        assert self.looked_at([], BOOKING, gone) == [Change(ANNA, LINKED, missing=True)]
+        assert self.looked_at([], BOOKING, gone) == [Change(ANNA, LINKED, evidence=Evidence.MISSED)]
 
     @pytest.mark.parametrize("version", [EVENT.etag, GONE])
     def test_what_is_held_is_looked_at_again_once_its_booking_is_moved(self, version: str) -> None:
@@ -131,7 +131,7 @@ class TestWhatTheLedgerKnows:
     def test_a_cancellation_that_is_held_is_over_once_a_dispatcher_has_canceled(self) -> None:
         held = replace(self.ENTRY, kind=Kind.GONE, held=Held("", NOW, GONE, booking_span=span(9)))
         canceled = replace(BOOKING, is_canceled=True)
-        assert self.looked_at([], canceled, held) == [Change(ANNA, LINKED, missing=True)]
+        assert self.looked_at([], canceled, held) == [Change(ANNA, LINKED, evidence=Evidence.MISSED)]
 
     def test_what_a_person_discarded_is_left_alone(self) -> None:
         all_day = replace(MOVED, is_all_day=True)
@@ -205,7 +205,7 @@ def test_what_somebody_typed_in_is_not_looked_for() -> None:
 # Two lists, compared.
 
 LOOK, LOOK_AT_OTHER = Change(ANNA, LINKED), Change(ANNA, OTHER)
-IS_IT_GONE = Change(ANNA, LINKED, missing=True)
+IS_IT_GONE = Change(ANNA, LINKED, evidence=Evidence.MISSED)
 
 
 @pytest.mark.parametrize(

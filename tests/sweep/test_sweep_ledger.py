@@ -11,7 +11,7 @@ import pytest
 from sandbox.dataverse.tables import Row
 from sandbox.graph.mailboxes import Event
 from sandbox.world.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.messages.codec import CHANGES, build_change_message
 from sync.model import ConflictPolicy, SyncMode
 from sync.pairs.entry import GONE, Entry, Kind
@@ -45,7 +45,9 @@ async def release(app: App, entry: Entry) -> None:
     """As an operator does by command."""
     assert entry.held is not None
     await app.ledger.write(replace(entry, released=entry.held.version))
-    message = build_change_message(Change(entry.mailbox, entry.event_id, missing=entry.held.version == GONE))
+    message = build_change_message(
+        Change(entry.mailbox, entry.event_id, evidence=Evidence.MISSED if entry.held.version == GONE else Evidence.NONE)
+    )
     await app.inbox.send(CHANGES, [message])
     await settle(app)
 

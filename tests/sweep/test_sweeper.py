@@ -581,7 +581,7 @@ async def test_a_dry_comparison_queues_nothing(app):
     ana.move(event, HOUR)
     app.inbox.sent = 0
     [difference] = await app.sweeper.compare(ana.mailbox.id)
-    assert (difference.reason, difference.change.deleted) == ("its booking has other times", False)
+    assert (difference.reason, difference.change.is_deletion) == ("its booking has other times", False)
     assert app.inbox.sent == 0
 
 

@@ -231,7 +231,7 @@ def test_a_message_says_where_it_comes_from() -> None:
     ):
         assert parse_origin(message) == ORIGIN
     assert parse_change_message(build_change_message(Change(ANNA, "E1", origin=ORIGIN))).origin == ORIGIN
-    assert set(json.loads(build_change_message(Change(ANNA, "E1")))) == {"mailbox", "event", "deleted"}
+    assert set(json.loads(build_change_message(Change(ANNA, "E1")))) == {"mailbox", "event"}
 
 
 @pytest.mark.parametrize(

@@ -291,7 +291,7 @@ class Hosted:
 def _notification(change: Change) -> bytes:
     item = {
         "subscriptionId": "c6126aa3-0ed8-412f-a988-71e6cee627c4",
-        "changeType": "deleted" if change.deleted else "updated",
+        "changeType": "deleted" if change.is_deletion else "updated",
         "resource": f"Users/{change.mailbox}/Events/{change.event_id}",
         "resourceData": {"id": change.event_id, "@odata.etag": change.version},
         "clientState": build_client_state(KEY, change.mailbox),

@@ -14,7 +14,7 @@ from typing import Any
 
 from sync.errors import Stale, SyncError, Transient
 from sync.intake.coalescing import Notified
-from sync.messages.changes import Batch, Change
+from sync.messages.changes import Batch, Change, Evidence
 from sync.model import Booking, Event, Span
 from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, UnlinkBooking, Write
 from sync.pairs.entry import Entry
@@ -32,6 +32,11 @@ def span(hour: float, hours: float = 1, day: int = 0) -> Span:
     """From *hour* o'clock of NOW's day, or so many days later."""
     start = NOW.replace(hour=0) + timedelta(days=day, hours=hour)
     return Span(start, start + timedelta(hours=hours))
+
+
+def evidence_of(is_deletion: bool) -> Evidence:
+    """What a notification tells."""
+    return Evidence.TOLD if is_deletion else Evidence.NONE
 
 
 async def at_once() -> None:
@@ -215,7 +220,7 @@ class LedgerInMemory:
 
     async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
         if not self.is_down:
-            mark = Notified(NOW, due=due, due_is_deletion=change.deleted, settle=settle, streak=streak)
+            mark = Notified(NOW, due=due, due_is_deletion=change.is_deletion, settle=settle, streak=streak)
             self.marks[change.mailbox, change.event_id] = mark
 
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:

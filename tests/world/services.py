@@ -21,7 +21,7 @@ from sync.graph import transport as graph_transport
 from sync.messages.changes import Change
 from sync.pairs.actions import Action
 from sync.pairs.processing import Processor
-from tests.world.fakes import BreakerInMemory, LedgerInMemory
+from tests.world.fakes import BreakerInMemory, LedgerInMemory, evidence_of
 
 MORNING = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 NINE, TEN = MORNING.replace(hour=9), MORNING.replace(hour=10)
@@ -50,7 +50,7 @@ class World:
 
     async def process(self, event: Event, deleted: bool = False) -> Action:
         processor = Processor(self.events, self.bookings, self.ledger, BreakerInMemory(), self.sandbox.clock.now)
-        return await processor.process(Change(self.mailbox, event.immutable_id, deleted))
+        return await processor.process(Change(self.mailbox, event.immutable_id, evidence_of(deleted)))
 
     async def counted(self, event: Event, deleted: bool = False) -> tuple[int, int, int]:
         """Graph's calls, Dataverse's reads and Dataverse's writes that processing *event* takes."""
