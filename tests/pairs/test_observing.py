@@ -26,9 +26,9 @@ from sync.pairs.remembering import release
 from sync.storage.tables import StorageTable
 from tests.pairs.test_hostile_user import SyncMachine
 from tests.subscriptions.test_month import Month, lived
-from tests.test_end_to_end import HOUR, TOMORROW, act, running, turn_hostile
 from tests.world.app import COLUMN, App
 from tests.world.fakes import NOW, BreakerInMemory, evidence_of
+from tests.world.running import HOUR, TOMORROW, act, running, turn_hostile
 from tests.world.services import World
 from tests.world.sync_world import Message
 
@@ -117,7 +117,7 @@ async def test_a_hostile_world_is_observed(storage: str, monkeypatch: pytest.Mon
     """The whole app, host, queues and tables; the flows of today link bookings to their events."""
     rng = random.Random(seed)
     monkeypatch.setattr("sync.messages.taking.GRACE", 1.0)
-    async with running(storage, monkeypatch, seed, SYNC_MODE="observe", SETTLE_SECONDS="1") as app:
+    async with running(storage, monkeypatch, seed, SYNC_MODE="observe") as app:
         people, tables = app.sandbox.people, app.sandbox.tables
         technicians = [people.hire(name) for name in ("Ana", "Ben", "Cleo")]
         await app.subscribe()

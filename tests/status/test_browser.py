@@ -30,7 +30,7 @@ from sync.storage.ledger import LedgerTable
 from sync.storage.tables import StorageTable
 from sync.subscriptions.standing import Roster, Standing
 from sync.telemetry.counters import HOUR, Figures, Swept, hour_of
-from tests.test_end_to_end import TOMORROW, Running, in_step, running, until
+from tests.world.running import TOMORROW, Running, in_step, running, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCREENSHOTS = ROOT / ".sandbox" / "screenshots"
@@ -78,7 +78,6 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def app(storage: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    monkeypatch.setenv("SETTLE_SECONDS", "1")
     async with running(storage, monkeypatch) as app:
         yield app
 

@@ -25,9 +25,9 @@ from sync.messages.codec import (
 from sync.telemetry import counters
 from sync.telemetry import spans as telemetry
 from sync.telemetry.spans import Origin
-from tests.test_end_to_end import HOUR, TOMORROW, running, until
 from tests.world.fakes import ANNA
 from tests.world.listening import Listener, listening
+from tests.world.running import HOUR, TOMORROW, running, until
 
 PATCH = "dataverse PATCH bookableresourcebookings"
 PROCESS = "process booking-changes"
@@ -97,7 +97,7 @@ async def test_a_notification_can_be_followed_to_its_write(
 async def test_a_change_that_was_put_back_stays_in_its_trace(
     storage: str, monkeypatch: pytest.MonkeyPatch, told: Listener
 ) -> None:
-    async with running(storage, monkeypatch, SETTLE_SECONDS="0") as app:
+    async with running(storage, monkeypatch) as app:
         ana = app.sandbox.people.hire("Ana")
         await app.subscribe()
         app.sandbox.faults.order(Fault("dataverse", path="bookableresourcebookings", status=503, times=3))
@@ -120,7 +120,7 @@ async def test_a_change_that_was_put_back_stays_in_its_trace(
 async def test_what_is_held_and_what_a_sweep_finds_is_told(
     storage: str, monkeypatch: pytest.MonkeyPatch, told: Listener
 ) -> None:
-    async with running(storage, monkeypatch, SETTLE_SECONDS="0") as app:
+    async with running(storage, monkeypatch) as app:
         ana = app.sandbox.people.hire("Ana")
         app.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
         held, event = app.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
