@@ -22,6 +22,11 @@ async def process_lifecycle(msg: func.QueueMessage) -> None:
     await wiring.process_lifecycle(msg.get_body())
 
 
+@app.queue_trigger("msg", queue_name="sweeps", connection="AzureWebJobsStorage")
+async def sweep_mailbox(msg: func.QueueMessage) -> None:
+    await wiring.sweep_mailbox(msg.get_body())
+
+
 @app.timer_trigger("timer", schedule="0 7 * * * *")
 async def renew_subscriptions(timer: func.TimerRequest) -> None:
     await wiring.renew_subscriptions()

@@ -101,7 +101,7 @@ async def measure_night() -> Cost:
             technician = sandbox.people.hire(f"Person {number}")
             booking, event = sandbox.people.dispatcher.book(technician, start, start + HOUR)
             sandbox.tables.link(booking, event.immutable_id)
-        await app.sweeper.sweep_all()
+        await app.rounds.ask_all()
         await _work_off(subject)  # after this, the ledger knows them
         rows = _store_in_rows(subject)
         for technician in sandbox.people:
@@ -109,7 +109,7 @@ async def measure_night() -> Cost:
         rows.requests, app.inbox.sent = 0, 0
         sandbox.calls.clear()
         sandbox.clock.move(timedelta(days=1))
-        await app.sweeper.sweep_nightly()
+        await app.rounds.ask_nightly()
         await _work_off(subject)
         return _cost(subject, rows, 0, MAILBOXES)
 

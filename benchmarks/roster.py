@@ -17,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +32,8 @@ from sync.graph import subscriptions as graph_subscriptions
 from sync.graph import transport as graph_transport
 from sync.subscriptions.deployment import Deployment
 from sync.subscriptions.keeper import Keeper
-from sync.subscriptions.outages import LastRun, Made, Trouble, next_trouble
+from tests.world.fakes import MemoryInMemory
+from tests.world.keeper import SweepsInMemory
 
 COLUMN = "contoso_outlookeventid"
 KEY, NEW_KEY = "k" * 40, "n" * 40
@@ -74,49 +75,6 @@ class Services:
             return found
 
 
-class Queue:
-    """Counts what is sent."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-
-    async def send(
-        self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
-    ) -> Sequence[datetime]:
-        self.sent += len(messages)
-        return [datetime.now(UTC)] * len(messages)
-
-
-class Memory:
-    """Between runs of one process."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, Trouble] = {}
-        self.last: LastRun | None = None
-        self.made_last: Made | None = None
-
-    async def troubles(self) -> Mapping[str, Trouble]:
-        return self.known
-
-    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool, in_gap: bool = False) -> None:
-        self.known[mailbox] = next_trouble(mailbox, reason, self.known.get(mailbox), now, rarely, in_gap)
-
-    async def forget(self, mailbox: str) -> None:
-        self.known.pop(mailbox, None)
-
-    async def last_run(self) -> LastRun | None:
-        return self.last
-
-    async def ran(self, run: LastRun) -> None:
-        self.last = run
-
-    async def made(self) -> Made | None:
-        return self.made_last
-
-    async def remember_made(self, made: Made) -> None:
-        self.made_last = made
-
-
 @asynccontextmanager
 async def webhook() -> AsyncIterator[str]:
     async def answer(request: web.Request) -> web.Response:
@@ -138,26 +96,18 @@ async def measure(url: str, mailboxes: int) -> None:
         to_graph = graph_transport.Transport(f"{url}/v1.0", LoopbackCredential(), services.now)
         to_dataverse = dataverse_transport.Transport(url, LoopbackCredential(), services.now)
         bookings = dataverse_bookings.DataverseBookings(to_dataverse, COLUMN)
-        queue, memory = Queue(), Memory()
+        sweeps, memory = SweepsInMemory(), MemoryInMemory()
 
         def keeper(key: str) -> Keeper:
             deployment = Deployment.of(own_url, key, url, COLUMN)
-
-            async def sweep(mailbox: str) -> Sequence[object]:
-                return []
-
-            async def sweep_all(since: datetime) -> int:
-                return 0
 
             return Keeper(
                 bookings.mailboxes,
                 graph_subscriptions.GraphSubscriptions(to_graph, deployment.url, key),
                 deployment,
                 memory,
-                queue,
+                sweeps,
                 services.now,
-                sweep,  # type: ignore[arg-type]
-                sweep_all,
             )
 
         people = math.ceil(mailboxes / 5_000)

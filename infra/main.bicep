@@ -25,9 +25,6 @@ param eventIdColumn string
 @description('Comma-separated object ids of the mailboxes of a pilot; empty for everybody.')
 param mailboxes string = ''
 
-@description('Share of the subscribed mailboxes, 0 to 1, that one run may give up without a person\'s word; empty for 0.2.')
-param leaversShare string = ''
-
 @description('sync, or observe to write nothing to Dataverse and only tell what would be written; empty for sync.')
 param syncMode string = ''
 
@@ -172,7 +169,6 @@ module app 'modules/app.bicep' = {
       DATAVERSE_URL: dataverseUrl
       EVENT_ID_COLUMN: eventIdColumn
       MAILBOXES: mailboxes
-      LEAVERS_SHARE: leaversShare
       SYNC_MODE: syncMode
       CONFLICT_POLICY: conflictPolicy
       SETTLE_SECONDS: settleSeconds

@@ -254,13 +254,6 @@ class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings):
         alias="MAILBOXES",
         description="comma-separated Entra object ids of users, to begin with a pilot; everybody otherwise",
     )
-    leavers_share: float = Field(
-        0.2,
-        ge=0,
-        le=1,
-        alias="LEAVERS_SHARE",
-        description="share of the subscribed mailboxes that one run may give up without a person's word",
-    )
 
 
 S = TypeVar("S", bound=BaseModel)

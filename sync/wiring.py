@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sync.subscriptions.keeper import Keeper
     from sync.subscriptions.planning import Plan
     from sync.subscriptions.run import Report
-    from sync.sweep.differences import Difference
+    from sync.sweep.rounds import Rounds
     from sync.sweep.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
@@ -110,6 +110,15 @@ async def process_lifecycle(message: bytes) -> None:
         await process_lifecycle(text, _follow, _queues())
 
 
+async def sweep_mailbox(message: bytes) -> None:
+    from sync.messages.codec import SWEEPS, parse_origin
+    from sync.sweep.taking import SweepTaker
+
+    text = _text(message)
+    with _telemetry().span(f"process {SWEEPS}", "consumer", parse_origin(text)):
+        await SweepTaker(_sweep, _looks_after, _queues()).take(text)
+
+
 async def renew_subscriptions() -> None:
     from sync.errors import SyncError
 
@@ -126,7 +135,7 @@ async def renew_subscriptions() -> None:
 async def sweep() -> None:
     with _telemetry().span("sweep"):
         await _counting().purge()
-        await (await _parts()).sweeper.sweep_nightly()
+        await (await _parts()).rounds.ask_nightly()
 
 
 async def status() -> Answer:
@@ -264,6 +273,7 @@ class Parts:
     processor: Processor
     keeper: Keeper
     sweeper: Sweeper
+    rounds: Rounds
     queues: StorageQueues
     looked_at: LookedAt
     closing: Sequence[Any]
@@ -306,16 +316,27 @@ async def _follow(notification: LifecycleNotification) -> None:
     await (await _parts()).keeper.follow(notification)
 
 
+async def _looks_after(mailbox: str) -> bool:
+    _telemetry().annotate(mailbox=mailbox)
+    return await (await _parts()).keeper.looks_after(mailbox)
+
+
+async def _sweep(mailbox: str) -> None:
+    differences = await (await _parts()).sweeper.sweep_in_turn(mailbox)
+    if differences is not None:
+        _counting().swept(mailbox, len(differences))
+
+
 async def _tell_left() -> None:
     """How much is held, waiting and parked, for those who look at the app's work, if there is somebody."""
     from sync.errors import SyncError
-    from sync.messages.codec import CHANGES, LIFECYCLE
+    from sync.messages.codec import CHANGES, LIFECYCLE, SWEEPS
 
     telemetry = _telemetry()
     if not telemetry.is_on():
         return
     try:
-        for queue in (CHANGES, LIFECYCLE):
+        for queue in (CHANGES, LIFECYCLE, SWEEPS):
             parked, _ = await _queues().backlog(f"{queue}-poison")
             telemetry.measure(telemetry.POISON, parked, queue=queue)
         counts = {"held": 0, "waiting": 0}
@@ -361,6 +382,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     from sync.subscriptions.deployment import Deployment
     from sync.subscriptions.keeper import Keeper
     from sync.subscriptions.standing import counts_after, standings_after
+    from sync.sweep.rounds import Rounds
     from sync.sweep.sweeper import Sweeper
     from sync.telemetry import spans as telemetry
     from sync.telemetry.counters import GRAPH
@@ -388,36 +410,20 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
         previous_keys=settings.keys[1:],
     )
     subscriptions = graph_subscriptions.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
-    sweeper = Sweeper(wanted, events, bookings, queues, _ledger(), memory, _now)
-
-    async def sweep(mailbox: str) -> Sequence[Difference] | None:
-        differences = await sweeper.sweep_in_turn(mailbox)
-        if differences is not None:
-            counting.swept(mailbox, len(differences))
-        return differences
+    sweeper = Sweeper(events, bookings, queues, _ledger(), _now)
+    rounds = Rounds(wanted, bookings, queues, _ledger(), memory, _now)
 
     async def note(plan: Plan, report: Report, lives_until: datetime) -> None:
         telemetry.measure_each(telemetry.SUBSCRIPTIONS, "state", counts_after(plan, report))
         await counting.roster_kept([*standings_after(plan, report, lives_until)])
 
-    keeper = Keeper(
-        wanted,
-        subscriptions,
-        deployment,
-        memory,
-        queues,
-        _now,
-        sweep,
-        sweeper.sweep_all,
-        leavers_share=settings.leavers_share,
-        note=note,
-    )
+    keeper = Keeper(wanted, subscriptions, deployment, memory, rounds, _now, note=note)
     looked_at = LookedAt(settings, to_graph, events, bookings, memory)
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
     not_ours_for = timedelta(hours=settings.not_ours_hours)
     policy, mode = settings.conflict_policy, settings.sync_mode
     processor = Processor(events, bookings, _ledger(), breaker, _now, policy, not_ours_for, mode)
-    return Parts(door, processor, keeper, sweeper, queues, looked_at, (to_graph, to_dataverse, memory))
+    return Parts(door, processor, keeper, sweeper, rounds, queues, looked_at, (to_graph, to_dataverse, memory))
 
 
 @cache

@@ -15,7 +15,7 @@ from sandbox.clock import Clock
 from sandbox.host.azurite import Azurite
 from sync.calls import retries as retry
 from tests.world.app import App, an_app
-from tests.world.desk import Desk
+from tests.world.keeper import KeeperWorld
 from tests.world.services import World, a_world
 
 
@@ -67,7 +67,7 @@ def leap_over_short_waits(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None
 
 
 @pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+def keeping(monkeypatch: pytest.MonkeyPatch) -> KeeperWorld:
     """A keeper with everything in memory."""
     monkeypatch.setattr("sync.calls.pace.WRITES_PER_SECOND", 10_000)
-    return Desk()
+    return KeeperWorld()

@@ -28,10 +28,10 @@ USES: dict[str, set[str]] = {
     "pairs": {"errors", "ids", "messages", "model"},
     "intake": {"errors", "graph", "messages", "pairs", "telemetry"},
     "sweep": {"errors", "ids", "messages", "model", "pairs", "telemetry"},
-    "subscriptions": {"calls", "errors", "ids", "messages", "model", "sweep", "telemetry"},
+    "subscriptions": {"calls", "errors", "ids", "messages", "model", "telemetry"},
     "graph": {"calls", "errors", "messages", "model", "subscriptions", "telemetry"},
     "dataverse": {"calls", "errors", "model", "pairs", "telemetry"},
-    "storage": {"errors", "ids", "intake", "messages", "pairs", "subscriptions", "sweep", "telemetry"},
+    "storage": {"errors", "ids", "intake", "messages", "pairs", "subscriptions", "telemetry"},
     "status": {"errors", "messages", "model", "pairs", "storage", "subscriptions", "telemetry"},
     "doctor": {"dataverse", "errors", "graph", "messages", "model", "settings", "storage", "subscriptions"},
     "wiring": {"calls", "dataverse", "errors", "graph", "intake", "messages", "model", "pairs", "settings"}
@@ -101,7 +101,6 @@ PURE = [
     "subscriptions/planning",
     "subscriptions/standing",
     "sweep/differences",
-    "sweep/rounds",
     "telemetry/counters",
 ]
 """These touch neither the clock nor the environment nor chance; all of it is given to them."""

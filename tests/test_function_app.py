@@ -9,7 +9,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -25,14 +24,14 @@ import function_app
 from sync import wiring
 from sync.errors import Transient
 from sync.graph.client_state import build_client_state
-from sync.messages.changes import LifecycleNotification
-from sync.messages.codec import build_change_message, build_lifecycle_message, parse_change_message, parse_changes
+from sync.messages.changes import Change, LifecycleNotification, SweepRequest
+from sync.messages.codec import build_change_message, build_lifecycle_message, build_sweep_message, parse_changes
 from sync.sweep.rounds import LASTS
 from tests.graph.test_notifications import ANNA, KEY, change, lifecycle
-from tests.world.fakes import LedgerInMemory, QueuesInMemory
+from tests.world.fakes import BEN, LedgerInMemory, QueuesInMemory
 
 ROOT = Path(__file__).resolve().parent.parent
-CHANGES, LIFECYCLE = "booking-changes", "subscription-lifecycle"
+CHANGES, LIFECYCLE, SWEEPS = "booking-changes", "subscription-lifecycle", "sweeps"
 
 # A port that nobody listens at; the account and its key are Azurite's, which everybody knows.
 UNREACHABLE = (
@@ -100,11 +99,12 @@ NAMES = [
     "status",
     "status_page",
     "sweep",
+    "sweep_mailbox",
 ]
 HTTP = ["notifications", "status", "status_page"]
 
 
-def test_there_are_seven_functions(table):
+def test_there_are_eight_functions(table):
     assert sorted(table) == NAMES
 
 
@@ -129,7 +129,9 @@ def test_people_look_at_a_route_with_a_function_key(table, name, route):
     }
 
 
-@pytest.mark.parametrize(("name", "queue"), [("process_change", CHANGES), ("process_lifecycle", LIFECYCLE)])
+@pytest.mark.parametrize(
+    ("name", "queue"), [("process_change", CHANGES), ("process_lifecycle", LIFECYCLE), ("sweep_mailbox", SWEEPS)]
+)
 def test_each_queue_wakes_its_function(table, name, queue):
     assert trigger(table, name) == {
         "type": "queueTrigger",
@@ -410,7 +412,9 @@ async def test_no_line_of_the_log_repeats_a_client_state_or_a_subject(app, caplo
 # The other functions.
 
 
-@pytest.mark.parametrize(("name", "queue"), [("process_change", CHANGES), ("process_lifecycle", LIFECYCLE)])
+@pytest.mark.parametrize(
+    ("name", "queue"), [("process_change", CHANGES), ("process_lifecycle", LIFECYCLE), ("sweep_mailbox", SWEEPS)]
+)
 @pytest.mark.parametrize("body", [b"", b"hello", b"{}", b"\xff\xfe"], ids=repr)
 async def test_a_malformed_message_is_parked_before_any_service_is_asked(app, name, queue, body):
     app.use_queues_in_memory()
@@ -421,19 +425,19 @@ async def test_a_malformed_message_is_parked_before_any_service_is_asked(app, na
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("process_change", parse_change_message(json.dumps({"mailbox": ANNA, "event": "AAMk="}))),
-        ("process_lifecycle", LifecycleNotification(ANNA, "88888888-8888-4888-8888-888888888888", "missed")),
+        ("process_change", build_change_message(Change(ANNA, "AAMk="))),
+        ("process_lifecycle", build_lifecycle_message(LifecycleNotification(ANNA, BEN, "missed"))),
+        ("sweep_mailbox", build_sweep_message(SweepRequest(ANNA))),
     ],
-    ids=["process_change", "process_lifecycle"],
+    ids=["process_change", "process_lifecycle", "sweep_mailbox"],
 )
 async def test_a_message_waits_while_settings_are_missing(app, name, message, caplog):
     app.use_queues_in_memory()
-    build: Callable[[Any], str] = build_change_message if name == "process_change" else build_lifecycle_message
     for setting in ("DATAVERSE_URL", "EVENT_ID_COLUMN", "NOTIFICATION_URL"):
         app.monkeypatch.delenv(setting, raising=False)
-    await getattr(function_app, name)(func.QueueMessage(body=build(message).encode()))
+    await getattr(function_app, name)(func.QueueMessage(body=message.encode()))
     [(queue, _, hidden)] = app.queues.sent
-    assert queue in (CHANGES, LIFECYCLE)
+    assert queue in (CHANGES, LIFECYCLE, SWEEPS)
     assert hidden >= 15
     for setting in ("DATAVERSE_URL", "EVENT_ID_COLUMN", "NOTIFICATION_URL"):
         assert f"{setting} is missing" in caplog.text
@@ -465,17 +469,17 @@ async def test_the_timers_call_their_handlers(app):
         async def keep(self) -> None:
             called.append("keep")
 
-        async def sweep_nightly(self) -> None:
-            called.append("sweep_nightly")
+        async def ask_nightly(self) -> None:
+            called.append("ask_nightly")
 
     async def parts() -> wiring.Parts:
         part: Any = Part()
-        return wiring.Parts(part, part, part, part, part, part, closing=())
+        return wiring.Parts(*[part] * 7, closing=())
 
     app.monkeypatch.setattr(wiring, "_parts", parts)
     await function_app.renew_subscriptions(TimerRequest())
     await function_app.sweep(TimerRequest())
-    assert called == ["keep", "sweep_nightly"]
+    assert called == ["keep", "ask_nightly"]
 
 
 # The status.
@@ -506,7 +510,7 @@ async def test_the_status_has_what_was_counted_a_moment_ago(app, storage):
     await wiring.close()
     assert document["notifications"] == {"dropped": 1, "received": 1}
     assert document["outcomes"] == {"parked": 1}
-    assert [each["parked"] for each in document["queues"]] == [1, 0]
+    assert [each["parked"] for each in document["queues"]] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["status", "status_page"])
@@ -544,7 +548,7 @@ async def test_a_run_of_the_roster_that_fails_is_shown_and_fails(app, storage):
 
     async def parts() -> wiring.Parts:
         part: Any = Keeper()
-        return wiring.Parts(part, part, part, part, part, part, closing=())
+        return wiring.Parts(*[part] * 7, closing=())
 
     app.monkeypatch.setattr(wiring, "_parts", parts)
     with pytest.raises(Transient):

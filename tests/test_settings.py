@@ -11,7 +11,6 @@ import pytest
 from sync.errors import Misconfigured
 from sync.model import SyncMode
 from sync.settings import AcknowledgeSettings, Settings, is_loopback, parse_settings
-from sync.subscriptions.planning import LEAVERS_SHARE
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
 BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
@@ -54,7 +53,6 @@ def test_existing_deployments_are_adopted_by_default():
     assert found.extension_property == "bookingSyncGuid"
     assert found.canceled_status_id is None
     assert found.mailboxes == frozenset()
-    assert found.leavers_share == LEAVERS_SHARE
     assert found.sync_mode is SyncMode.SYNC
 
 
@@ -131,10 +129,6 @@ UNREADABLE = [
     pytest.param("SYNC_MODE", "Observe ", "'sync' or 'observe'", id="a mode that might be meant"),
     pytest.param("MAILBOXES", "anna@contoso.example", "a GUID", id="a mailbox by its address"),
     pytest.param("MAILBOXES", f"{ANNA};{BEN}", "a GUID", id="mailboxes with another separator"),
-    pytest.param("LEAVERS_SHARE", "20", "less than or equal to 1", id="a share in percent"),
-    pytest.param("LEAVERS_SHARE", "-0.1", "greater than or equal to 0", id="a share below nothing"),
-    pytest.param("LEAVERS_SHARE", "0,2", "valid number", id="a share with a comma"),
-    pytest.param("LEAVERS_SHARE", "nan", "or equal to 1", id="a share that is no number"),
 ]
 
 

@@ -201,11 +201,6 @@ async def test_a_change_is_let_in_by_what_its_own_calls_are_told(environment):
             await wiring._let_in(ANNA)
 
 
-async def test_the_share_of_leavers_is_the_one_that_is_set(environment):
-    use(environment, LEAVERS_SHARE="0.5")
-    assert (await wiring._parts()).keeper.leavers_share == 0.5
-
-
 async def test_storage_without_tables_is_misconfigured(environment):
     endpoint = "QueueEndpoint=https://contoso.queue.core.windows.net/;SharedAccessSignature=sv=1&sig=x"
     use(environment, AzureWebJobsStorage=endpoint)

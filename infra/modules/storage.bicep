@@ -12,6 +12,8 @@ var queueNames = [
   'booking-changes-poison'
   'subscription-lifecycle'
   'subscription-lifecycle-poison'
+  'sweeps'
+  'sweeps-poison'
 ]
 
 // Source of the ids: Azure, "Azure built-in roles", Storage.

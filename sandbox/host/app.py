@@ -66,7 +66,6 @@ def app_settings(world: Sandbox, storage: str, port: int) -> dict[str, str]:
         "EXTENSION_PROPERTY": EXTENSION_PROPERTY,
         "CANCELED_STATUS_ID": "",
         "MAILBOXES": "",
-        "LEAVERS_SHARE": "",
         "SETTLE_SECONDS": "1",
         "SYNC_MODE": "",
         "FUNCTIONS_WORKER_RUNTIME": "python",

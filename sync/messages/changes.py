@@ -1,4 +1,4 @@
-"""What the queues carry, as values: a change, a batch of changes, a lifecycle notification."""
+"""What the queues carry, as values: a change, a batch of changes, a lifecycle notification, a sweep request."""
 
 from __future__ import annotations
 
@@ -53,15 +53,25 @@ class Batch:
 
 @dataclass(frozen=True)
 class LifecycleNotification:
-    """A lifecycle notification about one of our subscriptions; ``event`` is Graph's word for what happened.
-
-    A ``missed`` without subscription is our own: the mailbox is to be swept.
-    """
+    """A lifecycle notification about one of our subscriptions; ``event`` is Graph's word for what happened."""
 
     mailbox: str
-    subscription_id: str | None
+    """The Entra object id of the mailbox's user, in lower case."""
+    subscription_id: str
     event: str
     attempt: int = 0
+    """How often it was put back because a service could not be asked."""
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """Asks that the events and the bookings of one mailbox be compared."""
+
+    mailbox: str
+    """The Entra object id of the mailbox's user, in lower case."""
+    attempt: int = 0
+    """How often it was put back because a service could not be asked."""
     origin: Origin | None = field(default=None, compare=False)
 
 

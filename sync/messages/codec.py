@@ -13,11 +13,12 @@ from typing import Any
 
 from sync.errors import Malformed
 from sync.ids import is_event_id
-from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification
+from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification, SweepRequest
 from sync.telemetry.spans import Origin
 
 CHANGES = "booking-changes"
 LIFECYCLE = "subscription-lifecycle"
+SWEEPS = "sweeps"
 """The queues; what cannot be processed ends in the one with ``-poison`` behind its name."""
 
 _LARGEST = 45_000
@@ -119,24 +120,35 @@ def _parse_change(message: Any) -> Change:
 
 
 def build_lifecycle_message(notification: LifecycleNotification) -> str:
+    """Build the message of *notification*."""
     message: dict[str, Any] = {"mailbox": notification.mailbox, "lifecycle": notification.event}
-    if notification.subscription_id is not None:
-        message["subscription"] = notification.subscription_id
-    message |= _origin_fields(notification.origin)
+    message |= {"subscription": notification.subscription_id, **_origin_fields(notification.origin)}
     return json.dumps(message | ({"attempt": notification.attempt} if notification.attempt else {}))
 
 
 def parse_lifecycle_message(text: str) -> LifecycleNotification:
     """Raises: Malformed if the message is not one of ours."""
     message = _parse_message(text)
-    subscription_id = message.get("subscription")
     return LifecycleNotification(
         _match(_GUID, message.get("mailbox"), "mailbox").lower(),
-        None if subscription_id is None else _match(_GUID, subscription_id, "subscription").lower(),
+        _match(_GUID, message.get("subscription"), "subscription").lower(),
         _match(_WORD, message.get("lifecycle"), "lifecycle"),
         _attempt(message),
         parse_origin(message),
     )
+
+
+def build_sweep_message(request: SweepRequest) -> str:
+    """Build the message of *request*."""
+    message: dict[str, Any] = {"sweep": request.mailbox, **_origin_fields(request.origin)}
+    return json.dumps(message | ({"attempt": request.attempt} if request.attempt else {}))
+
+
+def parse_sweep_message(text: str) -> SweepRequest:
+    """Raises: Malformed if the message is not one of ours."""
+    message = _parse_message(text)
+    mailbox = _match(_GUID, message.get("sweep"), "mailbox").lower()
+    return SweepRequest(mailbox, _attempt(message), parse_origin(message))
 
 
 def _origin_fields(origin: Origin | None) -> dict[str, Any]:

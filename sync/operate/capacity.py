@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from sync.subscriptions.deployment import LIFETIME
-from sync.sweep.sweeper import MAILBOXES_PER_SECOND
+from sync.sweep.rounds import MAILBOXES_PER_SECOND
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ WAKES = RUNS + 3
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.1, 15
 """Seconds until the host looks again at a queue that it found empty: after a message, and in the end (host.json)."""
-POLLS = 2 * 86_400 // LONGEST_WAIT
-"""Transactions in a day of one instance that looks at two empty queues as rarely as host.json lets it."""
+POLLS = 3 * 86_400 // LONGEST_WAIT
+"""Transactions in a day of one instance that looks at three empty queues as rarely as host.json lets it."""
 FLUSHES = 86_400 // 60
 """Transactions in a day of one instance that has something to count each minute."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sync import wiring
-from sync.messages.codec import CHANGES, LIFECYCLE
+from sync.messages.codec import CHANGES, LIFECYCLE, SWEEPS
 from sync.operate.command_line import DONE, FAILED, AsJson, Verbose, run
 from sync.operate.rows import parked_rows
 from sync.operate.terminal import Terminal
@@ -20,6 +20,7 @@ commands = typer.Typer()
 class Queue(StrEnum):
     CHANGES = CHANGES
     LIFECYCLE = LIFECYCLE
+    SWEEPS = SWEEPS
 
 
 OneQueue = Annotated[Queue | None, typer.Option("--queue", help="Of this queue only.")]

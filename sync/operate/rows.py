@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from sync.messages.changes import Batch, Change
+from sync.messages.changes import Batch, Change, LifecycleNotification, SweepRequest
 from sync.model import Subscription
 from sync.pairs.holds import Listed
 from sync.storage.poison import Parked
@@ -192,8 +192,17 @@ def _parked_row(parked: Parked) -> ParkedRow:
     if isinstance(content, Batch):
         of = f"{len(content.changes)} changes"
         return ParkedRow(parked.id, parked.queue, parked.at, parked.reason, None, of, True)
-    event = content.event_id if isinstance(content, Change) else content.event
-    return ParkedRow(parked.id, parked.queue, parked.at, parked.reason, content.mailbox, event, True)
+    return ParkedRow(parked.id, parked.queue, parked.at, parked.reason, content.mailbox, _subject_of(content), True)
+
+
+def _subject_of(content: Change | LifecycleNotification | SweepRequest) -> str | None:
+    match content:
+        case Change(event_id=event_id):
+            return event_id
+        case LifecycleNotification(event=word):
+            return word
+        case _:
+            return None
 
 
 def held_rows(listed: Iterable[Listed]) -> list[HeldRow]:

@@ -15,7 +15,8 @@ from sync.operate.command_line import DONE, FAILED, REFUSED, AsJson, Verbose, ap
 from sync.operate.rows import difference_rows
 from sync.operate.terminal import Terminal
 from sync.sweep.differences import Difference
-from sync.sweep.sweeper import MAILBOXES_PER_SECOND, Sweeper
+from sync.sweep.rounds import MAILBOXES_PER_SECOND, Rounds
+from sync.sweep.sweeper import Sweeper
 
 COMPARED_AT_ONCE = 8
 
@@ -41,10 +42,11 @@ def sweep(
 
 
 async def _sweep(terminal: Terminal, mailbox: str | None, dry_run: bool) -> int:
-    sweeper = (await app_parts()).sweeper
+    parts = await app_parts()
+    sweeper, rounds = parts.sweeper, parts.rounds
     if mailbox is None:
-        return await (_compare_all(terminal, sweeper) if dry_run else _sweep_all(terminal, sweeper))
-    if mailbox not in await sweeper.wanted():
+        return await (_compare_all(terminal, sweeper, rounds) if dry_run else _sweep_all(terminal, rounds))
+    if mailbox not in await rounds.wanted():
         terminal.fail(f"{mailbox} is no active user among the bookable resources, or not in MAILBOXES")
         return REFUSED
     differences = await (sweeper.compare(mailbox) if dry_run else sweeper.sweep(mailbox))
@@ -52,14 +54,14 @@ async def _sweep(terminal: Terminal, mailbox: str | None, dry_run: bool) -> int:
     return DONE
 
 
-async def _sweep_all(terminal: Terminal, sweeper: Sweeper) -> int:
-    count = await sweeper.sweep_all()
+async def _sweep_all(terminal: Terminal, rounds: Rounds) -> int:
+    count = await rounds.ask_all()
     terminal.show({"queued_sweeps": count}, [f"sweeps queued: {count}"])
     return DONE
 
 
-async def _compare_all(terminal: Terminal, sweeper: Sweeper) -> int:
-    mailboxes = await sweeper.wanted()
+async def _compare_all(terminal: Terminal, sweeper: Sweeper, rounds: Rounds) -> int:
+    mailboxes = await rounds.wanted()
     with terminal.progress("mailboxes") as progress:
         differences, failed = await _compare(sweeper, mailboxes, progress)
     _show_differences(terminal, len(mailboxes) - len(failed), differences, failed, queued=False)

@@ -18,14 +18,17 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.queue import QueueMessage
 
 from sync.errors import Malformed, Transient
-from sync.messages.changes import Batch, Change, LifecycleNotification
+from sync.messages.changes import Batch, Change, LifecycleNotification, SweepRequest
 from sync.messages.codec import (
     CHANGES,
+    SWEEPS,
     build_batch_messages,
     build_change_message,
     build_lifecycle_message,
+    build_sweep_message,
     parse_changes,
     parse_lifecycle_message,
+    parse_sweep_message,
 )
 from sync.storage.queues import StorageQueues
 
@@ -36,7 +39,9 @@ HELD = 120
 """Seconds for which messages are hidden from others while they are looked at."""
 
 
-Content = Change | Batch | LifecycleNotification
+Content = Change | Batch | LifecycleNotification | SweepRequest
+
+_PARSERS: dict[str, Callable[[str], Content]] = {CHANGES: parse_changes, SWEEPS: parse_sweep_message}
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def parse_parked(queue: str, stored: str) -> tuple[str, Content | None]:
             case {"message": str(message), "error": str(error), "reason": str(why)}:
                 text, reason = message, f"{error}: {why}"
     try:
-        content = parse_changes(text) if queue == CHANGES else parse_lifecycle_message(text)
+        content = _PARSERS.get(queue, parse_lifecycle_message)(text)
         return reason, content if isinstance(content, Batch) else replace(content, attempt=0)
     except Malformed as error:
         return reason if reason.startswith("Malformed") else f"{reason} (Malformed: {error})", None
@@ -158,5 +163,7 @@ def _build(content: Content) -> Sequence[str]:
             return [*build_batch_messages(changes), *unreadable]
         case Change():
             return [build_change_message(content)]
-        case _:
+        case SweepRequest():
+            return [build_sweep_message(content)]
+        case LifecycleNotification():
             return [build_lifecycle_message(content)]

@@ -19,7 +19,6 @@ from azure.data.tables.aio import TableClient
 
 from sync.errors import Transient
 from sync.subscriptions.outages import LastRun, Made, Trouble, next_trouble
-from sync.sweep.rounds import Round
 
 log = logging.getLogger(__name__)
 
@@ -116,18 +115,18 @@ class RosterTable:
             row = {"PartitionKey": "run", "RowKey": "made", "deployment": made.deployment}
             await self._put({**row, **_columns(made.ids)})
 
-    async def last_round(self) -> Round | None:
+    async def last_round(self) -> datetime | None:
+        """Return when the last round that ended had begun; None if none is known."""
         with _forgiven("read"), suppress(ResourceNotFoundError):
-            entity = await self._table.get_entity("run", "sweep")
+            entity = await self._table.get_entity("run", "round")
             with suppress(*_UNREADABLE):
-                return Round(_moment(entity["begun"]), frozenset(_marks(entity)), entity["is_over"] is True)
+                return _moment(entity["begun"])
         return None
 
-    async def remember_round(self, current: Round) -> None:
-        """Some 40,000 mailboxes fit in the entity's mebibyte; of more, an interrupted round begins anew."""
-        sweep = {"begun": current.begun, "is_over": current.is_over, **_columns(current.queued)}
+    async def remember_round(self, begun: datetime) -> None:
+        """Note a round that ended."""
         with _forgiven("written"):
-            await self._put({"PartitionKey": "run", "RowKey": "sweep", **sweep})
+            await self._put({"PartitionKey": "run", "RowKey": "round", "begun": begun})
 
     async def probe(self) -> None:
         """Write, read and delete a row that no run looks at; the table is created as on first use.

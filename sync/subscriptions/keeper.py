@@ -16,18 +16,23 @@ from sync.calls.pace import Pace
 from sync.errors import Duplicate, NotFound, OtherKey, SyncError, Transient, Unagreed
 from sync.ids import mark_of
 from sync.messages.changes import LifecycleNotification
-from sync.messages.parking import Queues
 from sync.subscriptions.deployment import Deployment, mailbox_of
-from sync.subscriptions.outages import OUTAGE, LastRun, Made, away_since, lifetime_to_ask, unreached_since
+from sync.subscriptions.outages import LastRun, Made, away_since, lifetime_to_ask, unreached_since
 from sync.subscriptions.planning import LEAVERS_SHARE, Plan, plan_roster
 from sync.subscriptions.run import Report, Run
-from sync.subscriptions.writes import SHORTEST, Memory, Steps, Subscriptions, clock
-from sync.sweep.differences import Difference
+from sync.subscriptions.writes import SHORTEST, Memory, Steps, Subscriptions, Sweeps, clock
+from sync.telemetry import spans as telemetry
 
 log = logging.getLogger(__name__)
 
 BUDGET = 480.0
 """Seconds after which a run begins nothing more; the next one goes on where it stopped."""
+
+SWEEPS_WITHIN = 90.0
+"""Seconds beyond ``BUDGET`` to ask for the sweeps of all mailboxes after an outage.
+
+Too short, and a run that used its whole budget never gets them asked for; too long, and the host ends the function.
+"""
 
 PATIENCE = 20.0
 """Seconds that a lifecycle notification may wait for its turn; after that its message is put back on the queue."""
@@ -75,18 +80,15 @@ class Keeper:
     subscriptions: Subscriptions
     deployment: Deployment
     memory: Memory
-    queues: Queues
+    sweeps: Sweeps
     now: Callable[[], datetime]
-    sweep: Callable[[str], Awaitable[Sequence[Difference] | None]]
-    sweep_all: Callable[[datetime], Awaitable[int]]
-    """Those that were swept since that time may be left out."""
     leavers_share: float = LEAVERS_SHARE
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     progress: Callable[[int, int], None] = lambda done, of: None
     note: Note = _note_nothing
 
     def __post_init__(self) -> None:
-        self.steps = Steps(self.subscriptions, self.memory, self.queues, self.now, sleep=self.sleep)
+        self.steps = Steps(self.subscriptions, self.memory, self.sweeps, self.now, sleep=self.sleep)
         self._wanted_lately: tuple[datetime, frozenset[str]] | None = None
         self._held_lately: tuple[datetime, frozenset[str]] | None = None
 
@@ -164,8 +166,7 @@ class Keeper:
         report.was_away = since is not None
         if since is not None:
             log.warning("the app was away, or out of reach: all mailboxes are swept")
-            # A round of before the outage does not count; one that an earlier try of this sweep began does.
-            report.queued_sweeps = await self.sweep_all(since + OUTAGE)
+            report.queued_sweeps = await self.sweeps.ask_all(within=look.deadline - clock() + SWEEPS_WITHIN)
         # Last of all: a run that did not come to its end has not been. Nor does a person's tell that the app was there.
         if look.is_last_known:
             at = began if is_app or report.was_away or last is None else last.at
@@ -194,17 +195,19 @@ class Keeper:
         """
         mailbox = notification.mailbox
         match notification:
-            case LifecycleNotification(event="reauthorizationRequired", subscription_id=str(subscription_id)):
-                await self.steps.remembering(
-                    mailbox, partial(self._reauthorize, mailbox, subscription_id), lambda: True
-                )
+            case LifecycleNotification(event="reauthorizationRequired"):
+                reauthorize = partial(self._reauthorize, mailbox, notification.subscription_id)
+                await self.steps.remembering(mailbox, reauthorize, lambda: True)
             case LifecycleNotification(event="subscriptionRemoved"):
                 await self.steps.remembering(mailbox, partial(self._create_if_wanted, mailbox))
             case LifecycleNotification(event="missed"):
-                if await self._is_wanted(mailbox) or await self._is_subscribed(mailbox):
-                    await self.sweep(mailbox)
+                await self.sweeps.ask(mailbox, origin=telemetry.origin())
             case _:
                 log.warning("lifecycle event=%s mailbox=%s", notification.event, mailbox)
+
+    async def looks_after(self, mailbox: str) -> bool:
+        """Say whether *mailbox* is wanted, or still subscribed. Raises: Transient, Refused if that cannot be asked."""
+        return await self._is_wanted(mailbox) or await self._is_subscribed(mailbox)
 
     async def _reauthorize(self, mailbox: str, subscription_id: str) -> None:
         if await self._is_to_end(mailbox):

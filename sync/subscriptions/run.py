@@ -18,7 +18,6 @@ from sync.model import Subscription
 from sync.subscriptions.deployment import Deployment, mailbox_of
 from sync.subscriptions.planning import Plan
 from sync.subscriptions.writes import SWEEP_AFTER, Steps, clock
-from sync.sweep.sweeper import MAILBOXES_PER_SECOND
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +26,12 @@ Step = tuple[str, Callable[[], Awaitable[None]]]
 
 CONCURRENCY = 16
 """Each creation calls the app back twice, for the handshake, before it is answered."""
+
+SWEEPS_PER_SECOND = 5
+"""Sweeps of new subscriptions that begin in one second, as many as in a sweep of all mailboxes.
+
+Too small, and a difference is found late; too large, and changes find Dataverse throttling.
+"""
 
 UNVALIDATED_IN_A_ROW = 20
 VALIDATED_LATELY = 60.0
@@ -333,7 +338,7 @@ class Run:
     def _sweep_after(self) -> float:
         """The sweeps of many new subscriptions are spread like those of the nightly one."""
         report = self._report
-        return SWEEP_AFTER + (report.created + report.replaced + report.deleted) / MAILBOXES_PER_SECOND
+        return SWEEP_AFTER + (report.created + report.replaced + report.deleted) / SWEEPS_PER_SECOND
 
     async def _look_after_adopted(self) -> None:
         """What Graph calls a duplicate has to be in its list, or nobody would know that a mailbox is silent."""

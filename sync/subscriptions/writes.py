@@ -15,12 +15,10 @@ from typing import Protocol
 from sync.calls.pace import Pace
 from sync.errors import LifetimeRefused, Misconfigured, Paused, SyncError, Transient, Unvalidated
 from sync.ids import mark_of
-from sync.messages.changes import LifecycleNotification
-from sync.messages.codec import LIFECYCLE, build_lifecycle_message
-from sync.messages.parking import Queues
 from sync.model import Subscription
 from sync.subscriptions.deployment import LIFETIME
 from sync.subscriptions.outages import LastRun, Made, Trouble
+from sync.telemetry.spans import Origin
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +50,19 @@ class Subscriptions(Protocol):
 
     async def delete(self, subscription_id: str) -> None:
         """Raises: Transient, Refused."""
+
+
+class Sweeps(Protocol):
+    """May be asked for sweeps, which come by way of a queue."""
+
+    async def ask(self, mailbox: str, after: float = 0.0, origin: Origin | None = None) -> None:
+        """Have *mailbox* swept in *after* seconds. Raises: Transient."""
+
+    async def ask_all(self, within: float) -> int:
+        """Have all wanted mailboxes swept; return how many.
+
+        Raises: Transient if they could not all be asked for *within* seconds; Refused.
+        """
 
 
 class Memory(Protocol):
@@ -86,7 +97,7 @@ class Steps:
 
     subscriptions: Subscriptions
     memory: Memory
-    queues: Queues
+    sweeps: Sweeps
     now: Callable[[], datetime]
     lifetime: timedelta = LIFETIME
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -116,7 +127,7 @@ class Steps:
         async def create(expires: datetime) -> None:
             nonlocal queued
             if queued is None or clock() - queued > sweep_after / 2:
-                await self._queue_sweep(mailbox, sweep_after)
+                await self.sweeps.ask(mailbox, sweep_after)
                 queued = clock()
             await self._create(mailbox, expires)
 
@@ -173,7 +184,7 @@ class Steps:
         async def delete() -> None:
             nonlocal is_queued
             if not is_queued:
-                await self._queue_sweep(mailbox, sweep_after)
+                await self.sweeps.ask(mailbox, sweep_after)
                 is_queued = True
             await self.subscriptions.delete(old.id)
 
@@ -199,10 +210,6 @@ class Steps:
             raise
         if mailbox in self.troubled:
             await self.memory.forget(mailbox)
-
-    async def _queue_sweep(self, mailbox: str, after: float) -> None:
-        swept = LifecycleNotification(mailbox, None, "missed")
-        await self.queues.send(LIFECYCLE, [build_lifecycle_message(swept)], hidden=after)
 
     async def _create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
         made = await self.subscriptions.create(mailbox, expires, beside)

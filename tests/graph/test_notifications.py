@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from sync.errors import Forged, Malformed
 from sync.graph.client_state import build_client_state, parse_client_state
 from sync.graph.notifications import MAX_BODY, parse_notifications
-from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification, Received
+from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification, Received, SweepRequest
 from sync.messages.codec import (
     build_batch_messages,
     build_change_message,
     build_lifecycle_message,
+    build_sweep_message,
     parse_change_message,
     parse_changes,
     parse_lifecycle_message,
+    parse_sweep_message,
 )
 from tests.world.fakes import evidence_of
 
@@ -456,6 +458,7 @@ def test_no_made_up_client_state_is_ours(value):
 # The queue messages.
 
 CHANGES = [Change(ANNA, EVENT), Change(ANNA, EVENT, evidence=Evidence.TOLD), Change(BEN, OTHER_EVENT, attempt=3)]
+SWEEPS = [SweepRequest(ANNA), SweepRequest(BEN, 2)]
 LIFECYCLE = [LifecycleNotification(ANNA, SUBSCRIPTION, "missed"), LifecycleNotification(BEN, SUBSCRIPTION, "new", 2)]
 
 
@@ -506,13 +509,23 @@ def test_a_lifecycle_notification_comes_out_of_the_queue_as_it_went_in(value):
     assert parse_lifecycle_message(build_lifecycle_message(value)) == value
 
 
+@pytest.mark.parametrize("value", SWEEPS, ids=repr)
+def test_a_request_for_a_sweep_comes_out_of_the_queue_as_it_went_in(value):
+    assert parse_sweep_message(build_sweep_message(value)) == value
+
+
 # Source: Azure Functions, queue trigger, message metadata; the host compares the names without case.
 METADATA = {"id", "dequeuecount", "expirationtime", "insertiontime", "nextvisibletime", "popreceipt", "queuetrigger"}
 
 
 @pytest.mark.parametrize(
     "text",
-    [*map(build_change_message, CHANGES), *build_batch_messages(CHANGES), *map(build_lifecycle_message, LIFECYCLE)],
+    [
+        *map(build_change_message, CHANGES),
+        *build_batch_messages(CHANGES),
+        *map(build_lifecycle_message, LIFECYCLE),
+        *map(build_sweep_message, SWEEPS),
+    ],
     ids=lambda text: text,
 )
 def test_no_property_of_a_message_overwrites_the_triggers_metadata(text):
@@ -547,9 +560,7 @@ def test_a_message_of_an_earlier_version_may_lack_the_hint_and_the_attempt():
         pytest.param(json.dumps({"mailbox": f"{ANNA}/..", "event": EVENT}), id="with a path as mailbox"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": "../../me"}), id="with a path as event"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": 7}), id="with a number as event"),
-        pytest.param(
-            json.dumps({"mailbox": ANNA, "event": EVENT, "evidence": "no"}), id="with other evidence"
-        ),
+        pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "evidence": "no"}), id="with other evidence"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "evidence": None}), id="with null as evidence"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "attempt": -1}), id="with a negative attempt"),
         pytest.param(json.dumps({"mailbox": ANNA, "event": EVENT, "attempt": True}), id="with a truth as attempt"),

@@ -21,8 +21,15 @@ from sandbox.graph import errors as graph_errors
 from sandbox.server import Sandbox
 from sandbox.world.people import Technician
 from sync.errors import Misconfigured
-from sync.messages.changes import Change, Evidence, LifecycleNotification
-from sync.messages.codec import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message
+from sync.messages.changes import Change, Evidence, LifecycleNotification, SweepRequest
+from sync.messages.codec import (
+    CHANGES,
+    LIFECYCLE,
+    SWEEPS,
+    build_change_message,
+    build_lifecycle_message,
+    build_sweep_message,
+)
 from sync.messages.parking import park
 from sync.operate.commands import cli
 from sync.storage.queues import StorageQueues
@@ -150,7 +157,7 @@ async def test_a_plan_changes_nothing(desk: Desk, ana: Technician) -> None:
     assert (row["mailbox"], row["state"]) == (ana.mailbox.id, "to be created")
     assert (document["counts"], document["refusal"]) == ({"to be created": 1}, None)
     assert desk.writes() == 0
-    assert desk.queued(LIFECYCLE) == []
+    assert desk.queued(SWEEPS) == []
 
 
 async def test_applying_reports_what_was_done(desk: Desk, ana: Technician) -> None:
@@ -174,7 +181,7 @@ async def test_applying_after_an_outage_has_all_mailboxes_swept(desk: Desk, ana:
     await table.ran(LastRun(datetime.now(UTC) - timedelta(days=1), LIFETIME))
     await table.close()
     assert (await desk.reads("subscriptions apply"))["queued_sweeps"] == 1
-    assert desk.queued(LIFECYCLE) == [{"mailbox": ana.mailbox.id, "lifecycle": "missed"}]
+    assert desk.queued(SWEEPS) == [{"sweep": ana.mailbox.id}]
 
 
 async def test_many_leavers_take_a_word(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +272,7 @@ async def test_a_dry_run_shows_differences_and_queues_nothing(desk: Desk, ana: T
     assert [each["event"] for each in document["differences"]] == [sooner.immutable_id, later.immutable_id]
     assert document["mailboxes"] == (1 if which == "one" else 2)
     assert document["queued"] is False
-    assert desk.queued(CHANGES) + desk.queued(LIFECYCLE) == []
+    assert desk.queued(CHANGES) + desk.queued(SWEEPS) == []
     assert desk.writes() == 0
 
 
@@ -313,7 +320,7 @@ async def test_a_mailbox_that_cannot_be_compared_does_not_hold_up_the_others(des
 
 async def test_without_a_mailbox_the_sweeps_of_all_are_queued(desk: Desk, ana: Technician) -> None:
     assert await desk.reads("sweep") == {"queued_sweeps": 1}
-    assert desk.queued(LIFECYCLE) == [{"mailbox": ana.mailbox.id, "lifecycle": "missed"}]
+    assert desk.queued(SWEEPS) == [{"sweep": ana.mailbox.id}]
 
 
 # --- poison queues ---
@@ -321,20 +328,22 @@ async def test_without_a_mailbox_the_sweeps_of_all_are_queued(desk: Desk, ana: T
 
 async def test_parked_messages_are_listed_with_their_reasons_and_stay(desk: Desk) -> None:
     await desk.parked(CHANGES, build_change_message(Change(MAILBOX, "AAMk=", attempt=31)), "no JSON\x1b[31m")
-    await desk.parked(LIFECYCLE, build_lifecycle_message(LifecycleNotification(MAILBOX, None, "missed")))
+    await desk.parked(LIFECYCLE, build_lifecycle_message(LifecycleNotification(MAILBOX, MAILBOX, "missed")))
+    await desk.parked(SWEEPS, build_sweep_message(SweepRequest(MAILBOX)))
     for _ in range(2):
         rows = (await desk.reads("poison"))["messages"]
         assert {(row["queue"], row["mailbox"], row["event"], row["can_be_replayed"]) for row in rows} == {
             (CHANGES, MAILBOX, "AAMk=", True),
             (CHANGES, None, None, False),
             (LIFECYCLE, MAILBOX, "missed", True),
+            (SWEEPS, MAILBOX, None, True),
         }
         assert {row["reason"].partition(" (")[0] for row in rows} == {"Misconfigured: DATAVERSE_URL names nobody"}
         assert all(datetime.fromisoformat(row["at"]) <= datetime.now(UTC) for row in rows)
     only = (await desk.reads(f"poison --queue {LIFECYCLE}"))["messages"]
     assert [row["queue"] for row in only] == [LIFECYCLE]
     table = (await desk.types("poison")).stdout
-    assert table.splitlines()[-1] == "messages parked: 3"
+    assert table.splitlines()[-1] == "messages parked: 4"
     assert "\x1b" not in table
 
 
@@ -352,7 +361,7 @@ async def test_replaying_puts_a_message_back_with_its_tries_counted_anew(desk: D
 
 async def test_all_are_replayed_but_malformed_ones_which_stay(desk: Desk) -> None:
     await desk.parked(CHANGES, "no JSON", *(build_change_message(Change(MAILBOX, f"e{n}")) for n in range(40)))
-    await desk.parked(LIFECYCLE, build_lifecycle_message(LifecycleNotification(MAILBOX, None, "missed")))
+    await desk.parked(LIFECYCLE, build_lifecycle_message(LifecycleNotification(MAILBOX, MAILBOX, "missed")))
     result = await desk.types("replay --all")
     assert result.exit_code == 1, "a person has to look at the malformed one"
     assert result.stdout.splitlines()[0] == "messages replayed: 41"

@@ -17,8 +17,14 @@ from typing import Any
 import pytest
 
 from sync.errors import Refused, SyncError, Transient
-from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification
-from sync.messages.codec import CHANGES, LIFECYCLE, build_change_message, build_lifecycle_message, parse_changes
+from sync.messages.changes import Batch, Change, Evidence, SweepRequest
+from sync.messages.codec import (
+    CHANGES,
+    SWEEPS,
+    build_change_message,
+    build_sweep_message,
+    parse_changes,
+)
 from sync.messages.taking import GRACE
 from sync.model import Booking, ConflictPolicy, Event, Span
 from sync.pairs.actions import CancelBooking, MoveBooking, Write
@@ -234,8 +240,7 @@ class World(Hosted):
         assert len(self.bookings.written) == written, "P5: nothing has changed, and something was written"
 
     async def sweep(self) -> None:
-        missed = [build_lifecycle_message(LifecycleNotification(mailbox, None, "missed")) for mailbox in (ANNA, BEN)]
-        await self.queues().send(LIFECYCLE, missed)
+        await self.queues().send(SWEEPS, [build_sweep_message(SweepRequest(mailbox)) for mailbox in (ANNA, BEN)])
         await self.run()
 
     async def outcome(self) -> tuple[Any, ...]:
@@ -373,7 +378,7 @@ def moves_and_deletes_unheard(world: World) -> None:
     world.deletes(E2, told=False)
 
     async def timer(hosted: Hosted) -> None:
-        await hosted.sweeper().sweep_nightly()
+        await hosted.nightly().ask_nightly()
 
     world.later.append(timer)
 

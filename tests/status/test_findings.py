@@ -20,8 +20,8 @@ from sync.storage.breaker import Tripped
 from sync.subscriptions.deployment import LIFETIME
 from sync.subscriptions.standing import Roster, Standing
 from sync.telemetry.counters import HOUR, Swept
-from tests.world.desk import CLEO, DAN
 from tests.world.fakes import ANNA, BEN, NOW, span
+from tests.world.keeper import CLEO, DAN
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"

@@ -19,8 +19,8 @@ from sync.storage.breaker import Tripped
 from sync.subscriptions.standing import Standing
 from sync.telemetry.counters import HOUR
 from tests.status.test_findings import ANNAS, AT, BEHIND, GUID, HELD, LEFT, WELL, with_standings
-from tests.world.desk import people
 from tests.world.fakes import ANNA, BEN, NOW
+from tests.world.keeper import people
 
 EVERYTHING = replace(
     with_standings(ANNAS, Standing(BEN, None, "graph 403 <b>ErrorAccessDenied</b>")),

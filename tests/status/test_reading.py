@@ -24,8 +24,8 @@ from sync.subscriptions.standing import Roster, Standing
 from sync.telemetry.counters import HOUR, Figures, hour_of
 from tests.storage.test_ledger import NOWHERE
 from tests.test_function_app import UNREACHABLE
-from tests.world.desk import people
 from tests.world.fakes import ANNA, BEN
+from tests.world.keeper import people
 
 NOW = datetime.now(UTC)
 HELD = Held("the event lasts all day", NOW, "1")
@@ -59,7 +59,7 @@ async def test_a_new_storage_account_is_well(overview: Overview) -> None:
     status = await overview.read()
     assert status.is_well
     assert status.mailboxes is None
-    assert [(each.messages, each.oldest, each.parked) for each in status.queues or ()] == [(0, None, 0)] * 2
+    assert [(each.messages, each.oldest, each.parked) for each in status.queues or ()] == [(0, None, 0)] * 3
 
 
 async def test_all_parts_come_together(overview: Overview, storage: str) -> None:
@@ -71,14 +71,15 @@ async def test_all_parts_come_together(overview: Overview, storage: str) -> None
     await overview.queues.send("booking-changes", ["one", "two"])
     await overview.queues.send("booking-changes", ["later"], hidden=60)
     await overview.queues.send("subscription-lifecycle-poison", ["x"])
+    await overview.queues.send("sweeps", ["y"])
     status = await overview.read()
     assert status.mailboxes is not None
     assert status.mailboxes.last_notified == hour_of(NOW)
     assert status.holds is not None
     assert (status.holds.for_a_person, status.holds.waiting) == (1, 1)
     assert [each.scope for each in status.breaker or ()] == [EVERYBODY]
-    changes, lifecycle = status.queues or ()
-    assert (changes.messages, lifecycle.parked) == (3, 1)
+    changes, lifecycle, sweeps = status.queues or ()
+    assert (changes.messages, lifecycle.parked, sweeps.messages) == (3, 1, 1)
     assert changes.oldest is not None
     assert abs(changes.oldest - datetime.now(UTC)) < timedelta(minutes=1)
 
@@ -102,7 +103,7 @@ async def test_messages_that_are_no_base64_are_counted_like_others(overview: Ove
         await queue.create_queue()
         await queue.send_message("no base64 at all!")
         await queue.send_message(base64.b64encode(b"\xff").decode())
-    [changes, _] = (await overview.read()).queues or ()
+    [changes, *_] = (await overview.read()).queues or ()
     assert changes.messages == 2
 
 
@@ -155,7 +156,7 @@ async def test_looking_costs_as_many_calls_for_thousands_of_mailboxes_as_for_one
         assert status.mailboxes is not None
         assert status.mailboxes.subscribed == count
         costs.append(calls)
-    assert costs == [10, 10], "three rows and ranges of the counts, one of each other table, four queues"
+    assert costs == [12, 12], "three rows and ranges of the counts, one of each other table, six queues"
 
 
 async def test_an_answer_that_is_none_of_storages_is_not_hidden(overview: Overview) -> None:

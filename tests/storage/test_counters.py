@@ -15,8 +15,8 @@ from sync.storage.tables import StorageTable
 from sync.subscriptions.standing import Roster, Standing
 from sync.telemetry.counters import HOUR, KEPT, QUEUED, Figures, Swept
 from tests.storage.test_ledger import NOWHERE
-from tests.world.desk import people
 from tests.world.fakes import ANNA, BEN, NOW
+from tests.world.keeper import people
 
 AT = NOW + timedelta(minutes=12, seconds=34)
 

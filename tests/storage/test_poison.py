@@ -12,13 +12,15 @@ from azure.core.exceptions import ResourceNotFoundError, ServiceRequestError
 from azure.storage.queue.aio import QueueClient
 
 from sync.errors import Refused, Transient
-from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification
+from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification, SweepRequest
 from sync.messages.codec import (
     CHANGES,
     LIFECYCLE,
+    SWEEPS,
     build_batch_messages,
     build_change_message,
     build_lifecycle_message,
+    build_sweep_message,
     parse_changes,
 )
 from sync.messages.parking import park
@@ -28,7 +30,7 @@ from sync.storage.queues import StorageQueues
 
 MAILBOX = "0d5c8f5e-0000-4000-8000-00000000000a"
 CHANGE = Change(MAILBOX, "AAMk=", evidence=Evidence.TOLD)
-MISSED = LifecycleNotification(MAILBOX, None, "missed")
+MISSED = LifecycleNotification(MAILBOX, MAILBOX, "missed")
 
 
 def in_base64(text: str) -> str:
@@ -56,6 +58,12 @@ GIVEN_UP = "given up by the host, whose log tells why"
         ),
         pytest.param(
             LIFECYCLE, wrapped(build_lifecycle_message(MISSED)), ("Refused: dataverse 403", MISSED), id="lifecycle"
+        ),
+        pytest.param(
+            SWEEPS,
+            in_base64(build_sweep_message(SweepRequest(MAILBOX, attempt=3))),
+            (GIVEN_UP, SweepRequest(MAILBOX)),
+            id="a request for a sweep",
         ),
         pytest.param(CHANGES, in_base64(build_change_message(CHANGE)), (GIVEN_UP, CHANGE), id="moved by the host"),
         pytest.param(

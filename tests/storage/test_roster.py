@@ -15,7 +15,6 @@ from sync.errors import Transient
 from sync.storage.roster import TABLE, RosterTable
 from sync.subscriptions.deployment import LIFETIME
 from sync.subscriptions.outages import LastRun, Made, Trouble
-from sync.sweep.rounds import Round
 from tests.world.app import App
 from tests.world.fakes import ANNA, BEN, NOW
 
@@ -83,13 +82,11 @@ async def test_what_was_made_for_whom_is_remembered_for_ten_thousand_mailboxes(t
     assert await table.made() == Made("ba9876543210", frozenset({"0" * 12}))
 
 
-async def test_an_interrupted_sweep_of_all_is_remembered_and_so_is_its_end(table: RosterTable) -> None:
+async def test_a_round_that_ended_is_remembered(table: RosterTable) -> None:
     assert await table.last_round() is None
-    queued = Round(MOMENT, frozenset(f"{number:012x}" for number in range(10_000)))
-    await table.remember_round(queued)
-    assert await table.last_round() == queued
-    await table.remember_round(Round(MOMENT, is_over=True))
-    assert await table.last_round() == Round(MOMENT, is_over=True)
+    await table.remember_round(NOW)
+    await table.remember_round(MOMENT)
+    assert await table.last_round() == MOMENT
     assert await table.last_run() is None
 
 
@@ -156,7 +153,7 @@ async def test_a_table_that_cannot_be_reached_is_as_good_as_an_empty_one_but_for
     assert await nowhere.made() is None
     await nowhere.remember_made(Made("0123456789ab"))
     assert await nowhere.last_round() is None
-    await nowhere.remember_round(Round(NOW))
+    await nowhere.remember_round(NOW)
     await nowhere.remember(ANNA, "403", NOW, rarely=True)
     await nowhere.forget(ANNA)
     await nowhere.ran(LastRun(NOW, LIFETIME))

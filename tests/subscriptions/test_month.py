@@ -239,7 +239,7 @@ class Month:
 
     async def nightly(self) -> None:
         try:
-            await self.app.sweeper.sweep_all()
+            await self.app.rounds.ask_all()
         except SyncError as error:
             self.count(f"{type(error).__name__} of a sweep")
             return

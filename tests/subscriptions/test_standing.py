@@ -20,16 +20,16 @@ from sync.subscriptions.standing import (
     standings_after,
 )
 from sync.telemetry.counters import HOUR, Figures, Swept
-from tests.world.desk import CLEO, DAN, EVE, US, Desk, a_mess
 from tests.world.fakes import ANNA, BEN, NOW
+from tests.world.keeper import CLEO, DAN, EVE, US, KeeperWorld, a_mess
 
 FAR = NOW + LIFETIME
 
 
-async def standings_of(desk: Desk, *wanted: str) -> dict[str, Standing]:
+async def standings_of(keeping: KeeperWorld, *wanted: str) -> dict[str, Standing]:
     """After a run, as it is noted."""
     noted: list[Standing] = []
-    keeper = desk.keeper(*wanted)
+    keeper = keeping.keeper(*wanted)
 
     async def note(plan, report, lives_until):
         noted.extend(standings_after(plan, report, lives_until))
@@ -40,27 +40,27 @@ async def standings_of(desk: Desk, *wanted: str) -> dict[str, Standing]:
     return {each.mailbox: each for each in noted}
 
 
-async def test_they_stand_as_graph_lists_them_afterwards(desk: Desk):
-    found = await standings_of(desk, *a_mess(desk))
-    held = {mailbox: [each for each in desk.graph.of(mailbox) if US.owns(each)] for mailbox in found}
+async def test_they_stand_as_graph_lists_them_afterwards(keeping: KeeperWorld):
+    found = await standings_of(keeping, *a_mess(keeping))
+    held = {mailbox: [each for each in keeping.graph.of(mailbox) if US.owns(each)] for mailbox in found}
     assert EVE not in found, "she is not wanted any more"
     for mailbox, standing in found.items():
         [subscription] = held[mailbox]
         assert (standing.expires, standing.reason) == (subscription.expires, "")
 
 
-async def test_who_refuses_has_no_subscription_and_a_reason(desk: Desk):
-    desk.graph.trouble[ANNA] = [AccessDenied("403 ErrorAccessDenied")]
-    found = await standings_of(desk, ANNA, BEN)
+async def test_who_refuses_has_no_subscription_and_a_reason(keeping: KeeperWorld):
+    keeping.graph.trouble[ANNA] = [AccessDenied("403 ErrorAccessDenied")]
+    found = await standings_of(keeping, ANNA, BEN)
     assert found == {ANNA: Standing(ANNA, None, "403 ErrorAccessDenied"), BEN: Standing(BEN, FAR)}
-    assert (await standings_of(desk, ANNA, BEN))[ANNA] == Standing(ANNA, None, "403 ErrorAccessDenied"), "it waits"
+    assert (await standings_of(keeping, ANNA, BEN))[ANNA] == Standing(ANNA, None, "403 ErrorAccessDenied"), "it waits"
 
 
-async def test_each_mailbox_is_counted_once_by_what_is_in_the_way(desk: Desk):
-    desk.graph.trouble[ANNA] = [AccessDenied("403 ErrorAccessDenied")]
+async def test_each_mailbox_is_counted_once_by_what_is_in_the_way(keeping: KeeperWorld):
+    keeping.graph.trouble[ANNA] = [AccessDenied("403 ErrorAccessDenied")]
     noted = []
     for _ in range(2):
-        keeper = desk.keeper(ANNA, BEN, CLEO)
+        keeper = keeping.keeper(ANNA, BEN, CLEO)
 
         async def note(plan, report, lives_until):
             noted.append(counts_after(plan, report))
@@ -73,38 +73,38 @@ async def test_each_mailbox_is_counted_once_by_what_is_in_the_way(desk: Desk):
     ]
 
 
-async def test_who_could_not_be_renewed_is_subscribed_for_a_while(desk: Desk):
-    held = desk.graph.put(CLEO, HOUR)
-    desk.graph.trouble[held.id] = [AccessDenied("403")]
-    assert (await standings_of(desk, CLEO))[CLEO] == Standing(CLEO, NOW + HOUR, "403")
+async def test_who_could_not_be_renewed_is_subscribed_for_a_while(keeping: KeeperWorld):
+    held = keeping.graph.put(CLEO, HOUR)
+    keeping.graph.trouble[held.id] = [AccessDenied("403")]
+    assert (await standings_of(keeping, CLEO))[CLEO] == Standing(CLEO, NOW + HOUR, "403")
 
 
-async def test_who_lost_the_old_subscription_and_got_no_new_one_has_none(desk: Desk):
-    desk.graph.put(DAN, notification_url=US.url.replace("functionkey", "old"))
-    create = desk.graph.create
+async def test_who_lost_the_old_subscription_and_got_no_new_one_has_none(keeping: KeeperWorld):
+    keeping.graph.put(DAN, notification_url=US.url.replace("functionkey", "old"))
+    create = keeping.graph.create
 
     async def refused(mailbox, expires, beside=None):
-        if not desk.graph.of(mailbox):
+        if not keeping.graph.of(mailbox):
             raise AccessDenied("403 and gone")
         await create(mailbox, expires, beside)
 
-    desk.graph.create = refused
-    found = (await standings_of(desk, DAN))[DAN]
-    assert desk.graph.of(DAN) == []
+    keeping.graph.create = refused
+    found = (await standings_of(keeping, DAN))[DAN]
+    assert keeping.graph.of(DAN) == []
     assert found == Standing(DAN, None, "403 and gone")
 
 
-async def test_who_was_not_begun_with_stands_as_before(desk: Desk):
-    held = desk.graph.put(CLEO, HOUR)
-    desk.graph.trouble = {each: [Throttled("429", 3_600.0)] for each in (ANNA, held.id)}
-    found = await standings_of(desk, ANNA, CLEO)
+async def test_who_was_not_begun_with_stands_as_before(keeping: KeeperWorld):
+    held = keeping.graph.put(CLEO, HOUR)
+    keeping.graph.trouble = {each: [Throttled("429", 3_600.0)] for each in (ANNA, held.id)}
+    found = await standings_of(keeping, ANNA, CLEO)
     assert found == {ANNA: Standing(ANNA, None, NOT_BEGUN), CLEO: Standing(CLEO, NOW + HOUR, NOT_BEGUN)}
 
 
-async def test_a_run_that_comes_to_nothing_notes_nothing(desk: Desk):
-    desk.graph.trouble[""] = [Transient("503")] * 99
+async def test_a_run_that_comes_to_nothing_notes_nothing(keeping: KeeperWorld):
+    keeping.graph.trouble[""] = [Transient("503")] * 99
     with pytest.raises(Transient):
-        await standings_of(desk, ANNA)
+        await standings_of(keeping, ANNA)
 
 
 def test_what_was_heard_of_a_mailbox_outlives_the_run():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sync.errors import Throttled
@@ -17,79 +16,79 @@ from tests.world.fakes import ANNA, BEN, NOW
 # The lifetime.
 
 
-async def test_a_lifetime_that_is_refused_is_asked_for_once_and_the_allowed_one_remembered(desk):
-    desk.graph.longest = timedelta(minutes=4_230)
-    await desk.keeper(ANNA).keep()
-    assert [held.expires for held in desk.graph.held.values()] == [NOW + timedelta(minutes=4_225)]
-    assert desk.memory.last == LastRun(NOW, timedelta(minutes=4_225))
-    desk.graph.calls.clear()
-    await desk.keeper(ANNA, BEN).keep()
-    assert desk.graph.writes == [("create", BEN)]
+async def test_a_lifetime_that_is_refused_is_asked_for_once_and_the_allowed_one_remembered(keeping):
+    keeping.graph.longest = timedelta(minutes=4_230)
+    await keeping.keeper(ANNA).keep()
+    assert [held.expires for held in keeping.graph.held.values()] == [NOW + timedelta(minutes=4_225)]
+    assert keeping.memory.last == LastRun(NOW, timedelta(minutes=4_225))
+    keeping.graph.calls.clear()
+    await keeping.keeper(ANNA, BEN).keep()
+    assert keeping.graph.writes == [("create", BEN)]
 
 
-async def test_refusals_that_come_side_by_side_are_all_answered(desk):
-    desk.graph.longest = timedelta(minutes=4_230)
+async def test_refusals_that_come_side_by_side_are_all_answered(keeping):
+    keeping.graph.longest = timedelta(minutes=4_230)
     mailboxes = [f"{number:08}-0000-4000-8000-000000000000" for number in range(50)]
-    report = await desk.keeper(*mailboxes).keep()
+    report = await keeping.keeper(*mailboxes).keep()
     assert (report.created, report.failed) == (50, {})
-    assert len(desk.graph.writes) <= 50 + 16
+    assert len(keeping.graph.writes) <= 50 + 16
 
 
-async def test_the_whole_lifetime_is_asked_for_again_once_a_week(desk):
+async def test_the_whole_lifetime_is_asked_for_again_once_a_week(keeping):
     """One odd answer would shorten all lifetimes for ever."""
-    desk.graph.longest = timedelta(minutes=300)
-    await desk.keeper(ANNA).keep()
+    keeping.graph.longest = timedelta(minutes=300)
+    await keeping.keeper(ANNA).keep()
     for hour in range(1, 24 * 8):
-        desk.now = NOW + timedelta(hours=hour)
-        desk.graph.longest = timedelta(minutes=300) + (desk.now - NOW)
-        await desk.keeper(ANNA).keep()
-        assert all(held.expires > desk.now for held in desk.graph.held.values())
-    renewals = [call for call in desk.graph.writes if call[0] == "renew"]
+        keeping.now = NOW + timedelta(hours=hour)
+        keeping.graph.longest = timedelta(minutes=300) + (keeping.now - NOW)
+        await keeping.keeper(ANNA).keep()
+        assert all(held.expires > keeping.now for held in keeping.graph.held.values())
+    renewals = [call for call in keeping.graph.writes if call[0] == "renew"]
     assert len(renewals) <= 24 * 8, "refused once or twice in that time"
-    desk.graph.longest = timedelta(days=90)
+    keeping.graph.longest = timedelta(days=90)
     for hour in range(24 * 8, 24 * 16):
-        desk.now = NOW + timedelta(hours=hour)
-        await desk.keeper(ANNA).keep()
-    assert desk.memory.last is not None
-    assert desk.memory.last.lifetime == LIFETIME
-    assert min(held.expires for held in desk.graph.held.values()) > desk.now + LIFETIME / 3
+        keeping.now = NOW + timedelta(hours=hour)
+        await keeping.keeper(ANNA).keep()
+    assert keeping.memory.last is not None
+    assert keeping.memory.last.lifetime == LIFETIME
+    assert min(held.expires for held in keeping.graph.held.values()) > keeping.now + LIFETIME / 3
 
 
-async def test_a_lifetime_that_nobody_was_asked_for_is_not_taken_for_allowed(desk):
-    await desk.memory.ran(LastRun(NOW - timedelta(days=8), timedelta(minutes=4_225)))
-    await desk.keeper().keep()
-    assert desk.memory.last == LastRun(NOW, timedelta(minutes=4_225))
+async def test_a_lifetime_that_nobody_was_asked_for_is_not_taken_for_allowed(keeping):
+    await keeping.memory.ran(LastRun(NOW - timedelta(days=8), timedelta(minutes=4_225)))
+    await keeping.keeper().keep()
+    assert keeping.memory.last == LastRun(NOW, timedelta(minutes=4_225))
 
 
-async def test_a_lifetime_shorter_than_the_time_between_two_runs_is_no_lifetime(desk):
-    desk.graph.longest = timedelta(minutes=45)
-    report = await desk.keeper(ANNA).keep()
+async def test_a_lifetime_shorter_than_the_time_between_two_runs_is_no_lifetime(keeping):
+    keeping.graph.longest = timedelta(minutes=45)
+    report = await keeping.keeper(ANNA).keep()
     assert list(report.failed) == [ANNA]
-    assert desk.memory.last == LastRun(NOW, LIFETIME)
+    assert keeping.memory.last == LastRun(NOW, LIFETIME)
 
 
 # The sweep after a creation.
 
 
-async def test_a_creation_that_had_to_wait_is_swept_after_it(desk, monkeypatch):
+async def test_a_creation_that_had_to_wait_is_swept_after_it(keeping, monkeypatch):
     """Or what happened between the sweep that was queued before the wait and the creation would be lost."""
     monkeypatch.setattr(roster_run, "SWEEP_AFTER", 0.2)
     times: list[tuple[str, float]] = []
-    send, create = desk.queues.send, desk.graph.create
+    ask, create = keeping.sweeps.ask, keeping.graph.create
 
-    async def sent(queue: str, messages: Sequence[str], hidden: float = 0) -> None:
-        times.append(("seen", time.monotonic() + hidden))
-        await send(queue, messages, hidden)
+    async def asked(mailbox: str, after: float = 0.0) -> None:
+        times.append(("seen", time.monotonic() + after))
+        await ask(mailbox, after)
 
     async def created(mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
         made = await create(mailbox, expires, beside)
         times.append(("created", time.monotonic()))
         return made
 
-    desk.queues.send, desk.graph.create = sent, created
-    desk.graph.trouble[ANNA] = [Throttled("429", 0.5)]
-    keeper = desk.keeper(ANNA)
+    keeping.sweeps.ask, keeping.graph.create = asked, created
+    keeping.graph.trouble[ANNA] = [Throttled("429", 0.5)]
+    keeper = keeping.keeper(ANNA)
     keeper.steps.pace._sleep = asyncio.sleep
     await keeper.keep()
-    assert len(desk.graph.held) == 1
+    assert len(keeping.graph.held) == 1
     assert max(at for what, at in times if what == "seen") > next(at for what, at in times if what == "created")

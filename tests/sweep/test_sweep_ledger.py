@@ -15,8 +15,8 @@ from sync.messages.changes import Change, Evidence
 from sync.messages.codec import CHANGES, build_change_message
 from sync.model import ConflictPolicy, SyncMode
 from sync.pairs.entry import GONE, Entry, Kind
-from tests.sweep.test_sweeper import be_deaf, hire, pairs_of, sweep_all
 from tests.world.app import COLUMN, DAY, HOUR, START, App, is_canceled, is_in_step
+from tests.world.sweeping import be_deaf, hire, pairs_of, sweep_all
 
 
 async def settle(app: App) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,55 +14,12 @@ from sandbox.faults import Fault
 from sandbox.graph.errors import ACCESS_DENIED, INTERNAL_ERROR, TOO_MANY_REQUESTS
 from sandbox.graph.mailboxes import Event as OutlookEvent
 from sandbox.world.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
-from sync.errors import MailboxUnavailable, Malformed, Refused, SyncError, Transient
-from sync.graph import parsing as graph_parsing
-from sync.messages.changes import LifecycleNotification
-from sync.messages.codec import (
-    CHANGES,
-    LIFECYCLE,
-    build_lifecycle_message,
-    parse_change_message,
-    parse_lifecycle_message,
-)
-from sync.messages.parking import PARKS
-from sync.model import Event
-from sync.pairs.entry import Entry
-from sync.subscriptions.lifecycle import process_lifecycle
-from sync.sweep.rounds import Round
-from sync.sweep.sweeper import MAILBOXES_AT_ONCE, MAILBOXES_PER_SECOND
+from sync.errors import MailboxUnavailable, SyncError, Transient
+from sync.messages.codec import CHANGES, SWEEPS, parse_change_message
+from sync.model import Event, Unreadable
+from sync.sweep.sweeper import EventLists
 from tests.world.app import COLUMN, HOUR, START, App, is_canceled, is_in_step
-from tests.world.fakes import ANNA, BEN
-
-
-def hire(app: App, *names: str) -> list[Technician]:
-    return [app.sandbox.people.hire(name) for name in names]
-
-
-async def pairs_of(app: App, technician: Technician, number: int) -> list[tuple[Row, OutlookEvent]]:
-    """Linked ones, from tomorrow on, one each day."""
-    await app.keeper.keep()
-    pairs = []
-    for day in range(1, number + 1):
-        start = START + timedelta(days=day)
-        pairs.append(app.sandbox.people.dispatcher.book(technician, start, start + HOUR))
-    await app.work()
-    app.sandbox.clock.move(timedelta(minutes=2))
-    await app.work()
-    assert all(is_in_step(app.sandbox, *pair) for pair in pairs)
-    return pairs
-
-
-def be_deaf(app: App) -> None:
-    """From now on no notification arrives."""
-    app.sandbox.delivery.hostility.drop = 1.0
-
-
-async def sweep_all(app: App) -> None:
-    """And have done what follows, at once or a while later."""
-    await app.sweeper.sweep_all()
-    for _ in range(2):
-        app.sandbox.clock.move(timedelta(minutes=1))
-        await app.work()
+from tests.world.sweeping import be_deaf, hire, pairs_of, sweep_all
 
 
 def costs(app: App) -> tuple[int, int, int]:
@@ -403,7 +360,7 @@ async def test_nothing_is_canceled_because_a_gateway_knows_nothing(app):
     await sweep_all(app)
     assert app.sandbox.calls.writes("dataverse") == 0
     assert app.inbox.parked == []
-    assert len(app.inbox.of("subscription-lifecycle")) == 1
+    assert len(app.inbox.of(SWEEPS)) == 1
 
 
 async def test_an_empty_page_before_the_last_one_is_not_the_end(app):
@@ -417,22 +374,32 @@ async def test_an_empty_page_before_the_last_one_is_not_the_end(app):
     assert [entry for entry in app.ledger.entries.values() if entry.held] == []
 
 
+class Unreadably:
+    """The lists of *events*, in which the event *odd* cannot be read."""
+
+    def __init__(self, events: EventLists, odd: str) -> None:
+        self.events, self.odd = events, odd
+
+    async def with_extension(self, mailbox: str) -> Sequence[Event | Unreadable]:
+        return self._without_odd(await self.events.with_extension(mailbox))
+
+    async def in_other_calendars(self, mailbox: str) -> Sequence[Event | Unreadable]:
+        return self._without_odd(await self.events.in_other_calendars(mailbox))
+
+    def _without_odd(self, listed: Sequence[Event | Unreadable]) -> Sequence[Event | Unreadable]:
+        return [Unreadable(each.id) if each.id == self.odd else each for each in listed]
+
+
 @pytest.mark.parametrize("is_filed", [False, True])
-async def test_an_event_that_is_listed_and_cannot_be_read_is_not_missing(app, monkeypatch, is_filed):
+async def test_an_event_that_is_listed_and_cannot_be_read_is_not_missing(app, is_filed):
     """To look at it would park one message more each night."""
     (ana,) = hire(app, "Ana")
     pairs = await pairs_of(app, ana, 3)
     be_deaf(app)
-    odd, parse = pairs[0][1], graph_parsing.parse_event
+    odd = pairs[0][1]
     if is_filed:
         ana.file(odd)
-
-    def parse_others(raw, *names):
-        if raw["id"] == odd.immutable_id:
-            raise Malformed("no time of this world")
-        return parse(raw, *names)
-
-    monkeypatch.setattr("sync.graph.events.parse_event", parse_others)
+    app.sweeper.events = Unreadably(app.sweeper.events, odd.immutable_id)
     ana.move(pairs[1][1], HOUR)
     for expected in (1, 0, 0):
         assert len(await app.sweeper.sweep(ana.mailbox.id)) == expected
@@ -556,8 +523,8 @@ async def test_the_most_imminent_differences_are_queued_first(app):
     assert queued == [event.immutable_id for _, event in pairs]
 
 
-async def test_many_differences_are_not_queued_in_one_breath(app, monkeypatch):
-    monkeypatch.setattr("sync.sweep.sweeper.MESSAGES_AT_ONCE", 5)
+async def test_many_differences_are_not_queued_in_one_breath(app):
+    app.sweeper.messages_at_once = 5
     (ana,) = hire(app, "Ana")
     pairs = await pairs_of(app, ana, 12)
     be_deaf(app)
@@ -585,215 +552,13 @@ async def test_a_dry_comparison_queues_nothing(app):
     assert app.inbox.sent == 0
 
 
-async def test_the_sweep_of_all_is_spread_over_time(app):
-    mailboxes = 4 * MAILBOXES_AT_ONCE + 1
-    hire(app, *(f"Person {number}" for number in range(mailboxes)))
-    assert await app.sweeper.sweep_all() == mailboxes
-    seconds = [(message.visible_at - app.sandbox.clock.now()).total_seconds() for message in app.inbox.messages]
-    step = MAILBOXES_AT_ONCE / MAILBOXES_PER_SECOND
-    assert [seconds.count(place * step) for place in range(6)] == [*[MAILBOXES_AT_ONCE] * 4, 1, 0]
-    assert {parse_lifecycle_message(text).event for text in app.inbox.of(LIFECYCLE)} == {"missed"}
-
-
-def swept(app: App) -> list[str]:
-    """The mailboxes whose sweeps are queued, the first one first; and the queue is emptied."""
-    found = [parse_lifecycle_message(text).mailbox for text in app.inbox.of(LIFECYCLE)]
-    app.inbox.messages.clear()
-    return found
-
-
-async def test_the_mailboxes_with_the_most_imminent_bookings_are_swept_first(app):
-    be_deaf(app)
-    crew = hire(app, *(f"Person {number}" for number in range(12)))
-    for days, technician in zip([9, 2, 30, 1, -1, 14], crew, strict=False):
-        start = START + timedelta(days=days)
-        app.sandbox.people.dispatcher.book(technician, start, start + HOUR)
-    await app.sweeper.sweep_all()
-    expected = [crew[place].mailbox.id for place in (3, 1, 0, 5, 2)]
-    rest = sorted({technician.mailbox.id for technician in crew}.difference(expected))
-    assert swept(app) == expected + rest
-
-
-async def test_an_order_that_cannot_be_told_keeps_nobody_from_the_sweep(app):
-    crew = hire(app, "Ana", "Ben")
-    app.sandbox.faults.order(Fault("dataverse", path="^/bookableresourcebookings$", status=503, times=None))
-    await app.sweeper.sweep_all()
-    assert sorted(swept(app)) == sorted(technician.mailbox.id for technician in crew)
-
-
-def interrupt(app: App, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """So many mailboxes later; each is queued by itself."""
-    monkeypatch.setattr("sync.sweep.sweeper.MAILBOXES_AT_ONCE", 1)
-    send = app.inbox.send
-
-    async def sends(queue: str, messages: list[str], hidden: float = 0) -> None:
-        if len(app.inbox.of(LIFECYCLE)) == after:
-            app.inbox.send = send
-            raise Transient("the queue refuses")
-        await send(queue, messages, hidden)
-
-    app.inbox.send = sends
-
-
-async def test_an_interrupted_sweep_of_all_goes_on_where_it_stopped(app, monkeypatch):
-    crew = {technician.mailbox.id for technician in hire(app, *"ABCDEFGHIJ")}
-    interrupt(app, monkeypatch, 4)
-    with pytest.raises(Transient):
-        await app.sweeper.sweep_nightly()
-    first = swept(app)
-    app.sandbox.clock.move(HOUR)
-    assert await app.sweeper.sweep_nightly() == 6
-    assert (len(first), {*first, *swept(app)}) == (4, crew)
-    app.sandbox.clock.move(HOUR)
-    assert await app.sweeper.sweep_nightly() == 0, "done for this night"
-    assert await app.sweeper.sweep_all() == 10, "but whoever asks for it gets it"
-    app.sandbox.clock.move(timedelta(hours=22))
-    assert await app.sweeper.sweep_nightly() == 10
-
-
-async def test_at_night_the_ledger_forgets_what_has_expired(app):
-    for event_id, expires in (("E1", START - HOUR), ("E2", START + HOUR)):
-        await app.ledger.write(Entry(ANNA, event_id, expires=expires))
-    await app.sweeper.sweep_nightly()
-    assert [event_id for _, event_id in app.ledger.entries] == ["E2"]
-    app.sandbox.clock.move(2 * HOUR)
-    assert await app.sweeper.sweep_nightly() == 0, "done for this night"
-    assert app.ledger.entries == {}
-
-
-async def test_a_ledger_that_cannot_be_purged_keeps_no_mailbox_from_being_swept(app):
-    [ana] = hire(app, "Ana")
-    app.ledger.is_down = True
-    assert await app.sweeper.sweep_nightly() == 1
-    assert swept(app) == [ana.mailbox.id]
-
-
-async def test_the_ledger_is_not_purged_for_longer_than_there_is_time(app, monkeypatch):
-    asked = []
-
-    async def purge(now, until):
-        asked.append(until())
-        return 0
-
-    app.ledger.purge = purge
-    await app.sweeper.sweep_nightly()
-    monkeypatch.setattr("sync.sweep.sweeper.PURGE_FOR", -1.0)
-    await app.sweeper.sweep_nightly()
-    assert asked == [False, True]
-
-
-async def test_a_sweep_of_all_that_takes_too_long_goes_on_the_next_time(app, monkeypatch):
-    hire(app, *"ABC")
-    monkeypatch.setattr("sync.sweep.sweeper.BUDGET", -1.0)
-    with pytest.raises(Transient):
-        await app.sweeper.sweep_all()
-    monkeypatch.undo()
-    assert await app.sweeper.sweep_all() == 3
-
-
-async def test_a_night_later_an_interrupted_sweep_begins_anew(app, monkeypatch):
-    hire(app, *"ABCDEFGHIJ")
-    interrupt(app, monkeypatch, 4)
-    with pytest.raises(Transient):
-        await app.sweeper.sweep_nightly()
-    app.sandbox.clock.move(timedelta(hours=24))
-    assert await app.sweeper.sweep_nightly() == 10
-
-
-async def test_after_an_outage_those_who_were_swept_before_it_are_swept_again(app, monkeypatch):
-    """Also if the sweep for that outage is interrupted itself; it then goes on where it stopped."""
-    hire(app, *"ABCDEFGHIJ")
-    await app.keeper.keep()
-    app.inbox.messages.clear()
-    interrupt(app, monkeypatch, 4)
-    with pytest.raises(Transient):
-        await app.sweeper.sweep_nightly()
-    app.sandbox.clock.move(timedelta(hours=3, minutes=30))
-    app.inbox.messages.clear()
-    interrupt(app, monkeypatch, 7)
-    with pytest.raises(Transient):
-        await app.keeper.keep()
-    assert (await app.keeper.keep()).queued_sweeps == 3
-    assert len(app.inbox.of(LIFECYCLE)) == 10
-
-
-async def test_a_process_that_dies_repeats_little_of_the_sweep_of_all(app, monkeypatch):
-    monkeypatch.setattr("sync.sweep.sweeper.REMEMBERED_EACH", 3)
-    hire(app, *"ABCDEFGHIJ")
-    interrupt(app, monkeypatch, 8)
-    remember = app.memory.remember_round
-
-    async def remember_while_alive(current: Round) -> None:
-        if len(app.inbox.of(LIFECYCLE)) < 8:
-            await remember(current)
-
-    app.memory.remember_round = remember_while_alive
-    with pytest.raises(Transient):
-        await app.sweeper.sweep_all()
-    assert await app.sweeper.sweep_all() == 4
-
-
-async def test_a_sweep_that_takes_too_long_is_put_back(app, monkeypatch):
-    (ana,) = hire(app, "Ana")
-    await app.keeper.keep()
-    app.inbox.messages.clear()
-    monkeypatch.setattr("sync.sweep.sweeper.PATIENCE", 0.05)
-
-    async def hangs(mailbox: str) -> list[Event]:
-        await asyncio.Event().wait()
-        return []
-
-    app.sweeper.events.with_extension = hangs
-    await app.sweeper.sweep_all()
-    await app.work()
-    [put_back] = map(parse_lifecycle_message, app.inbox.of(LIFECYCLE))
-    assert (put_back.mailbox, put_back.attempt) == (ana.mailbox.id, 1)
-
-
-@pytest.mark.parametrize("error", [Transient("503"), Refused("403"), Malformed("no list")])
-async def test_a_sweep_that_never_comes_through_is_dropped_as_the_next_night_brings_another(app, error):
-    async def fails(notification: LifecycleNotification) -> None:
-        raise error
-
-    for subscription_id, parked in [(None, 0), (BEN, 1)]:
-        missed = LifecycleNotification(ANNA, subscription_id, "missed", attempt=PARKS)
-        await process_lifecycle(build_lifecycle_message(missed), fails, app.inbox)
-        assert len(app.inbox.messages) == len(app.inbox.parked) == parked
-
-
-async def test_a_flood_of_missed_costs_two_sweeps_and_leaves_nothing_unfound(app):
-    """The second one begins after the last of them came in."""
-    (ana,) = hire(app, "Ana")
-    before, after = await pairs_of(app, ana, 2)
-    app.sandbox.clock.move(timedelta(minutes=2))
-    [held] = app.held(ana)
-    be_deaf(app)
-    ana.move(before[1], HOUR)
-    app.sandbox.calls.clear()
-    for count in range(50):
-        app.sandbox.delivery.send_lifecycle(held, "missed")
-        await app.work()
-        if count == 25:
-            ana.move(after[1], HOUR)
-    assert (is_in_step(app.sandbox, *before), is_in_step(app.sandbox, *after)) == (True, False)
-    assert [parse_lifecycle_message(text) for text in app.inbox.of(LIFECYCLE)] == [
-        LifecycleNotification(ana.mailbox.id, None, "missed")
-    ]
-    app.sandbox.clock.move(timedelta(minutes=2))
-    await app.work()
-    assert is_in_step(app.sandbox, *after)
-    lists = [call for call in app.sandbox.calls if re.fullmatch(LIST, call.path)]
-    assert len(lists) == 2
-    assert app.inbox.messages == []
-
-
 async def test_messages_that_come_side_by_side_are_swept_for_once_more(app):
     (ana,) = hire(app, "Ana")
     await app.keeper.keep()
     app.inbox.messages.clear()
     found = await asyncio.gather(*(app.sweeper.sweep_in_turn(ana.mailbox.id) for _ in range(8)))
     assert (found.count([]), found.count(None)) == (1, 7)
-    assert len(app.inbox.of(LIFECYCLE)) == 1
+    assert len(app.inbox.of(SWEEPS)) == 1
 
 
 async def test_a_sweep_that_failed_does_not_put_off_the_next_one(app):
@@ -817,7 +582,7 @@ async def test_a_sweep_that_could_not_be_put_off_is_asked_for_again(app):
         await app.sweeper.sweep_in_turn(ana.mailbox.id)
     app.inbox.refuses = False
     assert await app.sweeper.sweep_in_turn(ana.mailbox.id) is None
-    assert len(app.inbox.of(LIFECYCLE)) == 1
+    assert len(app.inbox.of(SWEEPS)) == 1
 
 
 @pytest.mark.parametrize("by", [timedelta(days=-30), timedelta(days=30)])
@@ -882,13 +647,6 @@ async def test_a_throttled_sweep_comes_again(app):
     app.sandbox.clock.move(timedelta(minutes=3))
     await app.work()
     assert is_in_step(app.sandbox, *pair)
-
-
-async def test_who_cannot_be_asked_ends_the_sweep_of_all_and_the_timer_says_so(app):
-    app.sandbox.faults.order(Fault("dataverse", status=503, times=None))
-    hire(app, "Ana")
-    with pytest.raises(Transient):
-        await app.sweeper.sweep_all()
 
 
 @pytest.mark.parametrize("kind", [SyncError])

@@ -13,12 +13,14 @@ from opentelemetry import trace
 from sandbox.faults import Fault
 from sync import wiring
 from sync.errors import Refused, Transient
-from sync.messages.changes import Change, LifecycleNotification
+from sync.messages.changes import Change, LifecycleNotification, SweepRequest
 from sync.messages.codec import (
     CHANGES,
     LIFECYCLE,
+    SWEEPS,
     build_change_message,
     build_lifecycle_message,
+    build_sweep_message,
     parse_change_message,
     parse_origin,
 )
@@ -127,9 +129,7 @@ async def test_what_is_held_and_what_a_sweep_finds_is_told(
         app.sandbox.mailboxes.change(event, is_all_day=True)
         parts = await wiring.parts()
         await parts.processor.process(Change(ana.mailbox.id, event.immutable_id))
-        await wiring.process_lifecycle(
-            build_lifecycle_message(LifecycleNotification(ana.mailbox.id, None, "missed")).encode()
-        )
+        await wiring.sweep_mailbox(build_sweep_message(SweepRequest(ana.mailbox.id)).encode())
         await wiring.renew_subscriptions()
         metrics = told.told()
         assert held["contoso_outlookeventid"] is None
@@ -146,12 +146,12 @@ async def test_what_is_parked_is_told_each_hour_whoever_parked_it_and_also_if_th
             await queue.create_queue()
             await queue.send_message("given up by the host")
         await wiring.renew_subscriptions()
-        assert told.told()[telemetry.POISON] == {(CHANGES,): 1, (LIFECYCLE,): 0}
+        assert told.told()[telemetry.POISON] == {(CHANGES,): 1, (LIFECYCLE,): 0, (SWEEPS,): 0}
         monkeypatch.setattr("sync.calls.retries._wait", lambda state: 0.0)
         app.sandbox.faults.order(Fault("dataverse", status=503, times=None))
         with pytest.raises(Transient):
             await wiring.renew_subscriptions()
-        assert told.told()[telemetry.POISON] == {(CHANGES,): 1, (LIFECYCLE,): 0}
+        assert told.told()[telemetry.POISON] == {(CHANGES,): 1, (LIFECYCLE,): 0, (SWEEPS,): 0}
 
 
 # Of what goes wrong, only the name.
@@ -227,7 +227,8 @@ ORIGIN = Origin("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", 1_763
 def test_a_message_says_where_it_comes_from() -> None:
     for message in (
         build_change_message(Change(ANNA, "E1", origin=ORIGIN)),
-        build_lifecycle_message(LifecycleNotification(ANNA, None, "missed", origin=ORIGIN)),
+        build_lifecycle_message(LifecycleNotification(ANNA, ANNA, "missed", origin=ORIGIN)),
+        build_sweep_message(SweepRequest(ANNA, origin=ORIGIN)),
     ):
         assert parse_origin(message) == ORIGIN
     assert parse_change_message(build_change_message(Change(ANNA, "E1", origin=ORIGIN))).origin == ORIGIN

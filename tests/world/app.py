@@ -29,14 +29,16 @@ from sync.graph import transport as graph_transport
 from sync.intake.acknowledging import receive
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch
-from sync.messages.codec import CHANGES, LIFECYCLE
+from sync.messages.codec import CHANGES, LIFECYCLE, SWEEPS
 from sync.messages.taking import process_change
 from sync.model import SyncMode
 from sync.pairs.processing import Processor
 from sync.subscriptions.deployment import Deployment
 from sync.subscriptions.keeper import Keeper
 from sync.subscriptions.lifecycle import process_lifecycle
+from sync.sweep.rounds import Rounds
 from sync.sweep.sweeper import Sweeper
+from sync.sweep.taking import SweepTaker
 from tests.world.fakes import BreakerInMemory, LedgerInMemory, MemoryInMemory
 
 START = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
@@ -64,11 +66,19 @@ class Inbox:
         self.messages: list[Message] = []
         self.sent = 0
         self.refuses = False
+        self._refuses_at: int | None = None
         self._clock = clock
+
+    def refuses_after(self, messages: int) -> None:
+        """Refuse once, when so many *messages* were stored from now on."""
+        self._refuses_at = self.sent + messages
 
     async def send(
         self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
     ) -> Sequence[datetime]:
+        if self.sent == self._refuses_at:
+            self._refuses_at = None
+            raise Transient("the queue refuses")
         if self.refuses:
             raise Transient("the queue refuses")
         visible_at = self._clock.now() + timedelta(seconds=hidden)
@@ -81,7 +91,7 @@ class Inbox:
 
     @property
     def parked(self) -> list[str]:
-        return self.of(f"{CHANGES}-poison") + self.of(f"{LIFECYCLE}-poison")
+        return [text for queue in (CHANGES, LIFECYCLE, SWEEPS) for text in self.of(f"{queue}-poison")]
 
     def take(self) -> list[Message]:
         """What is to be seen now, taken out."""
@@ -125,17 +135,10 @@ class App:
         self.door = Door(self.to_graph.pauses, self.to_dataverse.pauses)
         subscriptions = graph_subscriptions.GraphSubscriptions(self.to_graph, self.deployment.url, keys[0])
         self.processor = Processor(events, bookings, self.ledger, BreakerInMemory(), now, mode=self.mode)
-        self.sweeper = Sweeper(bookings.mailboxes, events, bookings, self.inbox, self.ledger, self.memory, now)
-        self.keeper = Keeper(
-            bookings.mailboxes,
-            subscriptions,
-            self.deployment,
-            self.memory,
-            self.inbox,
-            now,
-            self.sweeper.sweep_in_turn,
-            self.sweeper.sweep_all,
-        )
+        self.sweeper = Sweeper(events, bookings, self.inbox, self.ledger, now)
+        self.rounds = Rounds(bookings.mailboxes, bookings, self.inbox, self.ledger, self.memory, now)
+        self.keeper = Keeper(bookings.mailboxes, subscriptions, self.deployment, self.memory, self.rounds, now)
+        self.sweeps = SweepTaker(self.sweeper.sweep_in_turn, self.keeper.looks_after, self.inbox)
 
     def second_process(self) -> Keeper:
         """The same app in another instance."""
@@ -166,6 +169,8 @@ class App:
             for message in due:
                 if message.queue == CHANGES:
                     await process_change(message.text, self.processor.process, self.spread, self.inbox)
+                elif message.queue == SWEEPS:
+                    await self.sweeps.take(message.text)
                 else:
                     await process_lifecycle(message.text, self.keeper.follow, self.inbox)
 

@@ -26,8 +26,9 @@ from sync.pairs.actions import Action
 from sync.pairs.processing import Processor
 from sync.storage.breaker import Breaker
 from sync.storage.ledger import LedgerTable
-from sync.subscriptions.lifecycle import process_lifecycle
+from sync.sweep.rounds import Rounds
 from sync.sweep.sweeper import Sweeper
+from sync.sweep.taking import SweepTaker
 from tests.world.fakes import NOW, Calendars, MemoryInMemory, RowsInMemory, Table
 
 KEY = "k" * 40
@@ -202,6 +203,15 @@ class Hosted:
         )
 
     def sweeper(self) -> Sweeper:
+        return Sweeper(
+            Watched(self.tape, self.calendars, EVENTS),  # type: ignore[arg-type]
+            Watched(self.tape, self.bookings, BOOKINGS),  # type: ignore[arg-type]
+            self.queues(),
+            self.ledger(),
+            lambda: self.now,
+        )
+
+    def nightly(self) -> Rounds:
         async def wanted() -> list[str]:
             async def mailboxes() -> list[str]:
                 return sorted({row.mailbox for row in self.bookings.rows.values() if row.mailbox is not None})
@@ -209,9 +219,8 @@ class Hosted:
             found: list[str] = await self.tape.effect(READ, mailboxes)
             return found
 
-        return Sweeper(
+        return Rounds(
             wanted,
-            Watched(self.tape, self.calendars, EVENTS),  # type: ignore[arg-type]
             Watched(self.tape, self.bookings, BOOKINGS),  # type: ignore[arg-type]
             self.queues(),
             self.ledger(),
@@ -270,7 +279,7 @@ class Hosted:
         if message.queue == CHANGES:
             await process_change(message.text, self._process, self._spread, self.queues())
         else:
-            await process_lifecycle(message.text, self._follow, self.queues())
+            await SweepTaker(self.sweeper().sweep, _is_wanted, self.queues()).take(message.text)
 
         async def delete() -> None:
             self.messages.remove(message)
@@ -284,8 +293,9 @@ class Hosted:
     async def _spread(self, batch: Batch) -> None:
         await spread(batch, self.queues(), self.ledger(), self.settle)
 
-    async def _follow(self, notification: Any) -> None:
-        await self.sweeper().sweep(notification.mailbox)
+
+async def _is_wanted(mailbox: str) -> bool:
+    return True
 
 
 def _notification(change: Change) -> bytes:

@@ -19,7 +19,6 @@ from sync.model import Booking, Event, Span
 from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, UnlinkBooking, Write
 from sync.pairs.entry import Entry
 from sync.subscriptions.outages import LastRun, Made, Trouble, next_trouble
-from sync.sweep.rounds import Round
 
 ANNA = "11111111-1111-4111-8111-111111111111"
 BEN = "22222222-2222-4222-8222-222222222222"
@@ -369,13 +368,13 @@ class MemoryInMemory:
     made_last: Made | None = None
     is_unreadable: bool = False
     """The last run is; it can be written all the same."""
-    round: Round | None = None
+    round: datetime | None = None
 
-    async def last_round(self) -> Round | None:
+    async def last_round(self) -> datetime | None:
         return self.round
 
-    async def remember_round(self, current: Round) -> None:
-        self.round = current
+    async def remember_round(self, begun: datetime) -> None:
+        self.round = begun
 
     async def troubles(self) -> Mapping[str, Trouble]:
         return dict(self.known)

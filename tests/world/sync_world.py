@@ -37,7 +37,6 @@ from tests.world.fakes import (
     BreakerInMemory,
     Calendars,
     LedgerInMemory,
-    MemoryInMemory,
     QueuesInMemory,
     Table,
     no_batch,
@@ -497,12 +496,10 @@ class World:
     async def sweep(self) -> list[str]:
         """Sweep both mailboxes, and queue what differs; the events that are held."""
         sweeper = Sweeper(
-            wanted=_nobody,
             events=self.calendars,
             bookings=self.table,
             queues=self.queues,
             ledger=self.ledger,
-            rounds=MemoryInMemory(),
             now=lambda: self.clocks.true,
         )
         held = []

@@ -1,4 +1,4 @@
-"""Graph's subscriptions in memory, and a keeper with all that it needs; nothing waits."""
+"""Graph's subscriptions in memory, and a keeper with all that it needs. Nothing here waits, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from sync.errors import Duplicate, LifetimeRefused, NotFound, SyncError
+from sync.errors import Duplicate, LifetimeRefused, NotFound, SyncError, Transient
 from sync.messages.changes import LifecycleNotification
-from sync.messages.codec import LIFECYCLE, parse_lifecycle_message
 from sync.model import Subscription
 from sync.subscriptions.deployment import CHANGE_TYPES, LIFETIME, Deployment, mailbox_of, resource_of
 from sync.subscriptions.keeper import Keeper
-from sync.sweep.sweeper import Difference
+from sync.telemetry.spans import Origin
 from tests.world.app import HOUR, KEY
-from tests.world.fakes import ANNA, BEN, NOW, MemoryInMemory, QueuesInMemory
+from tests.world.fakes import ANNA, BEN, NOW, MemoryInMemory
 
-QUEUE = "subscription-lifecycle"
 HELD = "88888888-8888-4888-8888-888888888888"
 MISSED = LifecycleNotification(ANNA, HELD, "missed")
 REAUTHORIZE = LifecycleNotification(ANNA, HELD, "reauthorizationRequired")
@@ -31,10 +29,36 @@ def people(number: int) -> list[str]:
     return [f"{place:08}-0000-4000-8000-000000000000" for place in range(number)]
 
 
-def sweeps(queues: QueuesInMemory) -> list[str]:
-    """The mailboxes whose sweep was queued."""
-    found = [parse_lifecycle_message(text) for text in queues.of(LIFECYCLE)]
-    return [each.mailbox for each in found if each.event == "missed" and each.subscription_id is None]
+@dataclass
+class SweepsInMemory:
+    """The sweeps that were asked for."""
+
+    asked: list[tuple[str, float]] = field(default_factory=list)
+    """Mailbox, and seconds until the sweep."""
+    rounds: int = 0
+    """How often all mailboxes were to be swept."""
+    refuses: bool = False
+
+    async def ask(self, mailbox: str, after: float = 0.0, origin: Origin | None = None) -> None:
+        if self.refuses:
+            raise Transient("the queue refuses")
+        self.asked.append((mailbox, after))
+
+    async def ask_all(self, within: float) -> int:
+        if self.refuses:
+            raise Transient("the queue refuses")
+        self.rounds += 1
+        return 7
+
+    @property
+    def mailboxes(self) -> list[str]:
+        """Those of ``asked``."""
+        return [mailbox for mailbox, _ in self.asked]
+
+    @property
+    def seconds(self) -> list[float]:
+        """Those of ``asked``."""
+        return [after for _, after in self.asked]
 
 
 @dataclass
@@ -103,28 +127,27 @@ class GraphInMemory:
         finally:
             self.at_once -= 1
 
-    def of(self, mailbox: str) -> list[Subscription]:
+    def of(self, mailbox: str) -> Sequence[Subscription]:
         return [held for held in self.held.values() if mailbox_of(held) == mailbox]
 
-    def mailboxes(self) -> list[str]:
+    def mailboxes(self) -> Sequence[str]:
         return sorted(mailbox_of(held) or "" for held in self.held.values())
 
     @property
-    def writes(self) -> list[tuple[str, str]]:
+    def writes(self) -> Sequence[tuple[str, str]]:
         return [call for call in self.calls if call[0] != "list"]
 
 
 @dataclass
-class Desk:
+class KeeperWorld:
     """A keeper, and all that it needs, in memory."""
 
     graph: GraphInMemory = field(default_factory=GraphInMemory)
     memory: MemoryInMemory = field(default_factory=MemoryInMemory)
-    queues: QueuesInMemory = field(default_factory=QueuesInMemory)
+    sweeps: SweepsInMemory = field(default_factory=SweepsInMemory)
     wanted: list[str] = field(default_factory=list)
     now: datetime = NOW
     asked: int = 0
-    swept: list[str] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
 
     def keeper(self, *wanted: str) -> Keeper:
@@ -136,27 +159,17 @@ class Desk:
             await asyncio.sleep(0)
             return list(self.wanted)
 
-        async def sweep(mailbox: str) -> Sequence[Difference]:
-            self.swept.append(mailbox)
-            return []
-
-        async def sweep_all(since: datetime) -> int:
-            self.swept.append("all")
-            return len(self.wanted)
-
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
             assert len(self.slept) < 10_000, "whoever waits for the clock of the event loop has to sleep by it"
             await asyncio.sleep(0)
 
-        return Keeper(
-            mailboxes, self.graph, US, self.memory, self.queues, lambda: self.now, sweep, sweep_all, sleep=sleep
-        )
+        return Keeper(mailboxes, self.graph, US, self.memory, self.sweeps, lambda: self.now, sleep=sleep)
 
 
-def a_mess(desk: Desk) -> list[str]:
+def a_mess(keeping: KeeperWorld) -> list[str]:
     """One mailbox for each thing that a plan may ask for; returns who is wanted."""
-    graph = desk.graph
+    graph = keeping.graph
     graph.put(BEN, HOUR)  # to be renewed
     graph.put(CLEO, notification_url=US.url.replace("functionkey", "old"))  # to be replaced
     graph.put(CLEO, HOUR, change_types=frozenset({"created"}), lifecycle_url=None)
@@ -168,9 +181,9 @@ def a_mess(desk: Desk) -> list[str]:
     return [ANNA, BEN, CLEO, DAN, OTTO]
 
 
-def assert_kept(desk: Desk) -> None:
+def assert_kept(keeping: KeeperWorld) -> None:
     """One right subscription for each wanted mailbox, none for others, and others' untouched."""
-    ours = [held for held in desk.graph.held.values() if US.owns(held)]
-    assert sorted(mailbox_of(held) or "" for held in ours) == sorted(desk.wanted)
+    ours = [held for held in keeping.graph.held.values() if US.owns(held)]
+    assert sorted(mailbox_of(held) or "" for held in ours) == sorted(keeping.wanted)
     assert all(US.is_right(held) for held in ours)
-    assert sum(held.notification_url == "https://other.example/hook" for held in desk.graph.held.values()) == 1
+    assert sum(held.notification_url == "https://other.example/hook" for held in keeping.graph.held.values()) == 1
