@@ -14,11 +14,13 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sandbox.host.app import choose_host
 from sandbox.host.signals import StopSignal
 from sandbox.reference import PAGE, settings_page
 from sandbox.server import Sandbox
@@ -48,7 +50,8 @@ def run(
     """Bring up storage, both services and the app, show the guided tour, stay up until Ctrl-C."""
     pairs = [text.partition("=") for text in overrides or ()]
     settings = tuple((name, value) for name, _, value in pairs)
-    raise typer.Exit(asyncio.run(run_tour(Options(once, port, core_tools, patience, log, settings))))
+    choose = partial(choose_host, core_tools=core_tools)
+    raise typer.Exit(asyncio.run(run_tour(Options(once, port, choose, patience, log, settings))))
 
 
 @cli.command()

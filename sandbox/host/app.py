@@ -32,9 +32,9 @@ class Host:
     command: Sequence[str | Path]
 
 
-def choose_host(port: int, *, core_tools: bool = True) -> Host:
-    """Core Tools where ``func`` is on PATH, unless *core_tools* forbids them."""
-    func = shutil.which("func") if core_tools else None
+def choose_host(port: int, *, core_tools: bool = True, path: str | None = None) -> Host:
+    """Core Tools where ``func`` is on PATH, unless *core_tools* forbids them; *path* stands for PATH."""
+    func = shutil.which("func", path=path) if core_tools else None
     if func is not None:
         return Host("Azure Functions Core Tools (func start)", [func, "start", "--port", str(port)])
     why = "there is no `func` on PATH" if core_tools else "as asked"

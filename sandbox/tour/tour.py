@@ -23,9 +23,9 @@ from azure.core.exceptions import AzureError
 from azure.storage.queue.aio import QueueServiceClient
 
 from sandbox.calls import Call
-from sandbox.host.app import FunctionsApp, app_settings, choose_host
+from sandbox.host.app import FunctionsApp, Host, app_settings, choose_host
 from sandbox.host.azurite import Azurite, AzuriteMissing
-from sandbox.host.child import ChildFailed, watched
+from sandbox.host.child import ChildFailed, Watchable, watched
 from sandbox.host.functions_host import free_port
 from sandbox.host.signals import StopSignal
 from sandbox.server import Sandbox
@@ -48,12 +48,15 @@ class Options:
     """End after the tour."""
     port: int = 0
     """Of the simulated services."""
-    core_tools: bool = True
+    choose: Callable[[int], Host] = choose_host
+    """Gives the host that runs the app at this port."""
     patience: float = 15.0
     """Seconds that a step may take."""
     log: Path = Path(".sandbox") / "app.log"
     overrides: tuple[tuple[str, str], ...] = ()
     """Settings of the app in the place of the tour's, to see what goes wrong."""
+    storage: str = ""
+    """A connection string of storage that is up already; without one, the tour starts Azurite."""
 
 
 SETTINGS = "settings.json"
@@ -98,24 +101,27 @@ class Tour:
         """Raises: AzuriteMissing, ChildFailed, OSError for a port that is taken."""
         options, timeline = self._options, self.timeline
         port = free_port()
-        host = choose_host(port, core_tools=options.core_tools)
+        host = options.choose(port)
         async with AsyncExitStack() as running:
-            with timeline.starting("Azurite, the storage emulator"):
-                azurite = await running.enter_async_context(Azurite())
+            storage, needed = options.storage, list[Watchable]()
+            if not storage:
+                with timeline.starting("Azurite, the storage emulator"):
+                    azurite = await running.enter_async_context(Azurite())
+                storage, needed = azurite.connection_string, [azurite]
             world = Sandbox(port=options.port)
             story = Story(world)
             with timeline.starting("the simulated Graph and Dataverse"):
                 await running.enter_async_context(world)
-            settings = {**app_settings(world, azurite.connection_string, port), **dict(options.overrides)}
+            settings = {**app_settings(world, storage, port), **dict(options.overrides)}
             loop = asyncio.get_running_loop()
             app = FunctionsApp(
                 host, port, settings, options.log, lambda line: _call_soon(loop, self._overhear, world, line)
             )
             with timeline.starting(f"the app under {host.name}"):
-                await watched(running.enter_async_context(app), azurite)
+                await watched(running.enter_async_context(app), *needed)
             timeline.say(f"  its log: {options.log}")
             running.enter_context(_told(options.log.parent / SETTINGS, settings))
-            await watched(self._show(world, story, app, azurite.connection_string), app, azurite)
+            await watched(self._show(world, story, app, storage), app, *needed)
 
     async def _show(self, world: Sandbox, story: Story, app: FunctionsApp, storage: str) -> None:
         async with QueueServiceClient.from_connection_string(storage, retry_total=0) as queues:
