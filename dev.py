@@ -24,7 +24,7 @@ OLDEST_PYTHON = (3, 11)
 OLDEST_NODE = 20
 SPINNER = "-\\|/"
 CHECKED = ["sync", "sandbox", "benchmarks", "function_app.py", "dev.py"]
-WORKERS = (os.cpu_count() or 1) + 2  # of the tests; many wait for other processes
+WORKERS = os.cpu_count() or 1  # of the tests; each imports and collects everything, which takes five seconds
 HANDED_OVER = {
     "run": ["sandbox", "run"],
     "test": ["pytest", "-n", str(WORKERS), "--dist", "worksteal"],
@@ -35,7 +35,7 @@ HANDED_OVER = {
 USAGE = """usage: python3 dev.py COMMAND [ARGUMENT ...]
 
   run [--once]    bring everything up, show the guided tour, stay up; --once ends after the tour
-  test [...]      run the tests, on all cores; arguments go to pytest
+  test [...]      run the quick tests, on all cores; arguments go to pytest: -m slow runs the exhaustive ones
   bench [--quick] measure what the app spends; --quick takes two minutes, --page also writes docs/performance.md
   lint            ruff check, ruff format --check, mypy --strict
   lock            refresh requirements.lock and requirements-dev.lock

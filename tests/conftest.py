@@ -18,6 +18,8 @@ from tests.world.app import App, an_app
 from tests.world.keeper import KeeperWorld
 from tests.world.services import World, a_world
 
+pytest_plugins = ["tests.world.sizes"]
+
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:

@@ -494,7 +494,7 @@ class SyncMachine(RuleBasedStateMachine):
         world.check_convergence(set(), listed)
 
 
-SyncMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+SyncMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 
 
 @pytest.mark.timeout(600)  # what fails takes minutes to be made small
@@ -506,7 +506,7 @@ class ThoroughMachine(SyncMachine):
     """The same with more of everything."""
 
 
-ThoroughMachine.TestCase.settings = settings(max_examples=5_000, stateful_step_count=80, deadline=None)
+ThoroughMachine.TestCase.settings = settings(max_examples=2_500, stateful_step_count=80, deadline=None)
 
 
 @pytest.mark.slow

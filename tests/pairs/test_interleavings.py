@@ -207,7 +207,7 @@ def test_two_deliveries_of_one_event_that_moves_on_meanwhile(linked: bool) -> No
 
 
 @pytest.mark.parametrize("linked", [True, False])
-@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("count", [1_000, pytest.param(50_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_three_deliveries_of_one_event_that_moves_twice_in_orders_drawn_by_lot(linked: bool, count: int) -> None:
     """With the steps of the ledger among the others there are too many orders for all of them."""
 
@@ -394,7 +394,7 @@ def test_a_worker_against_a_dispatcher_who_moves_the_booking(
 
 @POLICIES
 @MOVES
-@pytest.mark.parametrize("count", [200, pytest.param(20_000, marks=SLOW)])
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=SLOW)])
 @pytest.mark.parametrize("second", [UPDATED, DELETED], ids=["told twice", "told of its deletion, too"])
 def test_two_workers_against_a_dispatcher_who_moves_the_booking_in_orders_drawn_by_lot(
     policy: ConflictPolicy, spans: list[Span], count: int, second: Change

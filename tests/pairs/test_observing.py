@@ -68,7 +68,7 @@ class ObservingMachine(SyncMachine):
         super().check_the_end()
 
 
-ObservingMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+ObservingMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.timeout(600)

@@ -10,6 +10,8 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
+from tests.world.sizes import lot
+
 
 class Steps:
     """Gives way to the others once per ``await steps.pause()``."""
@@ -77,9 +79,9 @@ def all_schedules(scenario: Callable[[Schedule], None], at_most: int = 2_000_000
     raise AssertionError(f"more than {at_most} orders")
 
 
-def some_schedules(scenario: Callable[[Schedule], None], count: int, seed: int = 7) -> Iterator[Schedule]:
-    """Like ``all_schedules``, for as many orders as are drawn by lot."""
-    rng = Random(seed)
+def some_schedules(scenario: Callable[[Schedule], None], count: int) -> Iterator[Schedule]:
+    """Like ``all_schedules``, for as many orders as are drawn by the lot of the run."""
+    rng = Random(lot())
     for _ in range(count):
         schedule = Schedule([], rng)
         scenario(schedule)
