@@ -6,19 +6,14 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from sync.settings import Settings
 from sync.telemetry.spans import AGE, DRIFT, METRICS, NOTIFICATIONS, PARKED, POISON, SUBSCRIPTIONS
-from tests.world.bicep import Bicep, value, walk
+from tests.world.infra import APP, FILES, INFRA, MAIN, ROOT, STORAGE, app_settings, main_module_bodies
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-INFRA = ROOT / "infra"
-FILES = {path.relative_to(INFRA).as_posix(): Bicep(path) for path in sorted(INFRA.rglob("*.bicep"))}
-MAIN, APP, STORAGE = FILES["main.bicep"], FILES["modules/app.bicep"], FILES["modules/storage.bicep"]
 AZD = yaml.safe_load((ROOT / "azure.yaml").read_text("utf-8"))
 FUNCTIONS = (ROOT / "function_app.py").read_text("utf-8")
 
@@ -46,23 +41,6 @@ ROLES = {
     "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
 }
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-def app_settings() -> dict[str, str]:
-    """Every setting that a deployment may make, with its source."""
-    (node,) = (one.node for one in APP.resources if one.body.get("name") == "appsettings")
-    found = {}
-    for inner in walk(node):
-        if inner.type == "object_property" and len(inner.named_children) == 2:
-            name, content = (child.text.decode() for child in inner.named_children)
-            if re.fullmatch(r"[A-Z][A-Za-z_]+", name):
-                found[name] = content
-    (given,) = (module for module in main_module_bodies() if module["name"] == "app")
-    return found | given["params"]["settings"]
-
-
-def main_module_bodies() -> list[dict[str, Any]]:
-    return [value(node.named_children[-1]) for node in walk(MAIN.root) if node.type == "module_declaration"]
 
 
 # What a compiler would say first.

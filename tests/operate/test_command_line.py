@@ -17,10 +17,8 @@ from sandbox.world.people import Technician
 from sync.errors import Misconfigured
 from sync.operate.command_line import take_local_settings
 from sync.operate.commands import cli
-from tests.operate import test_commands
-from tests.operate.test_commands import CODE, MAILBOX, Desk
+from tests.world.operator import CODE, MAILBOX, Operator
 
-desk, webhook, ana = test_commands.desk, test_commands.webhook, test_commands.ana
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -28,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.parametrize("command", ["replay", f"replay --all {MAILBOX}", "poison --queue other", "sweep --mailbox x"])
-async def test_a_command_line_that_cannot_be_meant_is_refused(desk: Desk, command: str) -> None:
-    assert (await desk.types(command)).exit_code == 2
+async def test_a_command_line_that_cannot_be_meant_is_refused(operator: Operator, command: str) -> None:
+    assert (await operator.types(command)).exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -65,10 +63,10 @@ def test_an_option_of_subscriptions_holds_for_its_subcommands(monkeypatch: pytes
 # --- settings ---
 
 
-async def test_all_missing_settings_are_named_in_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_missing_settings_are_named_in_one_line(operator: Operator) -> None:
     for name in ("CLIENT_STATE_KEY", "DATAVERSE_URL", "NOTIFICATION_URL"):
-        monkeypatch.delenv(name)
-    result = await desk.types("subscriptions")
+        operator.environment.unset(name)
+    result = await operator.types("subscriptions")
     assert (result.exit_code, result.stdout) == (2, "")
     [line] = result.stderr.splitlines()
     assert all(name in line for name in ("CLIENT_STATE_KEY", "DATAVERSE_URL", "NOTIFICATION_URL"))
@@ -95,18 +93,18 @@ def test_local_settings_that_cannot_be_read_are_misconfigured(tmp_path: Path, te
 
 
 @pytest.mark.parametrize("command", ["subscriptions", "subscriptions apply", "sweep"])
-async def test_a_service_in_trouble_is_one_line(desk: Desk, ana: Technician, command: str) -> None:
-    desk.sandbox.faults.order(Fault("dataverse", status=503, times=None))
-    result = await desk.types(f"{command} --json")
+async def test_a_service_in_trouble_is_one_line(operator: Operator, ana: Technician, command: str) -> None:
+    operator.sandbox.faults.order(Fault("dataverse", status=503, times=None))
+    result = await operator.types(f"{command} --json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"error": "dataverse 503"}
     assert result.stderr == "error: dataverse 503\n"
 
 
-async def test_storage_that_cannot_be_reached_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_storage_that_cannot_be_reached_is_one_line(operator: Operator) -> None:
     nowhere = "DefaultEndpointsProtocol=http;AccountName=x;AccountKey=eA==;QueueEndpoint=http://127.0.0.1:9/x"
-    monkeypatch.setenv("AzureWebJobsStorage", nowhere)
-    result = await desk.types("poison")
+    operator.environment.set(AzureWebJobsStorage=nowhere)
+    result = await operator.types("poison")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: queue booking-changes-poison: ")
     assert len(result.stderr.splitlines()) == 1
@@ -129,9 +127,9 @@ def in_a_process(folder: Path, *arguments: str, **environment: str) -> subproces
 
 
 async def test_a_process_finds_the_local_settings_and_logs_only_if_asked(
-    desk: Desk, ana: Technician, tmp_path: Path
+    operator: Operator, ana: Technician, tmp_path: Path
 ) -> None:
-    names = ("AzureWebJobsStorage", "CLIENT_STATE_KEY", "NOTIFICATION_URL", *desk.sandbox.settings)
+    names = ("AzureWebJobsStorage", "CLIENT_STATE_KEY", "NOTIFICATION_URL", *operator.sandbox.settings)
     values = {name: os.environ[name] for name in names}
     (tmp_path / "local.settings.json").write_text(json.dumps({"Values": values}))
     quiet = await asyncio.to_thread(in_a_process, tmp_path, "subscriptions", "apply")

@@ -10,13 +10,9 @@ import typer
 from sandbox.world.people import Technician
 from sync.calls.credentials import LoopbackCredential
 from sync.operate.commands import cli
-from tests.infra.test_infra import APP, app_settings
-from tests.operate import test_commands, test_key_vault
-from tests.operate.test_commands import KEY, MAILBOX, Desk
-from tests.operate.test_key_vault import VAULT, Vault
-
-desk, webhook, ana = test_commands.desk, test_commands.webhook, test_commands.ana
-vault = test_key_vault.vault
+from tests.world.infra import APP, app_settings
+from tests.world.operator import KEY, MAILBOX, Operator
+from tests.world.vault import VAULT, Vault
 
 FORMER = "the-key-that-was-valid-before-0123456789"
 
@@ -28,7 +24,7 @@ WITHOUT_SECRETS = [*OF_STORAGE, f"explain {MAILBOX}", "setup", "capacity --mailb
 
 
 @pytest.fixture
-def fetched(desk: Desk, webhook: str, vault: Vault, monkeypatch: pytest.MonkeyPatch) -> Vault:
+def fetched(operator: Operator, webhook: str, vault: Vault, monkeypatch: pytest.MonkeyPatch) -> Vault:
     """The settings as `func azure functionapp fetch-app-settings` brings them, but for storage and the sandbox's."""
     prefix = str(APP.variables["secrets"]).strip("'").replace("${vault.properties.vaultUri}", f"{VAULT}/")
     references = {name: text for name, text in app_settings().items() if "${secrets}" in text}
@@ -36,7 +32,7 @@ def fetched(desk: Desk, webhook: str, vault: Vault, monkeypatch: pytest.MonkeyPa
     for name, text in references.items():
         value = text.strip("'").replace("${secrets}", prefix).replace("${previousClientStateKeyVersion}", "0123")
         assert "$" not in value
-        monkeypatch.setenv(name, value)
+        operator.environment.set(**{name: value})
     vault.secrets = {"client-state-key": KEY, "client-state-key/0123": FORMER, "notification-url": webhook}
     monkeypatch.setattr("sync.wiring.identity", LoopbackCredential)
     return vault
@@ -49,26 +45,30 @@ def test_no_command_is_missing_here() -> None:
 
 
 @pytest.mark.parametrize("command", WITHOUT_SECRETS)
-async def test_who_may_read_no_secret_can_type(fetched: Vault, desk: Desk, ana: Technician, command: str) -> None:
+async def test_who_may_read_no_secret_can_type(
+    fetched: Vault, operator: Operator, ana: Technician, command: str
+) -> None:
     fetched.status = 403
-    result = await desk.types(f"{command} --json")
+    result = await operator.types(f"{command} --json")
     assert result.stderr == ""
     assert "error" not in json.loads(result.stdout)
 
 
 @pytest.mark.parametrize("command", OF_THE_SERVICES)
-async def test_who_may_read_the_secrets_can_type(fetched: Vault, desk: Desk, ana: Technician, command: str) -> None:
-    result = await desk.types(f"{command} --json")
+async def test_who_may_read_the_secrets_can_type(
+    fetched: Vault, operator: Operator, ana: Technician, command: str
+) -> None:
+    result = await operator.types(f"{command} --json")
     assert (result.exit_code, result.stderr) == (0, "")
     assert not any(secret in result.output for secret in (KEY, FORMER))
 
 
 @pytest.mark.parametrize("command", OF_THE_SERVICES)
 async def test_who_may_not_read_them_learns_what_it_takes_to_type(
-    fetched: Vault, desk: Desk, ana: Technician, command: str
+    fetched: Vault, operator: Operator, ana: Technician, command: str
 ) -> None:
     fetched.status = 403
-    result = await desk.types(command)
+    result = await operator.types(command)
     assert result.exit_code != 0
     assert "Key Vault Secrets User" in result.output
-    assert desk.writes() == 0
+    assert operator.writes() == 0

@@ -17,44 +17,42 @@ from sync import wiring
 from sync.messages.changes import Change
 from sync.messages.codec import CHANGES, build_change_message
 from sync.storage.breaker import EVERYBODY
-from tests.operate import test_commands
-from tests.operate.test_commands import HOUR, MAILBOX, TOMORROW, Desk
 from tests.world.fakes import evidence_of
+from tests.world.operator import HOUR, MAILBOX, TOMORROW, Operator
 
-desk, webhook, ana = test_commands.desk, test_commands.webhook, test_commands.ana
 AT_ONCE = 16
 """As many messages as the host gives a process at a time."""
 
 Pair = tuple[Row, Event]
 
 
-def linked(desk: Desk, technician: Technician, hours: int = 0) -> Pair:
+def linked(operator: Operator, technician: Technician, hours: int = 0) -> Pair:
     """A booking of tomorrow or later, and its event, which it is linked to."""
     start = TOMORROW + hours * HOUR
-    booking, event = desk.sandbox.people.dispatcher.book(technician, start, start + HOUR)
-    desk.sandbox.tables.link(booking, event.immutable_id)
+    booking, event = operator.sandbox.people.dispatcher.book(technician, start, start + HOUR)
+    operator.sandbox.tables.link(booking, event.immutable_id)
     return booking, event
 
 
-def is_canceled(desk: Desk, booking: Row) -> bool:
-    return bool(booking["_bookingstatus_value"] == desk.sandbox.tables.status("Canceled").id)
+def is_canceled(operator: Operator, booking: Row) -> bool:
+    return bool(booking["_bookingstatus_value"] == operator.sandbox.tables.status("Canceled").id)
 
 
-def is_linked(desk: Desk, booking: Row) -> bool:
-    return booking[desk.sandbox.tables.event_id_column or ""] is not None
+def is_linked(operator: Operator, booking: Row) -> bool:
+    return booking[operator.sandbox.tables.event_id_column or ""] is not None
 
 
-async def told(desk: Desk, *events: Event, deleted: bool = False) -> None:
+async def told(operator: Operator, *events: Event, deleted: bool = False) -> None:
     """The app is told of these, and does what it does about them."""
     await work(
-        desk,
+        operator,
         [build_change_message(Change(each.mailbox.id, each.immutable_id, evidence_of(deleted))) for each in events],
     )
 
 
-async def work(desk: Desk, messages: Sequence[str] = ()) -> None:
+async def work(operator: Operator, messages: Sequence[str] = ()) -> None:
     """The app works off *messages*, and what is to be seen on its queue."""
-    messages = messages or taken(desk)
+    messages = messages or taken(operator)
     try:
         for place in range(0, len(messages), AT_ONCE):
             await asyncio.gather(*(wiring.process_change(each.encode()) for each in messages[place : place + AT_ONCE]))
@@ -62,8 +60,8 @@ async def work(desk: Desk, messages: Sequence[str] = ()) -> None:
         await wiring.close()
 
 
-def taken(desk: Desk) -> list[str]:
-    with QueueServiceClient.from_connection_string(desk.storage) as service:
+def taken(operator: Operator) -> list[str]:
+    with QueueServiceClient.from_connection_string(operator.storage) as service:
         if CHANGES not in [each.name for each in service.list_queues()]:
             return []
         queue = service.get_queue_client(CHANGES, message_decode_policy=TextBase64DecodePolicy())
@@ -73,36 +71,36 @@ def taken(desk: Desk) -> list[str]:
         return [message.content for message in found]
 
 
-async def sweep(desk: Desk, technician: Technician) -> list[str]:
+async def sweep(operator: Operator, technician: Technician) -> list[str]:
     """What a sweep of the mailbox queues."""
     try:
         await (await wiring.parts()).sweeper.sweep(technician.mailbox.id)
     finally:
         await wiring.close()
-    return [message["event"] for message in desk.queued(CHANGES)]
+    return [message["event"] for message in operator.queued(CHANGES)]
 
 
 @pytest.fixture
-async def held(desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch) -> list[Pair]:
+async def held(operator: Operator, ana: Technician) -> list[Pair]:
     """Three deleted events of Ana's, whose bookings may not be canceled without a word."""
-    monkeypatch.setenv("CANCELLATIONS_IN_ALL", "0")
-    pairs = [linked(desk, ana, hours) for hours in range(3)]
-    await told(desk, *(event for _, event in pairs))
+    operator.environment.set(CANCELLATIONS_IN_ALL="0")
+    pairs = [linked(operator, ana, hours) for hours in range(3)]
+    await told(operator, *(event for _, event in pairs))
     for _, event in pairs:
         ana.delete(event)
-    await told(desk, *(event for _, event in pairs), deleted=True)
-    assert not any(is_canceled(desk, booking) for booking, _ in pairs)
+    await told(operator, *(event for _, event in pairs), deleted=True)
+    assert not any(is_canceled(operator, booking) for booking, _ in pairs)
     return pairs
 
 
 @pytest.fixture
-async def waiting(desk: Desk, ana: Technician) -> Pair:
+async def waiting(operator: Operator, ana: Technician) -> Pair:
     """Dora has moved a booking of Ana's, its event was not brought along, and Ana has edited it."""
-    booking, event = linked(desk, ana, 9)
-    await told(desk, event)
-    desk.sandbox.people.dispatcher.reschedule(booking, HOUR)
+    booking, event = linked(operator, ana, 9)
+    await told(operator, event)
+    operator.sandbox.people.dispatcher.reschedule(booking, HOUR)
     ana.edit(event)
-    await told(desk, event)
+    await told(operator, event)
     assert (booking["starttime"], event.start) == (TOMORROW + 10 * HOUR, TOMORROW + 9 * HOUR)
     return booking, event
 
@@ -110,8 +108,8 @@ async def waiting(desk: Desk, ana: Technician) -> Pair:
 # --- holds ---
 
 
-async def test_what_is_held_is_listed_with_its_reason(desk: Desk, ana: Technician, held: list[Pair]) -> None:
-    document = await desk.reads("holds")
+async def test_what_is_held_is_listed_with_its_reason(operator: Operator, ana: Technician, held: list[Pair]) -> None:
+    document = await operator.reads("holds")
     assert (document["held"], document["waiting"]) == (3, 0)
     [tripped] = document["breaker"]
     assert tripped["scope"] == EVERYBODY
@@ -123,15 +121,15 @@ async def test_what_is_held_is_listed_with_its_reason(desk: Desk, ana: Technicia
         assert row["reason"] == "too many bookings in all were to be canceled within an hour"
 
 
-async def test_what_waits_for_outlook_is_listed_apart(desk: Desk, waiting: Pair) -> None:
-    document = await desk.reads("holds")
+async def test_what_waits_for_outlook_is_listed_apart(operator: Operator, waiting: Pair) -> None:
+    document = await operator.reads("holds")
     assert (document["held"], document["waiting"], document["breaker"]) == (0, 1, [])
     [row] = document["holds"]
     assert (row["id"], row["state"], row["if_released"]) == (waiting[0].id, "waiting", "moved")
 
 
-async def test_the_table_says_the_same(desk: Desk, held: list[Pair]) -> None:
-    text = (await desk.types("holds")).stdout
+async def test_the_table_says_the_same(operator: Operator, held: list[Pair]) -> None:
+    text = (await operator.types("holds")).stdout
     for booking, _ in held:
         [line] = [line for line in text.splitlines() if line.startswith(booking.id)]
         assert "canceled" in line
@@ -141,13 +139,13 @@ async def test_the_table_says_the_same(desk: Desk, held: list[Pair]) -> None:
     assert "release --breaker all" in text
 
 
-async def test_nothing_is_held_where_nothing_ever_was(desk: Desk) -> None:
-    assert await desk.reads("holds") == {"breaker": [], "held": 0, "waiting": 0, "holds": []}
+async def test_nothing_is_held_where_nothing_ever_was(operator: Operator) -> None:
+    assert await operator.reads("holds") == {"breaker": [], "held": 0, "waiting": 0, "holds": []}
 
 
-async def test_one_mailbox_is_listed_alone(desk: Desk, ana: Technician, held: list[Pair]) -> None:
-    assert len((await desk.reads(f"holds --mailbox {ana.mailbox.id}"))["holds"]) == 3
-    assert (await desk.reads(f"holds --mailbox {MAILBOX}"))["holds"] == []
+async def test_one_mailbox_is_listed_alone(operator: Operator, ana: Technician, held: list[Pair]) -> None:
+    assert len((await operator.reads(f"holds --mailbox {ana.mailbox.id}"))["holds"]) == 3
+    assert (await operator.reads(f"holds --mailbox {MAILBOX}"))["holds"] == []
 
 
 # --- release and discard ---
@@ -157,122 +155,120 @@ async def test_one_mailbox_is_listed_alone(desk: Desk, ana: Technician, held: li
     ("people", "each", "ceiling"), [(4, 10, 16), pytest.param(20, 25, 200, marks=pytest.mark.slow, id="500")]
 )
 async def test_many_deletions_at_once_cancel_no_more_until_a_person_says_so(
-    desk: Desk, people: int, each: int, ceiling: int, monkeypatch: pytest.MonkeyPatch
+    operator: Operator, people: int, each: int, ceiling: int
 ) -> None:
     """Everybody's calendar is emptied, by a tool gone wrong."""
-    monkeypatch.setenv("CANCELLATIONS_IN_ALL", str(ceiling))
-    crew = [desk.sandbox.people.hire(f"Person {number}") for number in range(people)]
-    pairs = [linked(desk, technician, hours) for technician in crew for hours in range(each)]
+    operator.environment.set(CANCELLATIONS_IN_ALL=str(ceiling))
+    crew = [operator.sandbox.people.hire(f"Person {number}") for number in range(people)]
+    pairs = [linked(operator, technician, hours) for technician in crew for hours in range(each)]
     for place, (_, event) in enumerate(pairs):
         crew[place // each].delete(event)
-    await told(desk, *(event for _, event in pairs), deleted=True)
-    canceled = sum(is_canceled(desk, booking) for booking, _ in pairs)
+    await told(operator, *(event for _, event in pairs), deleted=True)
+    canceled = sum(is_canceled(operator, booking) for booking, _ in pairs)
     assert 0 < canceled <= ceiling
 
-    document = await desk.reads("holds")
+    document = await operator.reads("holds")
     assert document["held"] == len(pairs) - canceled
     assert [tripped["scope"] for tripped in document["breaker"]] == [EVERYBODY]
-    assert await desk.reads("release --breaker all") == {"scope": EVERYBODY, "reset": True}
-    assert (await desk.reads("holds"))["breaker"] == []
-    await work(desk)
-    assert sum(is_canceled(desk, booking) for booking, _ in pairs) == canceled, "the breaker alone releases nothing"
+    assert await operator.reads("release --breaker all") == {"scope": EVERYBODY, "reset": True}
+    assert (await operator.reads("holds"))["breaker"] == []
+    await work(operator)
+    assert sum(is_canceled(operator, booking) for booking, _ in pairs) == canceled, "the breaker alone releases nothing"
 
     first = document["holds"][0]["mailbox"]
     of_first = [row for row in document["holds"] if row["mailbox"] == first]
-    assert len((await desk.reads(f"release --all --mailbox {first}"))["released"]) == len(of_first)
-    await work(desk)
-    assert sum(is_canceled(desk, booking) for booking, _ in pairs) == canceled + len(of_first)
+    assert len((await operator.reads(f"release --all --mailbox {first}"))["released"]) == len(of_first)
+    await work(operator)
+    assert sum(is_canceled(operator, booking) for booking, _ in pairs) == canceled + len(of_first)
 
-    released = await desk.reads("release --all")
+    released = await operator.reads("release --all")
     assert len(released["released"]) == len(pairs) - canceled - len(of_first)
-    assert {row["state"] for row in (await desk.reads("holds"))["holds"]} == {"released"}
-    await work(desk)
-    assert all(is_canceled(desk, booking) and not is_linked(desk, booking) for booking, _ in pairs)
-    assert (await desk.reads("holds"))["holds"] == []
+    assert {row["state"] for row in (await operator.reads("holds"))["holds"]} == {"released"}
+    await work(operator)
+    assert all(is_canceled(operator, booking) and not is_linked(operator, booking) for booking, _ in pairs)
+    assert (await operator.reads("holds"))["holds"] == []
 
 
-async def test_what_is_released_is_canceled_though_the_breaker_stays_tripped(desk: Desk, held: list[Pair]) -> None:
-    (first, _), (second, event), (third, _) = held
-    document = await desk.reads(f"release {first.id} {event.immutable_id[-20:]}")
-    assert [row["id"] for row in document["released"]] == [first.id, second.id]
-    await work(desk)
-    assert [is_canceled(desk, booking) for booking in (first, second, third)] == [True, True, False]
-    assert len((await desk.reads("holds"))["breaker"]) == 1
-
-
-async def test_what_is_discarded_stays_for_good(
-    desk: Desk, ana: Technician, held: list[Pair], monkeypatch: pytest.MonkeyPatch
+async def test_what_is_released_is_canceled_though_the_breaker_stays_tripped(
+    operator: Operator, held: list[Pair]
 ) -> None:
-    assert len((await desk.reads("discard --all"))["discarded"]) == 3
-    assert (await desk.reads("holds"))["holds"] == []
-    await desk.reads("release --breaker all")
-    monkeypatch.setenv("CANCELLATIONS_IN_ALL", "200")
-    assert await sweep(desk, ana) == []
-    await told(desk, *(event for _, event in held), deleted=True)
-    assert not any(is_canceled(desk, booking) for booking, _ in held)
-    assert (await desk.reads("holds"))["holds"] == []
+    (first, _), (second, event), (third, _) = held
+    document = await operator.reads(f"release {first.id} {event.immutable_id[-20:]}")
+    assert [row["id"] for row in document["released"]] == [first.id, second.id]
+    await work(operator)
+    assert [is_canceled(operator, booking) for booking in (first, second, third)] == [True, True, False]
+    assert len((await operator.reads("holds"))["breaker"]) == 1
 
 
-async def test_an_event_that_is_restored_is_held_no_more(desk: Desk, ana: Technician, held: list[Pair]) -> None:
+async def test_what_is_discarded_stays_for_good(operator: Operator, ana: Technician, held: list[Pair]) -> None:
+    assert len((await operator.reads("discard --all"))["discarded"]) == 3
+    assert (await operator.reads("holds"))["holds"] == []
+    await operator.reads("release --breaker all")
+    operator.environment.set(CANCELLATIONS_IN_ALL="200")
+    assert await sweep(operator, ana) == []
+    await told(operator, *(event for _, event in held), deleted=True)
+    assert not any(is_canceled(operator, booking) for booking, _ in held)
+    assert (await operator.reads("holds"))["holds"] == []
+
+
+async def test_an_event_that_is_restored_is_held_no_more(operator: Operator, ana: Technician, held: list[Pair]) -> None:
     (first, event), *_ = held
     ana.restore(event)
-    await told(desk, event)
-    assert first.id not in [row["booking"] for row in (await desk.reads("holds"))["holds"]]
-    assert (is_canceled(desk, first), is_linked(desk, first)) == (False, True)
+    await told(operator, event)
+    assert first.id not in [row["booking"] for row in (await operator.reads("holds"))["holds"]]
+    assert (is_canceled(operator, first), is_linked(operator, first)) == (False, True)
 
 
-async def test_what_waits_for_outlook_takes_a_word_of_its_own(desk: Desk, waiting: Pair) -> None:
+async def test_what_waits_for_outlook_takes_a_word_of_its_own(operator: Operator, waiting: Pair) -> None:
     booking, event = waiting
     for command in ("release --all", "discard --all"):
-        assert next(iter((await desk.reads(command)).values())) == []
-    assert len((await desk.reads(f"release {booking.id[:8]}"))["released"]) == 1
-    await work(desk)
+        assert next(iter((await operator.reads(command)).values())) == []
+    assert len((await operator.reads(f"release {booking.id[:8]}"))["released"]) == 1
+    await work(operator)
     assert booking["starttime"] == event.start == TOMORROW + 9 * HOUR
-    assert (await desk.reads("holds"))["holds"] == []
+    assert (await operator.reads("holds"))["holds"] == []
 
 
-async def test_an_id_that_is_not_held_or_fits_several_is_said(desk: Desk, held: list[Pair]) -> None:
+async def test_an_id_that_is_not_held_or_fits_several_is_said(operator: Operator, held: list[Pair]) -> None:
     start = held[0][1].immutable_id[:8]
     assert all(event.immutable_id.startswith(start) for _, event in held)
-    result = await desk.types(f"release {MAILBOX} {start} --json")
+    result = await operator.types(f"release {MAILBOX} {start} --json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"released": [], "refused": [], "missing": [MAILBOX], "ambiguous": [start]}
-    assert desk.queued(CHANGES) == []
-    text = (await desk.types(f"discard {MAILBOX} {start}")).stdout
+    assert operator.queued(CHANGES) == []
+    text = (await operator.types(f"discard {MAILBOX} {start}")).stdout
     assert text.splitlines() == ["discarded: 0", f"not held: {MAILBOX}", f"fits several: {start}"]
 
 
-async def test_a_breaker_that_has_not_tripped_is_not_reset(desk: Desk, ana: Technician) -> None:
-    result = await desk.types(f"release --breaker {ana.mailbox.id.upper()}")
+async def test_a_breaker_that_has_not_tripped_is_not_reset(operator: Operator, ana: Technician) -> None:
+    result = await operator.types(f"release --breaker {ana.mailbox.id.upper()}")
     assert (result.exit_code, result.stdout) == (1, f"{ana.mailbox.id}: the breaker has not tripped\n")
 
 
-async def test_one_mailboxs_breaker_is_reset_by_its_id(
-    desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CANCELLATIONS_PER_MAILBOX", "1")
-    pairs = [linked(desk, ana, hours) for hours in range(3)]
+async def test_one_mailboxs_breaker_is_reset_by_its_id(operator: Operator, ana: Technician) -> None:
+    operator.environment.set(CANCELLATIONS_PER_MAILBOX="1")
+    pairs = [linked(operator, ana, hours) for hours in range(3)]
     for _, event in pairs:
         ana.delete(event)
-        await told(desk, event, deleted=True)
+        await told(operator, event, deleted=True)
         if event is pairs[0][1]:
-            early = await desk.types(f"release --breaker {ana.mailbox.id}")
+            early = await operator.types(f"release --breaker {ana.mailbox.id}")
             assert early.exit_code == 1, "nor is what it counted forgotten before it has tripped"
-    assert [is_canceled(desk, booking) for booking, _ in pairs] == [True, False, False]
-    text = (await desk.types("holds")).stdout
+    assert [is_canceled(operator, booking) for booking, _ in pairs] == [True, False, False]
+    text = (await operator.types("holds")).stdout
     assert f"release --breaker {ana.mailbox.id}" in text
-    assert (await desk.reads(f"release --breaker {ana.mailbox.id}"))["reset"] is True
-    assert (await desk.reads("holds"))["breaker"] == []
+    assert (await operator.reads(f"release --breaker {ana.mailbox.id}"))["reset"] is True
+    assert (await operator.reads("holds"))["breaker"] == []
 
 
-async def test_storage_is_all_that_it_takes(desk: Desk, held: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_storage_is_all_that_it_takes(operator: Operator, held: list[Pair]) -> None:
     for name in ("DATAVERSE_URL", "GRAPH_URL", "EVENT_ID_COLUMN", "NOTIFICATION_URL"):
-        monkeypatch.delenv(name)
-    assert len((await desk.reads("holds"))["holds"]) == 3
-    assert len((await desk.reads(f"release {held[0][0].id}"))["released"]) == 1
-    assert len((await desk.reads(f"discard {held[1][0].id}"))["discarded"]) == 1
-    assert (await desk.reads("release --breaker all"))["reset"] is True
-    assert len((await desk.reads(f"explain {held[0][0].id}"))["entries"]) == 1
+        operator.environment.unset(name)
+    assert len((await operator.reads("holds"))["holds"]) == 3
+    assert len((await operator.reads(f"release {held[0][0].id}"))["released"]) == 1
+    assert len((await operator.reads(f"discard {held[1][0].id}"))["discarded"]) == 1
+    assert (await operator.reads("release --breaker all"))["reset"] is True
+    assert len((await operator.reads(f"explain {held[0][0].id}"))["entries"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -290,18 +286,16 @@ async def test_storage_is_all_that_it_takes(desk: Desk, held: list[Pair], monkey
         "explain",
     ],
 )
-async def test_a_command_line_that_cannot_be_meant_is_refused(desk: Desk, command: str) -> None:
-    assert (await desk.types(command)).exit_code == 2
+async def test_a_command_line_that_cannot_be_meant_is_refused(operator: Operator, command: str) -> None:
+    assert (await operator.types(command)).exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["holds", "release --all", "discard --all", "release --breaker all", "explain x"])
-async def test_storage_that_cannot_be_reached_is_one_line(
-    desk: Desk, command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_storage_that_cannot_be_reached_is_one_line(operator: Operator, command: str) -> None:
     parts = ("http", "AccountName=x", "AccountKey=eA==", "TableEndpoint=http://127.0.0.1:9/x")
     nowhere = ";".join((f"DefaultEndpointsProtocol={parts[0]}", *parts[1:], "QueueEndpoint=http://127.0.0.1:9/x"))
-    monkeypatch.setenv("AzureWebJobsStorage", nowhere)
-    result = await desk.types(command)
+    operator.environment.set(AzureWebJobsStorage=nowhere)
+    result = await operator.types(command)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "error: table ledger: ServiceRequestError\n"
 
@@ -309,9 +303,9 @@ async def test_storage_that_cannot_be_reached_is_one_line(
 # --- explain ---
 
 
-async def test_why_a_booking_is_where_it_is(desk: Desk, ana: Technician, waiting: Pair) -> None:
+async def test_why_a_booking_is_where_it_is(operator: Operator, ana: Technician, waiting: Pair) -> None:
     booking, event = waiting
-    document = await desk.reads(f"explain {booking.id}")
+    document = await operator.reads(f"explain {booking.id}")
     [entry] = document["entries"]
     assert (entry["mailbox"], entry["event"], entry["booking"]) == (ana.mailbox.id, event.immutable_id, booking.id)
     assert [each["start"] for each in entry["agreed"]] == [f"{TOMORROW + 9 * HOUR:%Y-%m-%dT%H:%M:%SZ}"]
@@ -325,10 +319,10 @@ async def test_why_a_booking_is_where_it_is(desk: Desk, ana: Technician, waiting
     assert document["booking_now"]["span"] == last["booking_span"]
 
 
-async def test_the_text_says_the_same(desk: Desk, waiting: Pair) -> None:
+async def test_the_text_says_the_same(operator: Operator, waiting: Pair) -> None:
     booking, event = waiting
     for asked in (booking.id, event.immutable_id):
-        result = await desk.types(f"explain {asked}")
+        result = await operator.types(f"explain {asked}")
         assert result.exit_code == 0
         assert f"agreed on    {TOMORROW + 9 * HOUR:%Y-%m-%d %H:%M} - " in result.stdout
         assert "left: the booking was moved in Dynamics, and its event is to follow" in result.stdout
@@ -336,28 +330,28 @@ async def test_the_text_says_the_same(desk: Desk, waiting: Pair) -> None:
         assert result.stderr == ""
 
 
-async def test_a_canceled_booking_is_explained_too(desk: Desk, ana: Technician, held: list[Pair]) -> None:
+async def test_a_canceled_booking_is_explained_too(operator: Operator, ana: Technician, held: list[Pair]) -> None:
     booking, event = held[0]
-    await desk.reads(f"release {booking.id}")
-    await work(desk)
-    text = (await desk.types(f"explain {booking.id}")).stdout
+    await operator.reads(f"release {booking.id}")
+    await work(operator)
+    text = (await operator.types(f"explain {booking.id}")).stdout
     places = [text.index(f"  {said}") for said in ("ignored", "held", "released", "canceled")]
     assert places == sorted(places)
     assert "linked to no event" in text
-    assert text == (await desk.types(f"explain {booking.id}")).stdout
-    assert (await desk.reads(f"explain {event.immutable_id} --mailbox {ana.mailbox.id}"))["entries"]
+    assert text == (await operator.types(f"explain {booking.id}")).stdout
+    assert (await operator.reads(f"explain {event.immutable_id} --mailbox {ana.mailbox.id}"))["entries"]
 
 
-async def test_dataverse_need_not_answer(desk: Desk, waiting: Pair) -> None:
-    desk.sandbox.faults.order(Fault("dataverse", status=503, times=None))
-    document = await desk.reads(f"explain {waiting[0].id}")
+async def test_dataverse_need_not_answer(operator: Operator, waiting: Pair) -> None:
+    operator.sandbox.faults.order(Fault("dataverse", status=503, times=None))
+    document = await operator.reads(f"explain {waiting[0].id}")
     assert document["notes"] == ["the booking could not be read: dataverse 503"]
     assert len(document["entries"]) == 1
 
 
 @pytest.mark.parametrize("asked", ["AAMkNobodys=", MAILBOX])
-async def test_that_nothing_is_known_is_said(desk: Desk, asked: str) -> None:
-    result = await desk.types(f"explain {asked}")
+async def test_that_nothing_is_known_is_said(operator: Operator, asked: str) -> None:
+    result = await operator.types(f"explain {asked}")
     assert result.exit_code == 1
     assert f"nothing is known of {asked}" in result.stdout
 
@@ -365,11 +359,9 @@ async def test_that_nothing_is_known_is_said(desk: Desk, asked: str) -> None:
 # --- while the app only observes ---
 
 
-async def test_what_was_not_written_is_shown_beside_what_happened(
-    desk: Desk, ana: Technician, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SYNC_MODE", "observe")
-    people, tables = desk.sandbox.people, desk.sandbox.tables
+async def test_what_was_not_written_is_shown_beside_what_happened(operator: Operator, ana: Technician) -> None:
+    operator.environment.set(SYNC_MODE="observe")
+    people, tables = operator.sandbox.people, operator.sandbox.tables
     pairs = [
         people.dispatcher.book(ana, TOMORROW + day * 24 * HOUR, TOMORROW + day * 24 * HOUR + HOUR) for day in (0, 1)
     ]
@@ -382,25 +374,25 @@ async def test_what_was_not_written_is_shown_beside_what_happened(
     await wiring.close()
     first, second = (booking for booking, _ in pairs)
     tables.update(second, {name: second[name] + HOUR for name in ("starttime", "endtime")})
-    desk.sandbox.calls.clear()
-    document = await desk.reads("report")
-    assert desk.sandbox.calls.reads("dataverse") == 1
+    operator.sandbox.calls.clear()
+    document = await operator.reads("report")
+    assert operator.sandbox.calls.reads("dataverse") == 1
     assert document["mode"] == "observe"
     assert {row["booking"]: row["outcome"] for row in document["changes"]} == {
         first.id: "nothing yet",
         second.id: "the same",
     }
-    assert desk.writes() == 0
-    result = await desk.types("report")
+    assert operator.writes() == 0
+    result = await operator.types("report")
     assert "nothing yet: 1, the same: 1" in result.output
     assert "would be" in result.output
-    assert (await desk.reads("report --since 0"))["changes"] == []
-    status = await desk.reads("status")
+    assert (await operator.reads("report --since 0"))["changes"] == []
+    status = await operator.reads("status")
     assert status["mode"] == "observe"
     assert "only observes" in status["findings"][-1]["text"]
 
 
-async def test_nothing_was_left_out_where_everything_is_written(desk: Desk, ana: Technician) -> None:
-    result = await desk.types("report")
+async def test_nothing_was_left_out_where_everything_is_written(operator: Operator, ana: Technician) -> None:
+    result = await operator.types("report")
     assert result.exit_code == 0
     assert result.output.startswith("mode: sync; not written since")

@@ -2,75 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from copy import copy
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import pytest
-from aiohttp import web
 from azure.core.exceptions import ClientAuthenticationError
-from azure.core.pipeline.transport import AioHttpTransport
-from azure.keyvault.secrets.aio import SecretClient
 
 from sync.calls.credentials import LoopbackCredential
 from sync.errors import Misconfigured, SyncError, Transient
 from sync.operate.key_vault import parse_reference, read_secrets
+from tests.world.vault import VAULT, Vault
 
-VAULT = "https://kv-contoso.vault.azure.net"
 KEY = f"@Microsoft.KeyVault(SecretUri={VAULT}/secrets/client-state-key)"
-
-
-class Vault:
-    """Of secrets by name and version; *status* is what it answers in the place of a secret."""
-
-    def __init__(self) -> None:
-        self.secrets: dict[str, str] = {}
-        self.status = 200
-        self.url = ""
-
-    async def answer(self, request: web.Request) -> web.Response:
-        if "Authorization" not in request.headers:
-            challenge = 'Bearer authorization="https://login.microsoftonline.com/x", resource="https://vault.azure.net"'
-            return web.json_response({}, status=401, headers={"WWW-Authenticate": challenge})
-        if self.status != 200:
-            return web.json_response({"error": {"code": "x", "message": "planted"}}, status=self.status)
-        value = self.secrets.get(request.path.removeprefix("/secrets/").rstrip("/"))
-        if value is None:
-            return web.json_response({"error": {"code": "SecretNotFound", "message": "planted"}}, status=404)
-        return web.json_response({"value": value, "id": f"{VAULT}{request.path}", "attributes": {}})
-
-
-class Detour(AioHttpTransport):
-    """Leads what is sent to Azure's vault to the one on this machine."""
-
-    def __init__(self, url: str, **options: Any) -> None:
-        super().__init__(**options)
-        self._url = url
-
-    async def send(self, request: Any, **options: Any) -> Any:
-        led = copy(request)
-        led.url = request.url.replace(VAULT, self._url)
-        return await super().send(led, **options)
-
-
-@pytest.fixture
-async def vault(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Vault]:
-    vault = Vault()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", vault.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    vault.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-
-    def client(url: str, identity: Any, **options: Any) -> SecretClient:
-        return SecretClient(url, identity, **{**options, "retry_total": 0}, transport=Detour(vault.url))
-
-    monkeypatch.setattr("sync.operate.key_vault.SecretClient", client)
-    yield vault
-    await runner.cleanup()
-
 
 read = partial(read_secrets, identity=LoopbackCredential())
 

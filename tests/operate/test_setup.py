@@ -21,6 +21,8 @@ from sync.dataverse.definitions import Column as Found
 from sync.errors import Misconfigured
 from sync.operate.commands import cli
 from sync.operate.setup import Step, plan_setup
+from tests.world.environment import Environment
+from tests.world.waits import leave_out_waits
 
 COLUMN = "contoso_outlookeventid"
 OTHERS = ("AzureWebJobsStorage", "CLIENT_STATE_KEY", "NOTIFICATION_URL")
@@ -32,6 +34,7 @@ class Desk:
     """A customizer's, of an environment that does not have the column yet."""
 
     sandbox: Sandbox
+    environment: Environment
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -56,16 +59,15 @@ class Desk:
 
 @pytest.fixture
 async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
-    monkeypatch.setattr("sync.calls.retries._wait", lambda state: 0.0)
-    for name in OTHERS:
-        monkeypatch.delenv(name, raising=False)
-    async with Sandbox(seed=3) as sandbox:
-        for name, value in sandbox.settings.items():
-            monkeypatch.setenv(name, value)
-        desk = Desk(sandbox)
-        del desk.columns[COLUMN]
-        yield desk
-    await wiring.close()
+    leave_out_waits(monkeypatch)
+    with Environment() as environment:
+        environment.unset(*OTHERS)
+        async with Sandbox(seed=3) as sandbox:
+            environment.set(**sandbox.settings)
+            desk = Desk(sandbox, environment)
+            del desk.columns[COLUMN]
+            yield desk
+        await wiring.close()
 
 
 async def test_the_column_is_made_published_and_usable(desk: Desk) -> None:
@@ -103,10 +105,8 @@ async def test_a_solution_that_is_not_there_is_asked_for(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("solution", ["", "--solution ContosoBookingSync"])
-async def test_a_prefix_that_is_not_the_publishers_is_asked_for(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, solution: str
-) -> None:
-    monkeypatch.setenv("EVENT_ID_COLUMN", "fabrikam_new")
+async def test_a_prefix_that_is_not_the_publishers_is_asked_for(desk: Desk, solution: str) -> None:
+    desk.environment.set(EVENT_ID_COLUMN="fabrikam_new")
     result = await desk.types(f"setup --yes {solution}")
     assert result.exit_code == 1
     assert "fabrikam" in result.stderr
@@ -211,9 +211,9 @@ async def test_a_document_alone_is_a_plan(desk: Desk) -> None:
 # --- what else it takes ---
 
 
-async def test_it_takes_two_settings_and_names_both(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DATAVERSE_URL")
-    monkeypatch.setenv("EVENT_ID_COLUMN", "Event Id")
+async def test_it_takes_two_settings_and_names_both(desk: Desk) -> None:
+    desk.environment.unset("DATAVERSE_URL")
+    desk.environment.set(EVENT_ID_COLUMN="Event Id")
     result = await desk.types("setup")
     assert result.exit_code == 2
     assert "DATAVERSE_URL is missing" in result.stderr

@@ -48,7 +48,7 @@ async def test_a_notification_can_be_followed_to_its_write(
     storage: str, monkeypatch: pytest.MonkeyPatch, told: Listener
 ) -> None:
     """Through the queue of a real storage account and the app in its host, with nothing personal on the way."""
-    async with running(storage, monkeypatch, SETTLE_SECONDS="2") as app:
+    async with running(storage, monkeypatch, SETTLE_SECONDS="1") as app:
         ana = app.sandbox.people.hire("Ana")
         await app.subscribe()
         booking, event = app.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR, name="Planted booking")
@@ -147,7 +147,6 @@ async def test_what_is_parked_is_told_each_hour_whoever_parked_it_and_also_if_th
             await queue.send_message("given up by the host")
         await wiring.renew_subscriptions()
         assert told.told()[telemetry.POISON] == {(CHANGES,): 1, (LIFECYCLE,): 0, (SWEEPS,): 0}
-        monkeypatch.setattr("sync.calls.retries._wait", lambda state: 0.0)
         app.sandbox.faults.order(Fault("dataverse", status=503, times=None))
         with pytest.raises(Transient):
             await wiring.renew_subscriptions()

@@ -30,6 +30,7 @@ from sandbox.host.functions_host import FunctionsHost, free_port
 from sandbox.server import Sandbox
 from sandbox.world.people import Technician
 from sync import wiring
+from tests.world.waits import leave_out_waits
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEY = "the-key-of-all-client-states-0123456789"
@@ -99,6 +100,7 @@ async def running(
     A change waits for no more of the same: SETTLE_SECONDS is 0. The one test of that wait sets it.
     """
     monkeypatch.setattr("sync.messages.parking.wait_seconds", lambda attempt, retry_after, chance: 1.0)
+    leave_out_waits(monkeypatch)
     sent: list[str] = []
     send = QueueClient.send_message
 
