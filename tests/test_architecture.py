@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -230,3 +231,25 @@ def test_the_first_line_says_what_the_file_is_for(name):
     docstring = ast.get_docstring(ast.parse((ROOT / "sync" / f"{name}.py").read_text("utf-8")))
     assert docstring
     assert len(docstring.splitlines()[0]) > 30
+
+
+# The tests themselves.
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+PATCHES = re.compile(r"\bmonkeypatch\.\w+\(|\bmock\b|\bpatch\(")
+PATCHES_PER_100_TESTS = 7.5
+"""As many as there are. The aim is 5, so lower this number when a value is handed in instead."""
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_no_test_imports_another_one(path):
+    """What two of them need lives in tests/world."""
+    modules = [item.module.split(".") for item in imports(path)]
+    assert not [".".join(parts) for parts in modules if parts[0] == "tests" and any("test_" in part for part in parts)]
+
+
+def test_what_can_be_handed_in_is_not_patched():
+    texts = [path.read_text("utf-8") for path in TESTS if path.name != "test_architecture.py"]
+    patches = sum(len(PATCHES.findall(text)) for text in texts)
+    tests = sum(len(re.findall(r"^ *(?:async )?def test_", text, re.MULTILINE)) for text in texts)
+    assert 100 * patches / tests <= PATCHES_PER_100_TESTS, f"{patches} patches in {tests} tests"

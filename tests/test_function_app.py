@@ -7,8 +7,6 @@ import base64
 import json
 import logging
 import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -27,32 +25,13 @@ from sync.graph.client_state import build_client_state
 from sync.messages.changes import Change, LifecycleNotification, SweepRequest
 from sync.messages.codec import build_change_message, build_lifecycle_message, build_sweep_message, parse_changes
 from sync.sweep.rounds import LASTS
-from tests.graph.test_notifications import ANNA, KEY, change, lifecycle
 from tests.world.fakes import BEN, LedgerInMemory, QueuesInMemory
+from tests.world.notifications import ANNA, KEY, change, lifecycle
+from tests.world.nowhere import UNREACHABLE
+from tests.world.processes import in_a_process
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANGES, LIFECYCLE, SWEEPS = "booking-changes", "subscription-lifecycle", "sweeps"
-
-# A port that nobody listens at; the account and its key are Azurite's, which everybody knows.
-UNREACHABLE = (
-    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6"
-    "IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;QueueEndpoint=http://127.0.0.1:1/devstoreaccount1"
-)
-
-
-def in_a_process(code: str) -> Any:
-    """What *code* leaves in ``result``, in a process that has imported nothing yet and knows no settings."""
-    known = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP") if name in os.environ}
-    done = subprocess.run(
-        [sys.executable, "-c", f"import json, sys\n{code}\njson.dump(result, sys.stdout)"],
-        cwd=ROOT,
-        env={**known, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 # The table of triggers.

@@ -1,17 +1,20 @@
 """The app dies before or after each of its external effects, people go on, it starts again: the promises hold.
 
 Each scenario runs once for each of its crash points and for each thing that people may do before the restart. How many
-these are stands in docs/guarantees.md (see test_guarantees.py).
+these are stands in docs/guarantees.md, in a table that is compared here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +34,7 @@ from sync.pairs.actions import CancelBooking, MoveBooking, Write
 from sync.pairs.entry import GONE, Entry, Kind
 from sync.storage.ledger import LedgerTable
 from sync.storage.tables import StorageTable
-from tests.world.crashing import Hosted, Tape
+from tests.world.crashing import KINDS, Hosted, Tape
 from tests.world.fakes import ANNA, BEN, NOW, Calendars, Table, evidence_of, span
 
 E1, E2 = "E1", "E2"
@@ -553,3 +556,40 @@ async def test_it_is_the_same_with_real_storage(storage: str, each: int) -> None
         await rows.close()
         assert tape.effects == undisturbed.effects[: len(tape.effects)]
         assert remains == outcome, f"point {point}"
+
+
+# --- the table of docs/guarantees.md; ``python -m tests.pairs.test_crashes`` writes it anew ---
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "guarantees.md"
+TABLE = re.compile(r"(?<=<!-- crash points -->\n).*(?=<!-- end of crash points -->)", re.DOTALL)
+
+
+async def crash_points() -> str:
+    """The table of scenarios: how many effects of each kind they have, and that there are two crash points for each."""
+    lines = [f"| scenario | {' | '.join(KINDS)} | crash points |", f"|---|{'---:|' * (len(KINDS) + 1)}"]
+    points = 0
+    for scenario in SCENARIOS:
+        effects = (await (await scenario.world()).run_to_crash(None)).effects
+        counts = [str(effects.count(kind) or "") for kind in KINDS]
+        assert set(effects) <= set(KINDS)
+        points += 2 * len(effects)
+        lines.append(f"| {scenario.name} | {' | '.join(counts)} | {2 * len(effects)} |")
+    lines.append(f"| all | {' | ' * (len(KINDS) - 1)} | {points} |")
+    return "\n".join(lines) + "\n"
+
+
+async def test_the_table_is_what_a_run_yields() -> None:
+    found = TABLE.search(PAGE.read_text(encoding="utf-8"))
+    assert found is not None
+    assert found[0] == await crash_points(), "python -m tests.pairs.test_crashes writes it anew"
+
+
+def test_the_page_tells_of_all_that_people_do_meanwhile() -> None:
+    assert len(MEANWHILE) == 6
+    assert "once for each of six things" in PAGE.read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    logging.disable()
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(TABLE.sub(lambda _: asyncio.run(crash_points()), page), encoding="utf-8", newline="\n")

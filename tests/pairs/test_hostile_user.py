@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
 from sync.errors import MailboxUnavailable, Refused, Stale, SyncError, Transient
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.messages.codec import build_change_message
-from sync.model import Booking, ConflictPolicy, Event, EventType, Span
+from sync.model import Booking, ConflictPolicy, Event, EventType, Span, SyncMode
 from sync.pairs.holds import Listed, listed
 from tests.world.fakes import ANNA, BEN, evidence_of, span
 from tests.world.sync_world import MINUTE, Clocks, Died, Message, World
@@ -512,4 +512,63 @@ ThoroughMachine.TestCase.settings = settings(max_examples=2_500, stateful_step_c
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
 class TestTheHostileUserForLonger(ThoroughMachine.TestCase):  # type: ignore[misc, valid-type]
+    """The exhaustive form."""
+
+
+# The same while the app only observes.
+
+
+class ObservingMachine(SyncMachine):
+    """The hostile user, while the app only observes; then it is switched on, and everything is swept once.
+
+    What the first booking is linked by, in some runs, is an app that still wrote.
+    """
+
+    written = 0
+
+    @invariant()
+    def nothing_is_written(self) -> None:
+        if self.world.mode is SyncMode.SYNC:
+            self.world.mode, self.written = SyncMode.OBSERVE, len(self.world.table.written)
+        assert len(self.world.table.written) == self.written
+
+    def see_it_done(self, each: Listed, word: str) -> None:
+        """A person's word is kept once the app may write."""
+
+    def check_the_end(self) -> None:
+        world = self.world
+        world.run(world.drain())
+        assert len(world.table.written) == self.written
+        world.mode = SyncMode.SYNC
+        listed = world.run(world.sweep())
+        world.run(world.drain())
+        world.check_convergence(set(), listed)
+        # Of a booking that is closed or over, a link may be missing still, which no sweep looks for.
+        for event_id, owner in world.calendars.owner.items():
+            again = Change(
+                owner, event_id, evidence=Evidence.NONE if world.calendars.has(event_id) else Evidence.MISSED
+            )
+            world.queues.messages.append(Message(build_change_message(again), world.clocks.true))
+        world.run(world.drain())
+        super().check_the_end()
+
+
+ObservingMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.timeout(600)
+class TestTheHostileUserIsObserved(ObservingMachine.TestCase):  # type: ignore[misc]
+    """The quick form."""
+
+
+class ThoroughObservingMachine(ObservingMachine):
+    """The same with more of everything."""
+
+
+ThoroughObservingMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+class TestTheHostileUserIsObservedForLonger(ThoroughObservingMachine.TestCase):  # type: ignore[misc]
     """The exhaustive form."""

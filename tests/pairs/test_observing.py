@@ -8,8 +8,6 @@ import random
 from datetime import timedelta
 
 import pytest
-from hypothesis import settings
-from hypothesis.stateful import invariant
 
 from sync.calls.credentials import LoopbackCredential
 from sync.dataverse import bookings as dataverse_bookings
@@ -17,99 +15,15 @@ from sync.dataverse import transport as dataverse_transport
 from sync.errors import Refused
 from sync.intake.coalescing import Notified, is_known
 from sync.messages.changes import Change, Evidence
-from sync.messages.codec import build_change_message
 from sync.model import SyncMode
 from sync.pairs.actions import CancelBooking, Hold, LinkBooking, Observed
-from sync.pairs.holds import Listed
 from sync.pairs.processing import Processor
 from sync.pairs.remembering import release
 from sync.storage.tables import StorageTable
-from tests.pairs.test_hostile_user import SyncMachine
-from tests.subscriptions.test_month import Month, lived
-from tests.world.app import COLUMN, App
+from tests.world.app import COLUMN
 from tests.world.fakes import NOW, BreakerInMemory, evidence_of
 from tests.world.running import HOUR, TOMORROW, act, running, turn_hostile
 from tests.world.services import World
-from tests.world.sync_world import Message
-
-
-class ObservingMachine(SyncMachine):
-    """The hostile user, while the app only observes; then it is switched on, and everything is swept once.
-
-    What the first booking is linked by, in some runs, is an app that still wrote.
-    """
-
-    written = 0
-
-    @invariant()
-    def nothing_is_written(self) -> None:
-        if self.world.mode is SyncMode.SYNC:
-            self.world.mode, self.written = SyncMode.OBSERVE, len(self.world.table.written)
-        assert len(self.world.table.written) == self.written
-
-    def see_it_done(self, each: Listed, word: str) -> None:
-        """A person's word is kept once the app may write."""
-
-    def check_the_end(self) -> None:
-        world = self.world
-        world.run(world.drain())
-        assert len(world.table.written) == self.written
-        world.mode = SyncMode.SYNC
-        listed = world.run(world.sweep())
-        world.run(world.drain())
-        world.check_convergence(set(), listed)
-        # Of a booking that is closed or over, a link may be missing still, which no sweep looks for.
-        for event_id, owner in world.calendars.owner.items():
-            again = Change(
-                owner, event_id, evidence=Evidence.NONE if world.calendars.has(event_id) else Evidence.MISSED
-            )
-            world.queues.messages.append(Message(build_change_message(again), world.clocks.true))
-        world.run(world.drain())
-        super().check_the_end()
-
-
-ObservingMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
-
-
-@pytest.mark.timeout(600)
-class TestTheHostileUserIsObserved(ObservingMachine.TestCase):  # type: ignore[misc]
-    """The quick form."""
-
-
-class ThoroughObservingMachine(ObservingMachine):
-    """The same with more of everything."""
-
-
-ThoroughObservingMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=60, deadline=None)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1_800)
-class TestTheHostileUserIsObservedForLonger(ThoroughObservingMachine.TestCase):  # type: ignore[misc]
-    """The exhaustive form."""
-
-
-class ObservedMonth(Month):
-    """Nothing needs to be in step."""
-
-    def everything_is_in_step(self) -> None:
-        """Asked each quiet night."""
-
-
-@pytest.mark.slow
-async def test_ten_days_of_everything_that_can_go_wrong_are_observed(app: App) -> None:
-    app.mode = SyncMode.OBSERVE
-    app.install(*app.keys)
-    month = await lived(app, seed=3, days=10, people=6, kind=ObservedMonth)
-    assert app.sandbox.calls.writes("dataverse") == 0
-    assert [entry for entry in app.ledger.entries.values() if entry.observed is not None]
-
-    app.mode = SyncMode.SYNC
-    app.install(*app.keys)
-    for _ in range(25):
-        await month.pass_an_hour()
-    Month.everything_is_in_step(month)
-    assert app.sandbox.calls.writes("dataverse") > 0
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])

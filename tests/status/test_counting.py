@@ -22,9 +22,9 @@ from sync.pairs.entry import Kind
 from sync.status.counting import Counting
 from sync.subscriptions.standing import Roster, Standing
 from sync.telemetry.counters import HOUR, QUEUED, RECEIVED, Figures, Swept, merged
-from tests.graph.test_notifications import ANNA as NOTIFIED
-from tests.graph.test_notifications import KEY, change, lifecycle
 from tests.world.fakes import ANNA, BEN, NOW, LedgerInMemory, QueuesInMemory, no_batch
+from tests.world.notifications import ANNA as NOTIFIED
+from tests.world.notifications import KEY, change, lifecycle
 
 
 class Rows:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 from typer.main import get_command
@@ -13,31 +12,15 @@ from typer.main import get_command
 from sync.model import SyncMode
 from sync.operate.commands import cli
 from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, Observed, UnlinkBooking
-from sync.pairs.entry import Entry, Held, outcome_of
+from sync.pairs.entry import Held, outcome_of
 from sync.status.figures import HOURS, WRITTEN, Backlog, Gathered, State
 from sync.status.findings import Level, Status, build_status, summary_lines
 from sync.storage.breaker import Tripped
-from sync.subscriptions.deployment import LIFETIME
-from sync.subscriptions.standing import Roster, Standing
+from sync.subscriptions.standing import Standing
 from sync.telemetry.counters import HOUR, Swept
 from tests.world.fakes import ANNA, BEN, NOW, span
+from tests.world.gathered import ANNAS, AT, BEHIND, DAY, GUID, HELD, LEFT, MINUTE, WELL, with_standings
 from tests.world.keeper import CLEO, DAN
-
-MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
-GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
-AT = NOW + 25 * MINUTE
-
-ANNAS = Standing(ANNA, NOW + LIFETIME, "", NOW, Swept(NOW, 0))
-WELL = Gathered(
-    roster=Roster(NOW, NOW - 30 * DAY, (ANNAS,)),
-    backlogs=(Backlog("booking-changes", 0, None, 0),),
-    held=((), 0),
-    tripped=(),
-)
-
-
-def with_standings(*standings: Standing, **roster: object) -> Gathered:
-    return replace(WELL, roster=replace(WELL.roster, standings=standings, **roster))  # type: ignore[type-var]
 
 
 def found(gathered: Gathered) -> list[tuple[Level, str]]:
@@ -54,11 +37,6 @@ def test_before_the_first_run_there_is_something_to_wait_for_and_no_trouble():
     assert status.is_well
     assert [finding.level for finding in status.findings] == [Level.NOTICE]
     assert (status.mailboxes, status.drift) == (None, None)
-
-
-BEHIND = Backlog("booking-changes", 9, AT - 20 * MINUTE, 0)
-HELD = Entry(ANNA, "E1", booking_id=GUID, held=Held("the event lasts all day", NOW, "1"))
-LEFT = Entry(ANNA, "E2", booking_id=GUID, held=Held("its booking was moved", NOW, "1", is_waiting=True))
 
 
 @pytest.mark.parametrize(

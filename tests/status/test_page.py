@@ -18,8 +18,8 @@ from sync.status.page import CHART_HEIGHT, SHOWN, bars, build_json, build_page
 from sync.storage.breaker import Tripped
 from sync.subscriptions.standing import Standing
 from sync.telemetry.counters import HOUR
-from tests.status.test_findings import ANNAS, AT, BEHIND, GUID, HELD, LEFT, WELL, with_standings
 from tests.world.fakes import ANNA, BEN, NOW
+from tests.world.gathered import ANNAS, AT, BEHIND, GUID, HELD, LEFT, WELL, with_standings
 from tests.world.keeper import people
 
 EVERYTHING = replace(

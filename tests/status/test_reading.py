@@ -22,10 +22,9 @@ from sync.storage.queues import StorageQueues
 from sync.storage.tables import StorageTable
 from sync.subscriptions.standing import Roster, Standing
 from sync.telemetry.counters import HOUR, Figures, hour_of
-from tests.storage.test_ledger import NOWHERE
-from tests.test_function_app import UNREACHABLE
 from tests.world.fakes import ANNA, BEN
 from tests.world.keeper import people
+from tests.world.nowhere import NOWHERE, UNREACHABLE
 
 NOW = datetime.now(UTC)
 HELD = Held("the event lasts all day", NOW, "1")

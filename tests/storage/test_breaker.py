@@ -11,8 +11,8 @@ import pytest
 from sync.errors import Transient
 from sync.storage.breaker import EVERYBODY, Breaker
 from sync.storage.tables import StorageTable
-from tests.storage.test_ledger import NOWHERE
 from tests.world.fakes import ANNA, BEN, NOW
+from tests.world.nowhere import NOWHERE
 
 MINUTE = timedelta(minutes=1)
 

@@ -14,9 +14,9 @@ from sync.storage.counters import TABLE, CounterTable
 from sync.storage.tables import StorageTable
 from sync.subscriptions.standing import Roster, Standing
 from sync.telemetry.counters import HOUR, KEPT, QUEUED, Figures, Swept
-from tests.storage.test_ledger import NOWHERE
 from tests.world.fakes import ANNA, BEN, NOW
 from tests.world.keeper import people
+from tests.world.nowhere import NOWHERE
 
 AT = NOW + timedelta(minutes=12, seconds=34)
 

@@ -18,11 +18,11 @@ from sync.storage.ledger import AT_ONCE, TABLE, UNKNOWN, LedgerTable, key_of
 from sync.storage.queues import StorageQueues
 from sync.storage.tables import StorageTable
 from tests.world.fakes import ANNA, BEN, NOW, span
+from tests.world.nowhere import NOWHERE
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 HOUR = timedelta(hours=1)
 ODD_ID = "AAMkA-/_+=" + "x" * 1000
-NOWHERE = "DefaultEndpointsProtocol=http;AccountName=nobody;AccountKey=bm9ib2R5;TableEndpoint=http://127.0.0.1:9/nobody"
 
 FULL = Entry(
     ANNA,

@@ -14,8 +14,8 @@ from azure.core.pipeline.transport import AioHttpTransport
 
 from sync.errors import Misconfigured, Stale, Transient
 from sync.storage.tables import StorageTable
-from tests.storage.test_ledger import NOWHERE
 from tests.world.fakes import NOW, RowsInMemory
+from tests.world.nowhere import NOWHERE
 
 ROW = {"PartitionKey": "p", "RowKey": "k", "value": 1}
 

@@ -19,6 +19,7 @@ from sandbox.graph.errors import INTERNAL_ERROR, MAILBOX_INFO_STALE, TOO_MANY_RE
 from sandbox.graph.mailboxes import Event
 from sandbox.world.people import Technician
 from sync.errors import SyncError
+from sync.model import SyncMode
 from tests.world.app import COLUMN, DAY, HOUR, KEY, NEW_KEY, App, is_in_step
 
 KINDS = (
@@ -332,3 +333,26 @@ async def test_ten_days_of_everything_that_can_go_wrong(app: App, seed: int) -> 
 async def test_a_month_of_everything_that_can_go_wrong(app: App, seed: int) -> None:
     month = await lived(app, seed, days=31, people=12)
     assert {"renewals", "outage", "join", "leave", "lapse", "dropped"} <= month.happened.keys()
+
+
+class ObservedMonth(Month):
+    """Nothing needs to be in step."""
+
+    def everything_is_in_step(self) -> None:
+        """Asked each quiet night."""
+
+
+@pytest.mark.slow
+async def test_ten_days_of_everything_that_can_go_wrong_are_observed(app: App) -> None:
+    app.mode = SyncMode.OBSERVE
+    app.install(*app.keys)
+    month = await lived(app, seed=3, days=10, people=6, kind=ObservedMonth)
+    assert app.sandbox.calls.writes("dataverse") == 0
+    assert [entry for entry in app.ledger.entries.values() if entry.observed is not None]
+
+    app.mode = SyncMode.SYNC
+    app.install(*app.keys)
+    for _ in range(25):
+        await month.pass_an_hour()
+    Month.everything_is_in_step(month)
+    assert app.sandbox.calls.writes("dataverse") > 0

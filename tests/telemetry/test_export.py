@@ -16,7 +16,9 @@ from opentelemetry import trace
 from sync import wiring
 from sync.telemetry import export as exporting
 from sync.telemetry import spans as telemetry
-from tests.test_function_app import KEY, UNREACHABLE, in_a_process
+from tests.world.notifications import KEY
+from tests.world.nowhere import UNREACHABLE
+from tests.world.processes import in_a_process
 from tests.world.running import until
 
 NOWHERE = "InstrumentationKey=00000000-0000-0000-0000-000000000000;IngestionEndpoint=http://127.0.0.1:1/"
