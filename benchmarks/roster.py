@@ -128,13 +128,13 @@ async def phase(name: str, keeper: Keeper, services: Services, mailboxes: int, l
     left = 1
     while left and len(seconds) < MAX_RUNS:
         begun = time.monotonic()
-        report = await keeper.keep()
+        result = await keeper.keep()
         seconds.append(time.monotonic() - begun)
-        left = report.left + len(report.failed)
+        left = result.not_begun + len(result.failed)
         print(
-            f"{mailboxes:>6} {name:>9}  run {len(seconds)}: {seconds[-1]:6.1f} s  created {report.created}"
-            f" adopted {report.adopted} renewed {report.renewed} replaced {report.replaced}"
-            f" failed {len(report.failed)} left {report.left}",
+            f"{mailboxes:>6} {name:>9}  run {len(seconds)}: {seconds[-1]:6.1f} s  created {result.created}"
+            f" adopted {result.adopted} renewed {result.renewed} replaced {result.replaced}"
+            f" failed {len(result.failed)} left {result.not_begun}",
             file=sys.stderr,
         )
     calls = await services.calls()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sync.storage.tables import StorageTable
     from sync.subscriptions.keeper import Keeper
     from sync.subscriptions.planning import Plan
-    from sync.subscriptions.run import Report
+    from sync.subscriptions.result import Result
     from sync.sweep.rounds import Rounds
     from sync.sweep.sweeper import Sweeper
 
@@ -103,11 +103,11 @@ async def process_change(message: bytes) -> None:
 
 async def process_lifecycle(message: bytes) -> None:
     from sync.messages.codec import LIFECYCLE, parse_origin
-    from sync.subscriptions.lifecycle import process_lifecycle
+    from sync.subscriptions.lifecycle import LifecycleTaker
 
     text = _text(message)
     with _telemetry().span(f"process {LIFECYCLE}", "consumer", parse_origin(text)):
-        await process_lifecycle(text, _follow, _queues())
+        await LifecycleTaker(_follow, _queues()).take(text)
 
 
 async def sweep_mailbox(message: bytes) -> None:
@@ -313,12 +313,12 @@ def _turn_to_spread(_loop: asyncio.AbstractEventLoop) -> asyncio.Lock:
 
 async def _follow(notification: LifecycleNotification) -> None:
     _telemetry().annotate(mailbox=notification.mailbox, lifecycle=notification.event, attempt=notification.attempt)
-    await (await _parts()).keeper.follow(notification)
+    await (await _parts()).keeper.lifecycle.follow(notification)
 
 
 async def _looks_after(mailbox: str) -> bool:
     _telemetry().annotate(mailbox=mailbox)
-    return await (await _parts()).keeper.looks_after(mailbox)
+    return await (await _parts()).keeper.roster.looks_after(mailbox)
 
 
 async def _sweep(mailbox: str) -> None:
@@ -413,9 +413,9 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     sweeper = Sweeper(events, bookings, queues, _ledger(), _now)
     rounds = Rounds(wanted, bookings, queues, _ledger(), memory, _now)
 
-    async def note(plan: Plan, report: Report, lives_until: datetime) -> None:
-        telemetry.measure_each(telemetry.SUBSCRIPTIONS, "state", counts_after(plan, report))
-        await counting.roster_kept([*standings_after(plan, report, lives_until)])
+    async def note(plan: Plan, result: Result, lives_until: datetime) -> None:
+        telemetry.measure_each(telemetry.SUBSCRIPTIONS, "state", counts_after(plan, result))
+        await counting.roster_kept([*standings_after(plan, result, lives_until)])
 
     keeper = Keeper(wanted, subscriptions, deployment, memory, rounds, _now, note=note)
     looked_at = LookedAt(settings, to_graph, events, bookings, memory)

@@ -51,7 +51,6 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
 @pytest.fixture
 async def app(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[App]:
     """The whole app against the sandbox, its clock standing still but for short waits, which move it."""
-    monkeypatch.setattr("sync.calls.pace._patience", lambda failures: 0.0)
     async with an_app() as app:
         leap_over_short_waits(monkeypatch, app.sandbox.clock)
         yield app
@@ -69,7 +68,6 @@ def leap_over_short_waits(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None
 
 
 @pytest.fixture
-def keeping(monkeypatch: pytest.MonkeyPatch) -> KeeperWorld:
+def keeping() -> KeeperWorld:
     """A keeper with everything in memory."""
-    monkeypatch.setattr("sync.calls.pace.WRITES_PER_SECOND", 10_000)
     return KeeperWorld()

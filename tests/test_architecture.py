@@ -100,6 +100,7 @@ PURE = [
     "subscriptions/deployment",
     "subscriptions/outages",
     "subscriptions/planning",
+    "subscriptions/result",
     "subscriptions/standing",
     "sweep/differences",
     "telemetry/counters",

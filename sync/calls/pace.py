@@ -36,12 +36,28 @@ LONGEST_PAUSE = 3_600.0
 """Seconds that all writes wait, whatever Graph asks for."""
 
 
-class Pace:
-    """*sleep* is a test's way to let no time pass."""
+def _patience(failures: int) -> float:
+    """Return the seconds to wait after so many *failures*: about one, doubling to half a minute."""
+    return float(min(2.0 ** (failures - 1), 30.0) * random.uniform(0.75, 1.25))  # noqa: S311  jitter needs no secrecy
 
-    def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        self._limiter = AsyncLimiter(WRITES_PER_SECOND, 1.0)
+
+class Pace:
+    """All writes of one process to subscriptions, one after the other as fast as Graph allows.
+
+    *sleep*, *patience* and the numbers are handed in by tests, which have no time.
+    """
+
+    def __init__(
+        self,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        writes_per_second: float = WRITES_PER_SECOND,
+        patience: Callable[[int], float] | None = None,
+        longest_pause: float = LONGEST_PAUSE,
+    ) -> None:
+        self._limiter = AsyncLimiter(writes_per_second, 1.0)
         self._sleep = sleep
+        self._patience = patience or _patience
+        self._longest_pause = longest_pause
         self._paused_until = 0.0
         self._passed = 0
 
@@ -73,8 +89,8 @@ class Pace:
                 failures += 1
                 if failures == TRIES or (error.retry_after or 0) > LONGEST_OWN_WAIT:
                     raise  # the trouble of one mailbox, which is not to keep the others waiting
-                patience = max(_patience(failures), error.retry_after or 0)
-            await self._sleep(patience)
+                seconds = max(self._patience(failures), error.retry_after or 0)
+            await self._sleep(seconds)
 
     async def _wait(self, until: float) -> None:
         clock = asyncio.get_running_loop().time
@@ -87,10 +103,5 @@ class Pace:
 
     def _pause(self, retry_after: float | None, throttled: int) -> None:
         """Source: RFC 6585: a 429 may come without Retry-After; "0" is no reason to press on either."""
-        seconds = _patience(throttled) if retry_after is None else min(max(retry_after, 0.2), LONGEST_PAUSE)
+        seconds = self._patience(throttled) if retry_after is None else min(max(retry_after, 0.2), self._longest_pause)
         self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
-
-
-def _patience(failures: int) -> float:
-    """Seconds: about one, doubling to half a minute."""
-    return float(min(2.0 ** (failures - 1), 30.0) * random.uniform(0.75, 1.25))  # noqa: S311  jitter needs no secrecy

@@ -117,7 +117,7 @@ def _subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> Ite
         yield row(mailbox, agreed(State.REPLACE, held), held, "; ".join(reasons))
     for mailbox, held in plan.renew:
         yield row(mailbox, State.RENEW, held, known(mailbox) or mislisted(held))
-    for mailbox, held in plan.leave:
+    for mailbox, held in plan.remove:
         yield row(mailbox, agreed(State.DELETE, held), held, "the mailbox is not wanted any more")
     for held in plan.spare:
         yield row(mailbox_of(held) or held.resource, agreed(State.DELETE, held), held, "beside a better one")

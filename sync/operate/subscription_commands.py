@@ -83,29 +83,29 @@ async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
     with terminal.progress("subscriptions") as progress:
         parts.keeper.progress = progress
         try:
-            report = await parts.keeper.apply(leavers_agreed=leavers, new_key_agreed=new_key)
+            result = await parts.keeper.apply(leavers_agreed=leavers, new_key_agreed=new_key)
         except OtherKey as error:
             raise OtherKey(f"{error}; {_WRONG_KEY}") from None
-    done = {name: getattr(report, name) for name in ("created", "adopted", "replaced", "renewed", "deleted")}
-    failed = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(report.failed.items())]
+    done = {name: getattr(result, name) for name in ("created", "adopted", "replaced", "renewed", "deleted")}
+    failed = [{"mailbox": mailbox, "reason": reason} for mailbox, reason in sorted(result.failed.items())]
     lines = [
-        f"mailboxes wanted: {report.wanted}; {in_words({**done, 'failed': len(failed)})}",
+        f"mailboxes wanted: {result.wanted}; {in_words({**done, 'failed': len(failed)})}",
         *(f"failed: {each['mailbox']}: {each['reason']}" for each in failed),
-        *([f"not begun in time: {report.left}; run this again"] if report.left else []),
-        *([f"the app was away; sweeps queued: {report.queued_sweeps}"] if report.was_away else []),
+        *([f"not begun in time: {result.not_begun}; run this again"] if result.not_begun else []),
+        *([f"the app was away; sweeps queued: {result.queued_sweeps}"] if result.was_away else []),
     ]
     terminal.show(
         {
-            "wanted": report.wanted,
+            "wanted": result.wanted,
             **done,
             "failed": failed,
-            "left": report.left,
-            "queued_sweeps": report.queued_sweeps,
-            "refusal": report.refusal,
+            "left": result.not_begun,
+            "queued_sweeps": result.queued_sweeps,
+            "refusal": result.refusal,
         },
         lines,
     )
-    if report.refusal is not None:
-        terminal.complain(f"roster: {report.refusal}: subscriptions apply --leavers")
+    if result.refusal is not None:
+        terminal.complain(f"roster: {result.refusal}: subscriptions apply --leavers")
         return REFUSED
-    return FAILED if report.failed or report.left else DONE
+    return FAILED if result.failed or result.not_begun else DONE

@@ -1,4 +1,7 @@
-"""Which of Graph's subscriptions are ours, and which of ours are as they would be made today. Pure."""
+"""Tells which of Graph's subscriptions are ours, and which of ours are as they would be made today.
+
+Only facts about one subscription live here. The file planning.py decides what is to be done with it.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,27 @@ from urllib.parse import unquote, urlsplit
 from sync.model import Subscription
 
 LIFETIME = timedelta(minutes=10_000)
-"""Asked for at each renewal. Graph documents 10,080 minutes for events and is reported to refuse more than 10,070."""
+"""Lifetime that each creation and renewal asks for. Graph documents 10,080 minutes for events.
+
+Too long, and Graph refuses it, as it is reported to do above 10,070; too short, and renewals cost more calls.
+"""
 
 CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
 
 _RESOURCE = re.compile(r"/?users/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/events", re.IGNORECASE)
-_MARK = re.compile(r"[?&]booking-sync=([0-9a-f]{8})\.([0-9a-f]{8})(?:&|$)")
+_TAG = re.compile(r"[?&]booking-sync=([0-9a-f]{8})\.([0-9a-f]{8})(?:&|$)")
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Who we are to Graph: the URL that our subscriptions are to have, and what it tells."""
+    """Identifies this app to itself: the notification URL of its subscriptions, and what that URL tells."""
 
     url: str
-    """With the mark."""
+    """With the tag ``booking-sync=DEPLOYMENT.KEY``."""
     id: str
-    """The same for all deployments that sync one table column: they are one and the same, moved or updated."""
+    """The same for all deployments that sync one table column. Moved or updated, they stay one and the same."""
     previous: frozenset[str] = frozenset()
-    """The marks of the former clientState keys that are valid still."""
+    """Fingerprints of the former clientState keys that are still valid."""
 
     @classmethod
     def of(
@@ -41,31 +47,35 @@ class Deployment:
         event_id_column: str,
         previous_keys: Iterable[str] = (),
     ) -> Deployment:
+        """Build the deployment that has these settings."""
         deployment = hashlib.sha256(f"{dataverse_url.lower()} {event_id_column}".encode()).hexdigest()[:8]
         separator = "&" if "?" in notification_url else "?"
-        url = f"{notification_url}{separator}booking-sync={deployment}.{_key_mark(client_state_key)}"
-        return cls(url, deployment, frozenset(map(_key_mark, previous_keys)))
+        url = f"{notification_url}{separator}booking-sync={deployment}.{_fingerprint(client_state_key)}"
+        return cls(url, deployment, frozenset(map(_fingerprint, previous_keys)))
 
     @property
-    def mark(self) -> str:
-        """Tells whether anything changed that subscriptions are replaced for."""
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change whenever subscriptions have to be replaced."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:12]
 
     @property
-    def key_mark(self) -> str | None:
+    def key_fingerprint(self) -> str | None:
         """Tells one clientState key from another."""
-        mark = _MARK.search(self.url)
-        return mark[2] if mark else None
+        return key_of(self.url)
 
     def owns(self, subscription: Subscription) -> bool:
-        """Whether we made *subscription*; without a mark, its URL tells, whatever function key it holds."""
-        mark = _MARK.search(subscription.notification_url)
-        if mark is not None:
-            return mark[1] == self.id
+        """Say whether this deployment made *subscription*.
+
+        The tag of its URL tells. An URL without a tag is ours if it is the same up to its query: the function key may
+        have changed.
+        """
+        tag = _TAG.search(subscription.notification_url)
+        if tag is not None:
+            return tag[1] == self.id
         return subscription.notification_url.partition("?")[0] == self.url.partition("?")[0]
 
     def is_right(self, subscription: Subscription) -> bool:
-        """Whether it is as it would be made today. Only its expiration can be changed later.
+        """Say whether *subscription* is as it would be made today. Only its expiration can be changed later.
 
         Source: Graph, "Update subscription".
         """
@@ -76,19 +86,29 @@ class Deployment:
         )
 
     def hears(self, subscription: Subscription) -> bool:
-        """Whether its notifications come here and are believed, right or not, as far as its URL tells."""
-        mark = _MARK.search(subscription.notification_url)
-        is_believed = mark is None or mark[2] == self.key_mark or mark[2] in self.previous
-        return is_believed and _base(subscription.notification_url) == _base(self.url)
+        """Say whether its notifications come here and are believed, as far as its URL tells."""
+        key = key_of(subscription.notification_url)
+        is_believed = key is None or key == self.key_fingerprint or key in self.previous
+        return is_believed and self.is_at(subscription)
+
+    def is_at(self, subscription: Subscription) -> bool:
+        """Say whether its notifications come to this deployment's endpoint."""
+        return _base(subscription.notification_url) == _base(self.url)
 
 
-def _key_mark(key: str) -> str:
-    """Of a key and of how clientStates are made with it: whoever changes that, changes the number here as well."""
+def key_of(notification_url: str) -> str | None:
+    """Return the fingerprint of the clientState key that the tag of *notification_url* names; None without a tag."""
+    tag = _TAG.search(notification_url)
+    return tag[2] if tag else None
+
+
+def _fingerprint(key: str) -> str:
+    """Build the fingerprint of *key*. The number here changes whenever clientStates are made in another way."""
     return hmac.new(key.encode(), b"booking-sync key mark 2", hashlib.sha256).hexdigest()[:8]
 
 
 def _is_same_url(one: str | None, other: str) -> bool:
-    """Whether both lead to the same place, however they are encoded; Graph does not say that it keeps the spelling."""
+    """Say whether both lead to the same place. Graph does not promise to keep the spelling of an URL."""
     return one is not None and _read_url(one) == _read_url(other)
 
 
@@ -102,16 +122,16 @@ def _base(url: str) -> tuple[str, str, str]:
 
 
 def mailbox_of(subscription: Subscription) -> str | None:
-    """The object id in ``users/{id}/events``, in lower case; None for any other resource."""
+    """Return the object id in ``users/{id}/events``, in lower case; None for any other resource."""
     found = _RESOURCE.fullmatch(subscription.resource)
     return found[1].lower() if found else None
 
 
 def resource_of(mailbox: str, beside: Subscription | None = None) -> str:
-    """The resource to subscribe to; spelt otherwise than that of *beside*, which it is to replace.
+    """Return the resource to subscribe to, spelt otherwise than that of *beside*, which it is to replace.
 
-    Graph refuses a second subscription of the same change types to the same resource. Whether a leading slash makes it
-    another one is not documented, but both spellings are.
+    Graph refuses a second subscription of the same change types to the same resource. Its documentation has both
+    ``users/…`` and ``/users/…``, and does not say whether they are the same resource.
     """
     resource = f"users/{mailbox}/events"
     return resource if beside is None or beside.resource.startswith("/") else f"/{resource}"

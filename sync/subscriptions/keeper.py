@@ -1,6 +1,7 @@
-"""Keeps the subscriptions: plans the roster and has it carried out, and follows lifecycle notifications.
+"""Keeps one right subscription for each wanted mailbox: plans a run, has it carried out, and remembers it.
 
-Which subscriptions are wanted is decided in roster.py, a plan carried out in roster_run.py.
+Planning is decided in planning.py. How a plan is carried out stands in run.py. Lifecycle notifications are followed in
+lifecycle.py.
 """
 
 from __future__ import annotations
@@ -8,25 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 
 from sync.calls.pace import Pace
-from sync.errors import Duplicate, NotFound, OtherKey, SyncError, Transient, Unagreed
+from sync.errors import OtherKey, Transient, Unagreed
 from sync.ids import mark_of
-from sync.messages.changes import LifecycleNotification
-from sync.subscriptions.deployment import Deployment, mailbox_of
+from sync.subscriptions.deployment import Deployment
+from sync.subscriptions.lifecycle import Lifecycle
 from sync.subscriptions.outages import LastRun, Made, away_since, lifetime_to_ask, unreached_since
-from sync.subscriptions.planning import LEAVERS_SHARE, Plan, plan_roster
-from sync.subscriptions.run import Report, Run
-from sync.subscriptions.writes import SHORTEST, Memory, Steps, Subscriptions, Sweeps, clock
-from sync.telemetry import spans as telemetry
+from sync.subscriptions.planning import LEAVERS_SHARE, Plan, Situation, Terms, plan_subscriptions
+from sync.subscriptions.result import Result
+from sync.subscriptions.run import Limits, Run
+from sync.subscriptions.troubles import Memory, Troubles
+from sync.subscriptions.wanted import Wanted
+from sync.subscriptions.writes import SHORTEST, Service, Subscriptions, Sweeps, clock
 
 log = logging.getLogger(__name__)
 
 BUDGET = 480.0
-"""Seconds after which a run begins nothing more; the next one goes on where it stopped."""
+"""Seconds after which a run begins no more steps; the next one goes on where it stopped.
+
+Too short, and thousands of mailboxes take several hours; too long, and the host ends the function, after ten minutes.
+"""
 
 SWEEPS_WITHIN = 90.0
 """Seconds beyond ``BUDGET`` to ask for the sweeps of all mailboxes after an outage.
@@ -34,42 +39,34 @@ SWEEPS_WITHIN = 90.0
 Too short, and a run that used its whole budget never gets them asked for; too long, and the host ends the function.
 """
 
-PATIENCE = 20.0
-"""Seconds that a lifecycle notification may wait for its turn; after that its message is put back on the queue."""
+KNOCK_AFTER = timedelta(minutes=30)
+"""Time since the last run after which a run renews one subscription early, so that Graph calls the app.
 
-WANTED_LATELY, UNWANTED_LATELY = timedelta(minutes=10), timedelta(seconds=30)
-"""How long it is believed that a mailbox is wanted, or is not: one that just came is subscribed and swept at once.
-
-So long it is also believed which subscriptions live: what happened before one was made is swept for a minute later.
+Too short, and commands typed one after the other cost renewals; too long, and an outage is noticed late.
 """
 
-Note = Callable[[Plan, Report, datetime], Awaitable[None]]
-"""Remembers for people how a run left the mailboxes; what it made or renewed lives until the time given."""
+Note = Callable[[Plan, Result, datetime], Awaitable[None]]
+"""Shows people how a run left the mailboxes. Subscriptions that it made or renewed live until the time given."""
 
 
-async def _note_nothing(plan: Plan, report: Report, lives_until: datetime) -> None:
+async def _note_nothing(plan: Plan, result: Result, lives_until: datetime) -> None:
     return None
 
 
-KNOCK_AFTER = timedelta(minutes=30)
-"""Since the last run, in which Graph has called the app most likely."""
-
-
 @dataclass(frozen=True)
-class _Look:
-    """What a run is to do, and what it has to know of the ones before it."""
+class _Begun:
+    """A run at its beginning."""
 
     at: datetime
     deadline: float
-    """Of the whole run, by ``clock``."""
+    """The end of the whole run, by ``clock``."""
+    situation: Situation
     plan: Plan
     last: LastRun | None
     is_last_known: bool
-    """Whether there was none, if it is None."""
-    made: frozenset[str]
-    """The marks of what they made, and what was not listed since as it was made."""
-    lifetime: timedelta
-    """What the service allowed until now."""
+    """Whether ``last`` is known; if it is None then, there was no run before."""
+    remembered: frozenset[str]
+    """Short ids of the subscriptions that earlier runs made, and that were not listed as they were made."""
 
 
 @dataclass
@@ -77,48 +74,85 @@ class Keeper:
     """Keeps one right subscription for each wanted mailbox, and none for the others."""
 
     wanted: Callable[[], Awaitable[Sequence[str]]]
+    """Reads the wanted mailboxes. Raises: Transient, Refused."""
     subscriptions: Subscriptions
     deployment: Deployment
     memory: Memory
     sweeps: Sweeps
     now: Callable[[], datetime]
-    leavers_share: float = LEAVERS_SHARE
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     progress: Callable[[int, int], None] = lambda done, of: None
     note: Note = _note_nothing
+    leavers_share: float = LEAVERS_SHARE
+    budget: float = BUDGET
+    limits: Limits = field(default_factory=Limits)
+    make_pace: Callable[[], Pace] = Pace
 
     def __post_init__(self) -> None:
-        self.steps = Steps(self.subscriptions, self.memory, self.sweeps, self.now, sleep=self.sleep)
-        self._wanted_lately: tuple[datetime, frozenset[str]] | None = None
-        self._held_lately: tuple[datetime, frozenset[str]] | None = None
+        """Build the parts that one process has once."""
+        self.service = Service(self.subscriptions, self.sweeps, self.now, self.make_pace())
+        self.troubles = Troubles(self.memory, self.now)
+        self.roster = Wanted(self.wanted, self.service, self.deployment, self.now)
+        self.lifecycle = Lifecycle(self.service, self.roster, self.troubles)
 
     async def plan(self) -> Plan:
-        """What a run would do now. Raises: Transient, Refused if mailboxes or subscriptions cannot be listed."""
-        return (await self._look()).plan
+        """Return what a run would do now. Raises: Transient, Refused if mailboxes or subscriptions cannot be listed."""
+        return (await self._begin()).plan
 
-    async def _look(self, leavers_agreed: bool = False, is_app: bool = False) -> _Look:
-        at, deadline = self.now(), clock() + BUDGET
+    async def keep(self) -> Result:
+        """Carry out the plan, as the app does each hour; after an outage have all mailboxes swept.
+
+        Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed if too many mailboxes are
+        not wanted any more: all else is done then, and nothing is deleted.
+        """
+        result = await self._carry_out(await self._begin(is_timer=True), is_timer=True)
+        if result.refusal is not None:
+            raise Unagreed(f"roster: {result.refusal}")
+        return result
+
+    async def apply(self, leavers_agreed: bool = False, new_key_agreed: bool = False) -> Result:
+        """Do the same by a person, who may agree to more, and be at a machine with another key.
+
+        The result says if too many mailboxes are not wanted any more.
+        Raises: Transient, Refused as ``keep`` does; OtherKey, with nothing changed, if most subscriptions have another
+        key, and the person has not agreed to that.
+        """
+        begun = await self._begin(leavers_agreed)
+        if begun.plan.other_key is not None and not new_key_agreed:
+            raise OtherKey(f"roster: {begun.plan.other_key}")
+        return await self._carry_out(begun, is_timer=False)
+
+    async def _begin(self, leavers_agreed: bool = False, is_timer: bool = False) -> _Begun:
+        """Read what there is, and plan. Only the timer's runs knock: a person's leave no trace of their own."""
+        at, deadline = self.now(), clock() + self.budget
         wanted, present, troubles, (last, is_last_known), made = await asyncio.gather(
-            Pace(self.sleep).run(self._read_wanted, deadline),
-            self.steps.list(deadline),
+            self.make_pace().run(self.roster.read, deadline),
+            self.service.list(deadline),
             self.memory.troubles(),
             self._read_last(),
             self.memory.made(),
         )
-        self.steps.troubled = set(troubles)
-        lifetime = self.steps.lifetime if last is None else max(last.lifetime, SHORTEST)
-        if last is not None:
-            self.steps.lifetime = max(lifetime_to_ask(last, at), SHORTEST)
-        self.steps.is_lifetime_told = False
-        known = made.ids if made is not None and made.deployment == self.deployment.mark else frozenset()
-        plan = plan_roster(
-            *(wanted, present, self.deployment, self.now(), troubles, lifetime),
-            leavers_share=self.leavers_share,
-            leavers_agreed=leavers_agreed,
-            made=known.union(self.steps.made),
-            knock=is_app and last is not None and abs(at - last.at) > KNOCK_AFTER,
+        self.troubles.mailboxes = set(troubles)
+        known = made.ids if made is not None and made.deployment == self.deployment.fingerprint else frozenset()
+        situation = Situation(
+            wanted=wanted,
+            present=present,
+            deployment=self.deployment,
+            at=self.now(),
+            troubles=troubles,
+            lifetime=self._allowed_lifetime(last, at),
+            made=known | self.service.made,
         )
-        return _Look(at, deadline, plan, last, is_last_known, known, lifetime)
+        is_long_ago = last is not None and abs(at - last.at) > KNOCK_AFTER
+        terms = Terms(self.leavers_share, leavers_agreed, knock=is_timer and is_long_ago)
+        return _Begun(at, deadline, situation, plan_subscriptions(situation, terms), last, is_last_known, known)
+
+    def _allowed_lifetime(self, last: LastRun | None, at: datetime) -> timedelta:
+        """Return the lifetime that Graph has allowed until now, and have the service ask for the right one."""
+        self.service.is_lifetime_told = False
+        if last is None:
+            return self.service.lifetime
+        self.service.lifetime = max(lifetime_to_ask(last, at), SHORTEST)
+        return max(last.lifetime, SHORTEST)
 
     async def _read_last(self) -> tuple[LastRun | None, bool]:
         try:
@@ -127,135 +161,71 @@ class Keeper:
             log.warning("the last run is not known reason=%r", str(error))
             return None, False
 
-    async def keep(self) -> Report:
-        """Carry out the plan, as the app does each hour, each mailbox's trouble its own; sweep all after an outage.
-
-        Raises: Transient, Refused if mailboxes or subscriptions cannot be listed; Unagreed if too many mailboxes are to
-        be left: all else is done then, and nothing is deleted.
-        """
-        report = await self._keep(await self._look(is_app=True), is_app=True)
-        if report.refusal is not None:
-            raise Unagreed(f"roster: {report.refusal}")
-        return report
-
-    async def apply(self, leavers_agreed: bool = False, new_key_agreed: bool = False) -> Report:
-        """The same by a person, who may *agree* to more, and be at another machine with another key.
-
-        The report says if too many mailboxes are to be left.
-        Raises: Transient, Refused as ``keep`` does; OtherKey, with nothing changed, if most subscriptions have another
-        key, and nobody agreed to it.
-        """
-        look = await self._look(leavers_agreed)
-        if look.plan.other_key is not None and not new_key_agreed:
-            raise OtherKey(f"roster: {look.plan.other_key}")
-        return await self._keep(look, is_app=False)
-
-    async def _keep(self, look: _Look, is_app: bool) -> Report:
-        plan, last, began = look.plan, look.last, look.at
+    async def _carry_out(self, begun: _Begun, is_timer: bool) -> Result:
+        plan = begun.plan
         if plan.refusal is not None:
             log.error("roster: %s", plan.refusal)
         if plan.mislisted:
             log.error("subscriptions are listed otherwise than they were made count=%d", len(plan.mislisted))
-        report = Report(wanted=plan.wanted, refusal=plan.refusal)
-        run = Run(self.steps, self.deployment, plan, report, look.deadline, self.progress)
+        run = Run(plan, self.service, self.troubles, begun.deadline, self.progress, self.limits)
         try:
-            await run.carry_out()
+            result = await run.carry_out(self.deployment)
         finally:
-            await self._remember_made(look)
-        since = away_since(last, began, run.is_reached)
-        report.was_away = since is not None
-        if since is not None:
-            log.warning("the app was away, or out of reach: all mailboxes are swept")
-            report.queued_sweeps = await self.sweeps.ask_all(within=look.deadline - clock() + SWEEPS_WITHIN)
-        # Last of all: a run that did not come to its end has not been. Nor does a person's tell that the app was there.
-        if look.is_last_known:
-            at = began if is_app or report.was_away or last is None else last.at
-            unreached = unreached_since(last, began, run.is_reached)
-            lifetime = self.steps.lifetime if self.steps.is_lifetime_told else look.lifetime
-            await self.memory.ran(LastRun(at, lifetime, plan.refusal is not None, unreached))
-        await self.note(plan, report, began + self.steps.lifetime)
-        log.info(
-            "roster wanted=%d created=%d adopted=%d replaced=%d renewed=%d deleted=%d waiting=%d failed=%d left=%d",
-            *(report.wanted, report.created, report.adopted, report.replaced, report.renewed, report.deleted),
-            *(len(plan.wait), len(report.failed), report.left),
-        )
-        return report
+            await self._remember_made(begun)
+        result = await self._after_outage(begun, result)
+        # Remembered last of all: a run that did not come to its end counts as none.
+        await self._remember_run(begun, result, is_timer)
+        await self.note(plan, result, begun.at + self.service.lifetime)
+        _log(plan, result)
+        return result
 
-    async def _remember_made(self, look: _Look) -> None:
-        """Also if the run did not come to its end; what is made and not remembered may be replaced once."""
-        made = frozenset(self.steps.made.union(map(mark_of, look.plan.mislisted)))
-        self.steps.made.clear()
-        if made != look.made:
-            await self.memory.remember_made(Made(self.deployment.mark, made))
+    async def _after_outage(self, begun: _Begun, result: Result) -> Result:
+        """Have all mailboxes swept if the app was away. Raises: Transient, Refused; then the next run tries again."""
+        if away_since(begun.last, begun.at, result.is_reached) is None:
+            return result
+        log.warning("the app was away, or out of reach: all mailboxes are swept")
+        queued = await self.sweeps.ask_all(within=begun.deadline - clock() + SWEEPS_WITHIN)
+        return replace(result, was_away=True, queued_sweeps=queued)
 
-    async def follow(self, notification: LifecycleNotification) -> None:
-        """Do what a lifecycle notification asks for; repeats are harmless, and leavers are left alone.
+    async def _remember_run(self, begun: _Begun, result: Result, is_timer: bool) -> None:
+        """Note this run, unless it is not known whether there was one before: an outage would be forgotten.
 
-        Source: Graph, "Reduce missing subscriptions and change notifications": a renewal reauthorizes as well.
+        A person's run does not tell that the app was there. So it keeps the time of the last one, unless it has had all
+        mailboxes swept.
         """
-        mailbox = notification.mailbox
-        match notification:
-            case LifecycleNotification(event="reauthorizationRequired"):
-                reauthorize = partial(self._reauthorize, mailbox, notification.subscription_id)
-                await self.steps.remembering(mailbox, reauthorize, lambda: True)
-            case LifecycleNotification(event="subscriptionRemoved"):
-                await self.steps.remembering(mailbox, partial(self._create_if_wanted, mailbox))
-            case LifecycleNotification(event="missed"):
-                await self.sweeps.ask(mailbox, origin=telemetry.origin())
-            case _:
-                log.warning("lifecycle event=%s mailbox=%s", notification.event, mailbox)
-
-    async def looks_after(self, mailbox: str) -> bool:
-        """Say whether *mailbox* is wanted, or still subscribed. Raises: Transient, Refused if that cannot be asked."""
-        return await self._is_wanted(mailbox) or await self._is_subscribed(mailbox)
-
-    async def _reauthorize(self, mailbox: str, subscription_id: str) -> None:
-        if await self._is_to_end(mailbox):
-            log.info("subscription not wanted any more mailbox=%s", mailbox)
+        if not begun.is_last_known:
             return
-        if self.steps.is_renewed_lately(subscription_id):
-            return
-        try:
-            await self.steps.renew(subscription_id, clock() + PATIENCE)
-        except NotFound:
-            await self._create_if_wanted(mailbox)
+        last = begun.last
+        await self.memory.ran(
+            LastRun(
+                at=begun.at if is_timer or result.was_away or last is None else last.at,
+                lifetime=self.service.lifetime if self.service.is_lifetime_told else begun.situation.lifetime,
+                leavers_stay=begun.plan.refusal is not None,
+                unreached_since=unreached_since(last, begun.at, result.is_reached),
+            )
+        )
 
-    async def _create_if_wanted(self, mailbox: str) -> None:
-        if not await self._is_wanted(mailbox):
-            log.info("subscription not wanted any more mailbox=%s", mailbox)
-            return
-        try:
-            await self.steps.create(mailbox, clock() + PATIENCE)
-        except Duplicate:
-            log.info("subscription exists already mailbox=%s", mailbox)
+    async def _remember_made(self, begun: _Begun) -> None:
+        """Note what was made, also if the run did not come to its end.
 
-    async def _is_to_end(self, mailbox: str) -> bool:
-        """Whether the next run deletes what *mailbox* has; if nobody can tell, a renewal too many does less harm."""
-        try:
-            if await self._is_wanted(mailbox):
-                return False
-            last = await self.memory.last_run()
-        except SyncError as error:
-            log.warning("wanted or not is not known mailbox=%s reason=%r", mailbox, str(error))
-            return False
-        return last is None or not last.leavers_stay
+        A subscription that is not noted may be replaced once.
+        """
+        made = frozenset(self.service.made.union(map(mark_of, begun.plan.mislisted)))
+        self.service.made.clear()
+        if made != begun.remembered:
+            await self.memory.remember_made(Made(self.deployment.fingerprint, made))
 
-    async def _is_wanted(self, mailbox: str) -> bool:
-        if self._wanted_lately is not None:
-            read, wanted = self._wanted_lately
-            if self.now() - read <= (WANTED_LATELY if mailbox in wanted else UNWANTED_LATELY):
-                return mailbox in wanted
-        return mailbox in await self._read_wanted()
 
-    async def _is_subscribed(self, mailbox: str) -> bool:
-        """Whether a subscription of ours lives, as that of somebody does whom the query for mailboxes has left out."""
-        if self._held_lately is None or self.now() - self._held_lately[0] > UNWANTED_LATELY:
-            read, present = self.now(), await self.steps.list(clock() + PATIENCE)
-            held = (each for each in present if self.deployment.owns(each) and each.expires > read)
-            self._held_lately = read, frozenset(filter(None, map(mailbox_of, held)))
-        return mailbox in self._held_lately[1]
-
-    async def _read_wanted(self) -> Sequence[str]:
-        read, wanted = self.now(), await self.wanted()
-        self._wanted_lately = read, frozenset(wanted)
-        return wanted
+def _log(plan: Plan, result: Result) -> None:
+    counts = {
+        "wanted": result.wanted,
+        "created": result.created,
+        "adopted": result.adopted,
+        "replaced": result.replaced,
+        "renewed": result.renewed,
+        "deleted": result.deleted,
+        "waiting": len(plan.wait),
+        "failed": len(result.failed),
+        "not_begun": result.not_begun,
+    }
+    log.info("roster %s", " ".join(f"{name}={count}" for name, count in counts.items()))

@@ -1,4 +1,7 @@
-"""Was the app away, and when is a mailbox that refused tried again? Pure."""
+"""Tells whether the app was away, and when a mailbox that refused is tried again.
+
+Only rules about time and what is remembered of runs live here. Nothing is read or stored.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,24 @@ from datetime import datetime, timedelta
 from sync.subscriptions.deployment import LIFETIME
 
 LONGEST_WAIT = timedelta(days=1)
-"""For another try of a mailbox that refuses; more can only come from a clock that was wrong."""
+"""The longest time between two tries of a mailbox that refuses. A longer one can only come from a wrong clock.
+
+Too short, and hopeless mailboxes cost calls each run; too long, and a mailbox that is well again waits.
+"""
 
 OUTAGE = timedelta(hours=3)
-"""A timer that runs each hour and has not for so long was away; so were the answers to Graph, which tries again for
-four hours. Source: Graph, "Receive change notifications through webhooks"."""
+"""Time without a run after which the app counts as away. Its timer runs each hour, and Graph tries again for four.
+
+Too short, and one missed run has all mailboxes swept; too long, and notifications that Graph gave up are not swept for.
+Source: Graph, "Receive change notifications through webhooks".
+"""
 
 SKEW = timedelta(minutes=5)
-"""Between two machines' clocks. A last run later than that was noted by a clock that was wrong, so nobody knows when
-it was, and the app counts as away."""
+"""The difference that two machines' clocks may have. A last run further in the future was noted by a wrong clock.
+
+Its time is not known then, so the app counts as away. Too small, and that happens often; too large, and an outage may
+be hidden by a wrong clock.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,7 @@ class Trouble:
     reason: str
     since: datetime
     tries: int
+    """How often the mailbox itself has refused."""
     next_try: datetime
     in_gap: bool = False
     """Its old subscription was deleted to make room for a new one, which is not made yet."""
@@ -34,14 +47,15 @@ class Trouble:
 
 @dataclass(frozen=True)
 class LastRun:
-    """When the roster was last kept, and the lifetime that the service allowed then."""
+    """The last run, as it is remembered."""
 
     at: datetime
     lifetime: timedelta
+    """The lifetime that Graph allowed."""
     leavers_stay: bool = False
-    """Too many mailboxes were to be left then, so all stay subscribed until a person agrees."""
+    """Too many mailboxes would have lost their subscription, so all keep theirs until a person agrees."""
     unreached_since: datetime | None = None
-    """The last run before Graph could not reach the app any more, None while it can."""
+    """The last run before Graph could not reach the app any more; None while it can."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +67,16 @@ class Made:
     """
 
     deployment: str
-    """The mark of the one that they were made for."""
+    """The fingerprint of the deployment that made them."""
     ids: frozenset[str] = frozenset()
-    """As ``mark_of`` makes them."""
+    """Short ids of the subscriptions."""
 
 
 def lifetime_to_ask(last: LastRun, now: datetime) -> timedelta:
-    """What the service allowed; the whole one in the first run of each week, or one odd answer would last for ever."""
+    """Return the lifetime to ask for: the one that Graph allowed, but the whole one in the first run of each week.
+
+    Without that, one odd answer of Graph's would last for ever.
+    """
     return last.lifetime if _week(last.at) == _week(now) else LIFETIME
 
 
@@ -68,9 +85,11 @@ def _week(moment: datetime) -> int:
 
 
 def away_since(last: LastRun | None, now: datetime, is_reached: bool | None) -> datetime | None:
-    """Since when the app was away or Graph could not reach it, if that is over *now* and was long enough to lose some.
+    """Return since when notifications may have been lost, if that is over *now*; None if none can be lost.
 
-    *is_reached* says whether Graph can reach it now, None if nobody knows.
+    *is_reached* says whether Graph can reach the app now; None if this run has not shown it.
+    Example: the last run was at 2:07, and it is 9:07. The app was away since 2:07. Another: runs came each hour, but
+    from 2:07 on Graph could not reach the app, and at 9:07 it can. Notifications may be lost since 2:07.
     """
     if last is None:
         return None
@@ -85,7 +104,7 @@ def _is_outage(since: datetime, now: datetime) -> bool:
 
 
 def unreached_since(last: LastRun | None, now: datetime, is_reached: bool | None) -> datetime | None:
-    """What to remember of it."""
+    """Return the ``unreached_since`` to remember after a run that has shown *is_reached*."""
     before = last.unreached_since if last else None
     match is_reached:
         case True:
@@ -99,10 +118,11 @@ def unreached_since(last: LastRun | None, now: datetime, is_reached: bool | None
 def next_trouble(
     mailbox: str, reason: str, before: Trouble | None, now: datetime, rarely: bool, in_gap: bool = False
 ) -> Trouble:
-    """What to remember of a mailbox that went wrong; a gap lasts until all is well.
+    """Return what to remember of a *mailbox* that went wrong once more. A gap lasts until all is well.
 
-    Where it is the mailbox that refuses, it is tried *rarely*: after an hour, doubling to a day, and a little less, so
-    that the timer's run of that hour finds it due. All else is tried again by each run, and not counted as a refusal.
+    A mailbox that itself refuses is tried *rarely*. Example: it refuses at 9:07. Tries come after 45 minutes, then
+    after 1:45 h, 3:45 h and so on up to a day: always a quarter of an hour early, so that the timer's run finds it due.
+    Any other trouble is tried again by each run, and is not counted.
     """
     since, tries = (before.since, before.tries) if before else (now, 0)
     in_gap = in_gap or (before is not None and before.in_gap)

@@ -1,6 +1,6 @@
-"""How each wanted mailbox stands after a run of the roster: its subscription, and what was last heard of it.
+"""Tells how each wanted mailbox stands after a run: its subscription, and what was last heard of it.
 
-The status shows this instead of asking Graph and Dataverse each time somebody looks. Without IO.
+The status page shows this instead of asking Graph and Dataverse each time. Nothing is read or stored here.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ from sync.telemetry.counters import Figures, Swept, hour_of
 
 if TYPE_CHECKING:
     from sync.subscriptions.planning import Plan
-    from sync.subscriptions.run import Report
+    from sync.subscriptions.result import Result
 
 LATE = timedelta(minutes=5)
-"""Figures are stored so long after they were counted, at most, while storage can be reached."""
+"""The longest time from counting figures to storing them, while storage can be reached.
+
+Too short, and a figure that was stored late is never shown; too long, and more hours of figures are read.
+"""
 
 NOT_BEGUN = "there was no time for it in the last run"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """``expires`` is None without a subscription; ``reason`` says what went wrong with it the last time."""
+    """How one mailbox stands. ``expires`` is None without a subscription; ``reason`` says what went wrong last."""
 
     mailbox: str
     expires: datetime | None = None
@@ -35,7 +38,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Roster:
-    """What a run at this time left; notifications are counted since *since*."""
+    """How all mailboxes stand after the run at this time. Notifications are counted since ``since``."""
 
     at: datetime
     since: datetime
@@ -43,45 +46,45 @@ class Roster:
 
     @property
     def counted_from(self) -> datetime:
-        """The first hour whose figures may not be in the standings yet."""
+        """The first hour whose figures may be missing in the standings."""
         return hour_of(self.at - LATE)
 
 
-def standings_after(plan: Plan, report: Report, lives_until: datetime) -> Iterator[Standing]:
-    """How the mailboxes of *plan* stand after it was carried out; what was made or renewed *lives until* then."""
+def standings_after(plan: Plan, result: Result, lives_until: datetime) -> Iterator[Standing]:
+    """Yield how the mailboxes of *plan* stand after it was carried out; what was made or renewed *lives until* then."""
     for mailbox in plan.create:
-        yield _standing(mailbox, None, report, lives_until)
-    for mailbox, held in plan.replace:
-        yield _standing(mailbox, None if mailbox in report.gaps else held.expires, report, lives_until)
-    for mailbox, held in plan.renew:
-        yield _standing(mailbox, held.expires, report, lives_until)
-    for mailbox, held in plan.keep:
-        yield Standing(mailbox, held.expires)
+        yield _standing(mailbox, None, result, lives_until)
+    for mailbox, current in plan.replace:
+        yield _standing(mailbox, None if mailbox in result.gaps else current.expires, result, lives_until)
+    for mailbox, current in plan.renew:
+        yield _standing(mailbox, current.expires, result, lives_until)
+    for mailbox, current in plan.keep:
+        yield Standing(mailbox, current.expires)
     for trouble in plan.wait:
         yield Standing(trouble.mailbox, None, trouble.reason)
 
 
-def _standing(mailbox: str, expires: datetime | None, report: Report, lives_until: datetime) -> Standing:
-    if mailbox in report.failed:
-        return Standing(mailbox, expires, report.failed[mailbox])
-    if mailbox in report.done:
+def _standing(mailbox: str, expires: datetime | None, result: Result, lives_until: datetime) -> Standing:
+    if mailbox in result.failed:
+        return Standing(mailbox, expires, result.failed[mailbox])
+    if mailbox in result.done:
         return Standing(mailbox, lives_until)
     return Standing(mailbox, expires, NOT_BEGUN)
 
 
-def counts_after(plan: Plan, report: Report) -> Mapping[str, int]:
-    """Of the same mailboxes: those that are as they should be, and those that are not, by what is in the way."""
-    failed, waiting = len(report.failed), len(plan.wait)
+def counts_after(plan: Plan, result: Result) -> Mapping[str, int]:
+    """Count the mailboxes of *plan* that are as they should be, and the others by what is in the way."""
+    failed, waiting = len(result.failed), len(plan.wait)
     return {
-        "kept": report.wanted - failed - waiting - report.left,
+        "kept": result.wanted - failed - waiting - result.not_begun,
         "failed": failed,
         "waiting": waiting,
-        "left": report.left,
+        "left": result.not_begun,
     }
 
 
 def next_roster(now: datetime, standings: Sequence[Standing], before: Roster | None, figures: Figures) -> Roster:
-    """The *standings* with what was last heard of each, by the run *before* or by what was counted since."""
+    """Return the *standings* with what was last heard of each: by the run *before*, or counted since."""
     known = {each.mailbox: each for each in before.standings} if before else {}
     told = [
         replace(each, notified=known[each.mailbox].notified, swept=known[each.mailbox].swept)
@@ -94,7 +97,7 @@ def next_roster(now: datetime, standings: Sequence[Standing], before: Roster | N
 
 
 def brought_up_to_date(roster: Roster, figures: Figures) -> Roster:
-    """*roster* with what was counted since."""
+    """Return *roster* with what was counted since."""
     return replace(roster, standings=tuple(_brought_up_to_date(each, figures) for each in roster.standings))
 
 

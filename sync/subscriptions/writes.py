@@ -1,55 +1,67 @@
-"""Single writes to subscriptions: create, renew, delete, each within its time and remembered if it goes wrong.
+"""Writes single subscriptions: create, renew, replace, delete, each within its time.
 
-In which order, and of which mailboxes, is roster_run.py's and subscribing.py's to say.
+Mailboxes are chosen in planning.py and put in order in run.py, not here. Errors are remembered in troubles.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync.calls.pace import Pace
-from sync.errors import LifetimeRefused, Misconfigured, Paused, SyncError, Transient, Unvalidated
+from sync.errors import LifetimeRefused
 from sync.ids import mark_of
 from sync.model import Subscription
 from sync.subscriptions.deployment import LIFETIME
-from sync.subscriptions.outages import LastRun, Made, Trouble
 from sync.telemetry.spans import Origin
 
 log = logging.getLogger(__name__)
 
 SHORTEST = timedelta(hours=4)
-"""No lifetime below this is agreed to: half of it has to be more than the time between two runs."""
+"""The shortest lifetime that is agreed to. Half of it has to be more than the time between two runs.
+
+Too short, and subscriptions end between two runs; too long, and a service that allows less gets no subscription at all.
+"""
 
 RENEWED_LATELY = timedelta(minutes=10)
-"""Within this time of a renewal a reauthorization is not to be asked for, and is not needed either.
+"""Time after a renewal in which a reauthorization is not sent: Graph forbids it, and it is not needed either.
 
+Too short, and Graph refuses; too long, and a reauthorization that is needed comes late.
 Source: Graph, "Reduce missing subscriptions and change notifications".
 """
 
 SWEEP_AFTER = 60.0
-"""Seconds from before a creation is sent to the sweep for what happened until then; it takes less to be answered."""
+"""Seconds from before a creation is sent to the sweep for what happened until then.
+
+Too short, and the sweep comes before the creation is answered, so that changes in between are lost; too long, and they
+are found late.
+"""
 
 
 class Subscriptions(Protocol):
+    """Graph's subscriptions."""
+
     async def list(self) -> Sequence[Subscription]:
-        """Raises: Transient, Refused."""
+        """Return all of the app registration. Raises: Transient, Refused."""
 
     async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
-        """Returns its id, if the answer tells.
+        """Subscribe to *mailbox*; return the new id, if the answer tells.
 
         Raises: Duplicate, LifetimeRefused, Unvalidated, MailboxUnavailable, Transient, Refused.
         """
 
     async def renew(self, subscription_id: str, expires: datetime) -> None:
-        """Raises: NotFound, LifetimeRefused, Unvalidated, MailboxUnavailable, Transient, Refused."""
+        """Let it live until *expires*.
+
+        Raises: NotFound, LifetimeRefused, Unvalidated, MailboxUnavailable, Transient, Refused.
+        """
 
     async def delete(self, subscription_id: str) -> None:
-        """Raises: Transient, Refused."""
+        """Delete it; one that is gone already is fine. Raises: Transient, Refused."""
 
 
 class Sweeps(Protocol):
@@ -65,173 +77,128 @@ class Sweeps(Protocol):
         """
 
 
-class Memory(Protocol):
-    """What is known between runs; losing it costs tries, nothing else."""
-
-    async def troubles(self) -> Mapping[str, Trouble]: ...
-
-    async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool, in_gap: bool = False) -> None:
-        """One more try of *mailbox* has failed; *rarely* says how soon the next one is worth while.
-
-        *in_gap* if its old subscription goes before there is a new one; that stays so until it is forgotten.
-        """
-
-    async def forget(self, mailbox: str) -> None: ...
-
-    async def last_run(self) -> LastRun | None:
-        """None if there was none. Raises: Transient if nobody can tell."""
-
-    async def ran(self, run: LastRun) -> None: ...
-
-    async def made(self) -> Made | None: ...
-
-    async def remember_made(self, made: Made) -> None: ...
-
-
 @dataclass
-class Steps:
-    """What one process may do to subscriptions, at one pace; *until* is a time of ``clock``'s.
-
-    Beyond *until* nothing is waited for.
-    """
+class Service:
+    """Graph's subscriptions as one process writes them: at one pace, with the lifetime that Graph allows."""
 
     subscriptions: Subscriptions
-    memory: Memory
     sweeps: Sweeps
     now: Callable[[], datetime]
+    pace: Pace = field(default_factory=Pace)
     lifetime: timedelta = LIFETIME
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-    def __post_init__(self) -> None:
-        self.pace = Pace(self.sleep)
-        self.is_lifetime_told = False
-        """Whether the service has taken, or refused, the one that is asked for, since that was last set."""
-        self.renewed: dict[str, datetime] = {}
-        self.made: set[str] = set()
-        """The marks of the subscriptions' ids that were made here, until they are remembered."""
-        self.troubled: set[str] = set()
-        """Mailboxes of which something is remembered that success is to make forgotten."""
+    """The lifetime to ask for. It shrinks when Graph refuses it."""
+    is_lifetime_told: bool = False
+    """Whether Graph has taken or refused ``lifetime`` since this was last set to False."""
+    made: set[str] = field(default_factory=set)
+    """Short ids of the subscriptions that were made here, until they are remembered."""
+    renewed: dict[str, datetime] = field(default_factory=dict)
+    """When each subscription was renewed, lately and here."""
 
     async def list(self, until: float) -> Sequence[Subscription]:
-        """Raises: as ``Subscriptions.list`` does."""
+        """Return all subscriptions of the app registration; wait no longer than *until*, by ``clock``.
+
+        Raises: Paused, and as ``Subscriptions.list`` does.
+        """
         return await self.pace.run(self.subscriptions.list, until)
 
-    async def create(self, mailbox: str, until: float, sweep_after: float = SWEEP_AFTER) -> None:
-        """Subscribe, and have what happened before that swept.
-
-        The sweep is queued first, so that no crash can come between, and again if the creation has to wait so long
-        that the sweep may come before it. Raises: Duplicate, and what else ``Subscriptions.create`` does.
-        """
-        queued: float | None = None
-
-        async def create(expires: datetime) -> None:
-            nonlocal queued
-            if queued is None or clock() - queued > sweep_after / 2:
-                await self.sweeps.ask(mailbox, sweep_after)
-                queued = clock()
-            await self._create(mailbox, expires)
-
-        await self._live_as_long_as_allowed(create, until)
-
-    async def create_beside(self, mailbox: str, old: Subscription, until: float) -> None:
-        """Subscribe a second time, so that *old* may go without a gap. Raises: as ``create`` does."""
-        await self._live_as_long_as_allowed(lambda expires: self._create(mailbox, expires, beside=old), until)
-
-    async def make_room(self, mailbox: str, old: Subscription, until: float) -> None:
-        """Delete *old* before there is a new one; remembered before, so that nobody is silent unseen.
-
-        Raises: Paused, with nothing deleted, and what else ``Subscriptions.delete`` does.
-        """
-        reason = "its old subscription is deleted, and a new one not made yet"
-        await self.memory.remember(mailbox, reason, self.now(), rarely=False, in_gap=True)
-        self.troubled.add(mailbox)
-        try:
-            await self.delete(old, until)
-        except Paused:
-            await self.memory.forget(mailbox)
-            raise
-
-    async def renew(self, subscription_id: str, until: float) -> None:
-        """Give it its whole lifetime again. Raises: NotFound, and what else ``Subscriptions.renew`` does."""
-        now = self.now()
-        # Noted before, because repeats come side by side.
-        self.renewed = {id: at for id, at in self.renewed.items() if now - at <= RENEWED_LATELY}
-        self.renewed[subscription_id] = now
-        try:
-            await self._live_as_long_as_allowed(
-                lambda expires: self.subscriptions.renew(subscription_id, expires), until
-            )
-        except BaseException:
-            self.renewed.pop(subscription_id, None)
-            raise
-
     def is_renewed_lately(self, subscription_id: str) -> bool:
+        """Say whether this process renewed it within the last ten minutes."""
         renewed = self.renewed.get(subscription_id)
         return renewed is not None and self.now() - renewed <= RENEWED_LATELY
 
-    async def delete(self, held: Subscription, until: float) -> None:
-        await self.pace.run(lambda: self.subscriptions.delete(held.id), until)
 
-    async def retire(self, mailbox: str, old: Subscription, until: float, sweep_after: float = SWEEP_AFTER) -> None:
-        """Delete *old*, beside which there is a better one, and have swept what Graph still retries for it.
+async def create(service: Service, mailbox: str, until: float, sweep_after: float = SWEEP_AFTER) -> None:
+    """Subscribe to *mailbox*, and have swept what happened before, in *sweep_after* seconds.
 
-        That is what happened before there was the better one, up to four hours ago. The sweep is queued first, so that
-        no crash can come between. Source: Graph, "Receive change notifications through webhooks". Raises: as ``delete``
-        does.
-        """
-        is_queued = False
+    The sweep is asked for first, so that no crash can come between. It is asked for again if the creation has to wait
+    so long that the sweep may come before it.
+    Raises: Paused, Duplicate, and what else ``Subscriptions.create`` does.
+    """
+    asked: float | None = None
 
-        async def delete() -> None:
-            nonlocal is_queued
-            if not is_queued:
-                await self.sweeps.ask(mailbox, sweep_after)
-                is_queued = True
-            await self.subscriptions.delete(old.id)
+    async def write(expires: datetime) -> None:
+        nonlocal asked
+        if asked is None or clock() - asked > sweep_after / 2:
+            await service.sweeps.ask(mailbox, sweep_after)
+            asked = clock()
+        await _create(service, mailbox, expires)
 
-        await self.pace.run(delete, until)
+    await _live_as_long_as_allowed(service, write, until)
 
-    async def remembering(
-        self, mailbox: str, act: Callable[[], Awaitable[None]], is_subscribed: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Do *act*, and note for operators and later runs what goes wrong with *mailbox*, or that it is well again.
 
-        What refuses a mailbox that *is subscribed* still counts for nothing: when that ends, there is no time to wait.
-        Raises: what *act* does.
-        """
-        try:
-            await act()
-        except (Paused, Misconfigured):
-            raise  # nobody's own trouble: it would be that of all
-        except (Transient, Unvalidated) as error:
-            await self.memory.remember(mailbox, str(error), self.now(), rarely=False)
+async def create_beside(service: Service, mailbox: str, old: Subscription, until: float) -> None:
+    """Subscribe to *mailbox* a second time, so that *old* may go without a gap. Raises: as ``create`` does."""
+    await _live_as_long_as_allowed(service, lambda expires: _create(service, mailbox, expires, beside=old), until)
+
+
+async def renew(service: Service, subscription_id: str, until: float) -> None:
+    """Give the subscription its whole lifetime again.
+
+    Raises: Paused, NotFound, and what else ``Subscriptions.renew`` does.
+    """
+    now = service.now()
+    # Noted before the write, because repeated reauthorizations come side by side.
+    service.renewed = {id: at for id, at in service.renewed.items() if now - at <= RENEWED_LATELY}
+    service.renewed[subscription_id] = now
+    try:
+        await _live_as_long_as_allowed(
+            service, lambda expires: service.subscriptions.renew(subscription_id, expires), until
+        )
+    except BaseException:
+        service.renewed.pop(subscription_id, None)
+        raise
+
+
+async def delete(service: Service, subscription_id: str, until: float) -> None:
+    """Delete the subscription. Raises: Paused, and what else ``Subscriptions.delete`` does."""
+    await service.pace.run(lambda: service.subscriptions.delete(subscription_id), until)
+
+
+async def retire(
+    service: Service, mailbox: str, old: Subscription, until: float, sweep_after: float = SWEEP_AFTER
+) -> None:
+    """Delete *old*, beside which there is a better one, and have swept what Graph still retries for it.
+
+    Graph retries for up to four hours what happened before there was the better one. The sweep is asked for first, so
+    that no crash can come between. Raises: as ``delete`` does.
+    Source: Graph, "Receive change notifications through webhooks".
+    """
+    is_asked = False
+
+    async def write() -> None:
+        nonlocal is_asked
+        if not is_asked:
+            await service.sweeps.ask(mailbox, sweep_after)
+            is_asked = True
+        await service.subscriptions.delete(old.id)
+
+    await service.pace.run(write, until)
+
+
+async def _create(service: Service, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
+    made = await service.subscriptions.create(mailbox, expires, beside)
+    if made is not None:
+        service.made.add(mark_of(made))
+
+
+async def _live_as_long_as_allowed(
+    service: Service, write: Callable[[datetime], Awaitable[None]], until: float
+) -> None:
+    """Do *write* with the expiration asked for; if that is refused, with what is allowed, from then on."""
+    asked = service.lifetime
+    try:
+        await service.pace.run(lambda: write(service.now() + asked), until)
+    except LifetimeRefused as error:
+        allowed = timedelta(minutes=error.minutes - 5)
+        if not SHORTEST <= allowed < asked:
             raise
-        except SyncError as error:
-            await self.memory.remember(mailbox, str(error), self.now(), rarely=not is_subscribed())
-            raise
-        if mailbox in self.troubled:
-            await self.memory.forget(mailbox)
-
-    async def _create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
-        made = await self.subscriptions.create(mailbox, expires, beside)
-        if made is not None:
-            self.made.add(mark_of(made))
-
-    async def _live_as_long_as_allowed(self, write: Callable[[datetime], Awaitable[None]], until: float) -> None:
-        """*write* with the expiration asked for; if that is refused, with what is allowed, from then on."""
-        asked = self.lifetime
-        try:
-            await self.pace.run(lambda: write(self.now() + asked), until)
-        except LifetimeRefused as error:
-            allowed = timedelta(minutes=error.minutes - 5)
-            if not SHORTEST <= allowed < asked:
-                raise
-            if allowed < self.lifetime:
-                log.warning("subscriptions live for %d minutes at most here", error.minutes)
-                self.lifetime = allowed
-            await self.pace.run(lambda: write(self.now() + self.lifetime), until)
-        self.is_lifetime_told = True
+        if allowed < service.lifetime:
+            log.warning("subscriptions live for %d minutes at most here", error.minutes)
+            service.lifetime = allowed
+        await service.pace.run(lambda: write(service.now() + service.lifetime), until)
+    service.is_lifetime_told = True
 
 
 def clock() -> float:
-    """The event loop's, in seconds."""
+    """Return the event loop's time, in seconds. All deadlines here are times of this clock."""
     return asyncio.get_running_loop().time()

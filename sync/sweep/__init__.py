@@ -1,1 +1,1 @@
-"""What no notification told: the events and the bookings of a mailbox compared."""
+"""Sweeps: compares the events and the bookings of a mailbox, and finds what no notification told."""

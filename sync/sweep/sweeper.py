@@ -1,7 +1,7 @@
 """Sweeps one mailbox: reads the lists of both sides, and queues a change for each difference.
 
 A list only hints. Each difference goes the way of a notification: it is looked at again, decided and written there.
-Which differences there are is decided in differences.py; when mailboxes are swept, in rounds.py.
+Differences are found in differences.py. Sweeps are asked for in rounds.py.
 """
 
 from __future__ import annotations

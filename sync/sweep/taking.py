@@ -26,7 +26,7 @@ Too short, and a mailbox with very many events is never swept; too long, and the
 
 @dataclass
 class SweepTaker:
-    """Takes sweep requests: each is swept, put back or given up. None is parked but a message that is not ours."""
+    """Takes sweep requests: each is swept, put back or given up. Only a message that is not ours is parked."""
 
     sweep: Callable[[str], Awaitable[object]]
     """Sweeps one mailbox. Raises: MailboxUnavailable, Transient, Refused."""

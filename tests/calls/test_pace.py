@@ -90,8 +90,8 @@ async def test_a_throttled_write_makes_all_others_wait_and_is_tried_until_it_suc
 
 
 async def test_a_429_without_retry_after_makes_all_others_wait_as_well(monkeypatch):
-    monkeypatch.setattr("sync.calls.pace._patience", lambda failures: 0.2)
-    pace, throttled, other = Pace(), Writer(*[Throttled("429")] * (TRIES + 1)), Writer()
+    pace = Pace(patience=lambda failures: 0.2)
+    throttled, other = Writer(*[Throttled("429")] * (TRIES + 1)), Writer()
 
     async def later() -> None:
         await asyncio.sleep(0.05)

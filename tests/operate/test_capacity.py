@@ -43,7 +43,7 @@ from sync.status import counting
 from sync.storage.counters import CounterTable
 from sync.subscriptions import deployment as subscriptions_deployment
 from sync.subscriptions.planning import Plan
-from sync.subscriptions.run import Report
+from sync.subscriptions.result import Result
 from sync.subscriptions.standing import standings_after
 from sync.sweep import rounds as sweep
 from tests.world.app import App
@@ -165,8 +165,8 @@ async def test_a_run_of_the_roster_that_has_nothing_new_takes_as_many_table_requ
     table: Any = rows
     counts = counting.Counting(lambda: CounterTable(table), app.sandbox.clock.now)
 
-    async def note(plan: Plan, report: Report, lives_until: datetime) -> None:
-        await counts.roster_kept([*standings_after(plan, report, lives_until)])  # as wiring.py has it
+    async def note(plan: Plan, result: Result, lives_until: datetime) -> None:
+        await counts.roster_kept([*standings_after(plan, result, lives_until)])  # as wiring.py has it
 
     keeper = replace(app.keeper, memory=memory, note=note)
     app.sandbox.people.hire("Anna")

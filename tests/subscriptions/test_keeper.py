@@ -29,10 +29,10 @@ from sync.messages.changes import LifecycleNotification
 from sync.messages.codec import LIFECYCLE, build_lifecycle_message, parse_lifecycle_message
 from sync.messages.parking import PARKS
 from sync.operate.rows import State, subscription_rows
-from sync.subscriptions import writes as steps
 from sync.subscriptions.deployment import LIFETIME, Deployment, mailbox_of
-from sync.subscriptions.lifecycle import process_lifecycle
+from sync.subscriptions.lifecycle import LifecycleTaker
 from sync.subscriptions.outages import LastRun
+from sync.subscriptions.writes import SWEEP_AFTER
 from tests.world.app import HOUR, KEY, NEW_KEY
 from tests.world.fakes import ANNA, BEN, NOW, QueuesInMemory
 from tests.world.keeper import MISSED, REAUTHORIZE, REMOVED, US, a_mess, people
@@ -55,16 +55,15 @@ async def test_nothing_is_changed_while_the_mailboxes_cannot_be_listed(keeping):
     async def refuse() -> Sequence[str]:
         raise Transient("503")
 
-    keeper.wanted = refuse
+    keeper.roster.read_all = refuse
     with pytest.raises(Transient):
         await keeper.keep()
     assert keeping.graph.writes == []
 
 
 @pytest.mark.parametrize("retry_after", [None, 3.0, 300.0])
-async def test_lists_that_are_throttled_are_waited_for_as_writes_are(keeping, monkeypatch, retry_after):
-    monkeypatch.setattr("sync.calls.pace.LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr("sync.calls.pace._patience", lambda failures: 0.05)
+async def test_lists_that_are_throttled_are_waited_for_as_writes_are(keeping, retry_after):
+    keeping.longest_pause, keeping.patience, keeping.sleep = 0.05, lambda failures: 0.05, asyncio.sleep
     keeping.graph.trouble[""] = [Throttled("429", retry_after)] * 2
     keeper = keeping.keeper(ANNA)
     throttled, wanted = [Throttled("429", retry_after)] * 2, keeper.wanted
@@ -74,7 +73,7 @@ async def test_lists_that_are_throttled_are_waited_for_as_writes_are(keeping, mo
             raise throttled.pop()
         return await wanted()
 
-    keeper.wanted, keeper.sleep, keeper.steps.pace._sleep = refuse, asyncio.sleep, asyncio.sleep
+    keeper.roster.read_all = refuse
     assert (await keeper.keep()).created == 1
 
 
@@ -89,7 +88,10 @@ async def test_the_log_tells_how_many_of_each_and_no_secret(keeping, caplog):
     caplog.set_level(logging.INFO)
     keeping.graph.trouble[BEN] = [Refused("400")] * 99
     await keeping.keeper(ANNA, BEN).keep()
-    assert "roster wanted=2 created=1 adopted=0 replaced=0 renewed=0 deleted=0 waiting=0 failed=1 left=0" in caplog.text
+    assert (
+        "roster wanted=2 created=1 adopted=0 replaced=0 renewed=0 deleted=0 waiting=0 failed=1 not_begun=0"
+        in caplog.text
+    )
     assert "functionkey" not in caplog.text
     assert KEY not in caplog.text
 
@@ -170,7 +172,7 @@ async def test_what_is_planned_is_done_whether_leavers_are_refused_or_not(keepin
         keeping.graph.put(mailbox, HOUR)
     before = dict(keeping.graph.held)
     keeper = keeping.keeper(*wanted)
-    rows = subscription_rows((await keeper._look(leavers_agreed)).plan, US, NOW)
+    rows = subscription_rows((await keeper._begin(leavers_agreed)).plan, US, NOW)
     of_state = Counter(row.state for row in rows)
     report = await keeper.apply(leavers_agreed)
     assert (report.refusal is None) is leavers_agreed
@@ -332,14 +334,14 @@ async def test_the_first_run_of_all_was_not_away(keeping):
 
 async def test_a_reauthorization_renews_the_subscription(keeping):
     old = keeping.graph.put(ANNA, HOUR)
-    await keeping.keeper(ANNA).follow(replace(REAUTHORIZE, subscription_id=old.id))
+    await keeping.keeper(ANNA).lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id))
     assert keeping.graph.held == {old.id: replace(old, expires=NOW + LIFETIME)}
 
 
 async def test_a_reauthorization_every_few_minutes_costs_one_renewal_in_ten_minutes(keeping):
     old, keeper = keeping.graph.put(ANNA, HOUR), keeping.keeper(ANNA)
     for _ in range(20):
-        await asyncio.gather(*(keeper.follow(replace(REAUTHORIZE, subscription_id=old.id)) for _ in range(3)))
+        await asyncio.gather(*(keeper.lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id)) for _ in range(3)))
         keeping.now += timedelta(minutes=3)
     assert keeping.graph.writes == [("renew", old.id)] * 5
 
@@ -348,15 +350,15 @@ async def test_a_renewal_that_failed_is_none(keeping):
     old, keeper = keeping.graph.put(ANNA, HOUR), keeping.keeper(ANNA)
     keeping.graph.trouble[old.id] = [Refused("403")]
     with pytest.raises(Refused):
-        await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
-    await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+        await keeper.lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id))
+    await keeper.lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id))
     assert keeping.graph.held[old.id].expires == NOW + LIFETIME
 
 
 async def test_a_reauthorization_right_after_the_timers_renewal_costs_nothing(keeping):
     old, keeper = keeping.graph.put(ANNA, HOUR), keeping.keeper(ANNA)
     await keeper.keep()
-    await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+    await keeper.lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id))
     assert keeping.graph.writes == [("renew", old.id)]
 
 
@@ -366,7 +368,7 @@ async def test_who_refused_to_be_reauthorized_is_tried_at_once_when_its_subscrip
     keeping.graph.trouble[old.id] = [Refused("403")] * 99
     for _ in range(9):
         with pytest.raises(Refused):
-            await keeping.keeper(ANNA).follow(replace(REAUTHORIZE, subscription_id=old.id))
+            await keeping.keeper(ANNA).lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id))
     assert keeping.memory.known[ANNA].reason == "403"
     keeping.graph.held.clear()
     keeping.now += HOUR
@@ -377,15 +379,15 @@ async def test_renewals_of_long_ago_are_not_kept_in_mind_for_ever(keeping):
     keeper = keeping.keeper(ANNA)
     for _ in range(5):
         old = keeping.graph.put(ANNA, HOUR)
-        await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+        await keeper.lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id))
         keeping.now += timedelta(minutes=11)
-    assert len(keeper.steps.renewed) == 1
+    assert len(keeper.service.renewed) == 1
 
 
 @pytest.mark.parametrize("event", [REAUTHORIZE, REMOVED])
 async def test_a_subscription_that_is_gone_is_created_anew_once_and_its_mailbox_swept(keeping, event):
     for _ in range(3):
-        await keeping.keeper(ANNA).follow(event)
+        await keeping.keeper(ANNA).lifecycle.follow(event)
     assert keeping.graph.mailboxes() == [ANNA]
     assert ANNA in keeping.sweeps.mailboxes
     assert keeping.memory.known == {}
@@ -393,12 +395,12 @@ async def test_a_subscription_that_is_gone_is_created_anew_once_and_its_mailbox_
 
 async def test_many_repeats_side_by_side_create_one(keeping):
     keeper = keeping.keeper(ANNA)
-    await asyncio.gather(*(keeper.follow(REMOVED) for _ in range(8)))
+    await asyncio.gather(*(keeper.lifecycle.follow(REMOVED) for _ in range(8)))
     assert keeping.graph.mailboxes() == [ANNA]
 
 
 async def test_missed_notifications_are_swept_for(keeping):
-    await keeping.keeper(ANNA).follow(MISSED)
+    await keeping.keeper(ANNA).lifecycle.follow(MISSED)
     assert keeping.sweeps.asked == [(ANNA, 0.0)]
     assert keeping.graph.calls == []
 
@@ -411,26 +413,26 @@ async def test_who_is_subscribed_is_looked_after_even_if_the_query_for_mailboxes
     keeping.graph.put(ANNA, -HOUR)
     keeping.graph.put(BEN, notification_url="https://other.example/api/notifications")
     keeper = keeping.keeper(*crowd[:1])
-    found = [mailbox for mailbox in (*crowd, ANNA, BEN) if await keeper.looks_after(mailbox)]
+    found = [mailbox for mailbox in (*crowd, ANNA, BEN) if await keeper.roster.looks_after(mailbox)]
     assert found == crowd, "nobody whose subscription ended, or is another app's"
     assert keeping.graph.calls == [("list", "")], "asked for once in a while"
     keeping.now += timedelta(minutes=1)
     keeping.graph.held.clear()
-    assert not await keeper.looks_after(crowd[1]), "they have left, after all"
+    assert not await keeper.roster.looks_after(crowd[1]), "they have left, after all"
 
 
 @pytest.mark.parametrize("event", [REAUTHORIZE, REMOVED])
 async def test_a_leaver_is_neither_subscribed_nor_swept(keeping, event):
     keeper = keeping.keeper(BEN)
-    await keeper.follow(event)
+    await keeper.lifecycle.follow(event)
     assert keeping.graph.mailboxes() == []
     assert keeping.sweeps.asked == []
-    assert not await keeper.looks_after(ANNA)
+    assert not await keeper.roster.looks_after(ANNA)
 
 
 async def test_a_leavers_subscription_is_not_renewed_for_another_week(keeping):
     old = keeping.graph.put(ANNA, HOUR)
-    await keeping.keeper(BEN).follow(replace(REAUTHORIZE, subscription_id=old.id))
+    await keeping.keeper(BEN).lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id))
     assert keeping.graph.held == {old.id: old}
     assert keeping.graph.writes == []
 
@@ -442,11 +444,11 @@ async def test_a_leavers_subscription_is_renewed_while_a_person_has_to_decide_ab
     with pytest.raises(Unagreed):
         await keeper.keep()
     asked = replace(REAUTHORIZE, mailbox=crowd[3], subscription_id=held[crowd[3]].id)
-    await keeping.keeper(*crowd[:2]).follow(asked)
+    await keeping.keeper(*crowd[:2]).lifecycle.follow(asked)
     assert keeping.graph.writes == [("renew", held[crowd[3]].id)]
     await keeping.keeper(*crowd[:2]).apply(leavers_agreed=True)
     keeping.graph.calls.clear()
-    await keeping.keeper(*crowd[:2]).follow(asked)
+    await keeping.keeper(*crowd[:2]).lifecycle.follow(asked)
     assert keeping.graph.writes == []
 
 
@@ -458,30 +460,30 @@ async def test_a_renewal_does_not_wait_for_what_tells_leavers(keeping, unknown):
         raise Transient("503")
 
     if unknown == "wanted":
-        keeper.wanted = refuse
+        keeper.roster.read_all = refuse
     keeping.memory.is_unreadable = True
-    await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+    await keeper.lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id))
     assert keeping.graph.writes == [("renew", old.id)]
 
 
 async def test_who_just_joined_is_looked_after_although_the_list_of_the_wanted_is_kept_in_mind(keeping):
     keeper = keeping.keeper(BEN)
-    assert await keeper.looks_after(BEN)
+    assert await keeper.roster.looks_after(BEN)
     keeping.wanted.append(ANNA)
-    keeping.now += timedelta(seconds=steps.SWEEP_AFTER)
-    assert await keeper.looks_after(ANNA)
+    keeping.now += timedelta(seconds=SWEEP_AFTER)
+    assert await keeper.roster.looks_after(ANNA)
 
 
 async def test_a_storm_of_notifications_does_not_ask_dataverse_each_time(keeping):
     keeper = keeping.keeper(ANNA)
     for _ in range(50):
-        assert await keeper.looks_after(ANNA)
+        assert await keeper.roster.looks_after(ANNA)
         keeping.now += timedelta(seconds=5)
     assert keeping.asked == 1
 
 
 async def test_an_event_that_is_new_next_year_is_logged_and_nothing_else(keeping, caplog):
-    await keeping.keeper(ANNA).follow(replace(MISSED, event="oneThatIsNewNextYear"))
+    await keeping.keeper(ANNA).lifecycle.follow(replace(MISSED, event="oneThatIsNewNextYear"))
     assert keeping.graph.calls == []
     assert f"lifecycle event=oneThatIsNewNextYear mailbox={ANNA}" in caplog.text
 
@@ -489,7 +491,7 @@ async def test_an_event_that_is_new_next_year_is_logged_and_nothing_else(keeping
 async def test_what_goes_wrong_with_a_lifecycle_notification_is_shown(keeping):
     keeping.graph.trouble[ANNA] = [MailboxUnavailable("404 ExtensionError")]
     with pytest.raises(MailboxUnavailable):
-        await keeping.keeper(ANNA).follow(REMOVED)
+        await keeping.keeper(ANNA).lifecycle.follow(REMOVED)
     assert keeping.memory.known[ANNA].reason == "404 ExtensionError"
 
 
@@ -498,7 +500,7 @@ async def test_a_lifecycle_notification_does_not_sleep_through_a_long_throttle(k
     old, keeper = keeping.graph.put(ANNA, HOUR), keeping.keeper(ANNA)
     keeping.graph.trouble[old.id] = [Throttled("429", 300.0)]
     with pytest.raises(Transient) as raised:
-        await keeper.follow(replace(REAUTHORIZE, subscription_id=old.id))
+        await keeper.lifecycle.follow(replace(REAUTHORIZE, subscription_id=old.id))
     assert 290 < (raised.value.retry_after or 0) <= 300
     assert keeping.slept == []
 
@@ -520,7 +522,7 @@ def answering(error: SyncError | None = None) -> tuple[list[LifecycleNotificatio
 
 async def test_a_message_is_followed_and_done():
     queues, (followed, follow) = QueuesInMemory(), answering()
-    await process_lifecycle(build_lifecycle_message(REMOVED), follow, queues)
+    await LifecycleTaker(follow, queues).take(build_lifecycle_message(REMOVED))
     assert followed == [REMOVED]
     assert queues.sent == []
 
@@ -528,7 +530,7 @@ async def test_a_message_is_followed_and_done():
 @pytest.mark.parametrize("text", ["", "hello", "{}", "[]", '{"mailbox": "anna"}'])
 async def test_a_malformed_message_is_parked_at_once(text):
     queues, (followed, follow) = QueuesInMemory(), answering()
-    await process_lifecycle(text, follow, queues)
+    await LifecycleTaker(follow, queues).take(text)
     [(queue, message, _)] = queues.sent
     assert queue == f"{LIFECYCLE}-poison"
     assert json.loads(message)["message"] == text
@@ -537,7 +539,7 @@ async def test_a_malformed_message_is_parked_at_once(text):
 
 async def test_a_mailbox_that_is_out_of_reach_parks_nothing(caplog):
     queues = QueuesInMemory()
-    await process_lifecycle(build_lifecycle_message(REMOVED), answering(MailboxUnavailable("403"))[1], queues)
+    await LifecycleTaker(answering(MailboxUnavailable("403"))[1], queues).take(build_lifecycle_message(REMOVED))
     assert queues.sent == []
     assert ANNA in caplog.text
 
@@ -547,7 +549,7 @@ async def test_a_mailbox_that_is_out_of_reach_parks_nothing(caplog):
 )
 async def test_what_may_work_later_is_put_back_and_counted(error):
     queues, given = QueuesInMemory(), replace(REMOVED, attempt=1)
-    await process_lifecycle(build_lifecycle_message(given), answering(error)[1], queues)
+    await LifecycleTaker(answering(error)[1], queues).take(build_lifecycle_message(given))
     [(queue, message, hidden)] = queues.sent
     assert queue == LIFECYCLE
     assert parse_lifecycle_message(message) == replace(REMOVED, attempt=2)
@@ -556,14 +558,14 @@ async def test_what_may_work_later_is_put_back_and_counted(error):
 
 async def test_what_never_works_is_parked_in_the_end():
     queues, given = QueuesInMemory(), replace(REMOVED, attempt=PARKS)
-    await process_lifecycle(build_lifecycle_message(given), answering(Transient("503"))[1], queues)
+    await LifecycleTaker(answering(Transient("503"))[1], queues).take(build_lifecycle_message(given))
     assert [queue for queue, _, _ in queues.sent] == [f"{LIFECYCLE}-poison"]
 
 
 @pytest.mark.parametrize("error", [Refused("400 ValidationError"), Malformed("an answer without id")], ids=repr)
 async def test_what_is_refused_is_parked_with_its_reason(error):
     queues = QueuesInMemory()
-    await process_lifecycle(build_lifecycle_message(REMOVED), answering(error)[1], queues)
+    await LifecycleTaker(answering(error)[1], queues).take(build_lifecycle_message(REMOVED))
     [(queue, message, _)] = queues.sent
     assert queue == f"{LIFECYCLE}-poison"
     assert json.loads(message)["reason"] == str(error)
@@ -573,7 +575,7 @@ async def test_a_message_is_left_to_the_host_while_the_queue_refuses():
     queues = QueuesInMemory(refuses=True)
     for text, trouble in (("hello", None), (build_lifecycle_message(REMOVED), Transient("503"))):
         with pytest.raises(Transient):
-            await process_lifecycle(text, answering(trouble)[1], queues)
+            await LifecycleTaker(answering(trouble)[1], queues).take(text)
 
 
 async def test_a_message_that_is_not_followed_in_time_is_put_back():
@@ -585,7 +587,7 @@ async def test_a_message_that_is_not_followed_in_time_is_put_back():
         finally:
             ended.append(notification)
 
-    await process_lifecycle(build_lifecycle_message(REMOVED), forever, queues, within=0.05)
+    await LifecycleTaker(forever, queues, within=0.05).take(build_lifecycle_message(REMOVED))
     [(queue, message, hidden)] = queues.sent
     assert (queue, ended) == (LIFECYCLE, [REMOVED])
     assert parse_lifecycle_message(message) == replace(REMOVED, attempt=1)

@@ -15,7 +15,7 @@ from sandbox.faults import Fault
 from sandbox.graph.errors import MAILBOX_INFO_STALE, TOO_MANY_REQUESTS, error
 from sandbox.graph.mailboxes import Mailbox
 from sandbox.world.people import Technician
-from sync.subscriptions import run as roster_run
+from sync.subscriptions.run import Limits
 from tests.world.app import HOUR, KEY, NEW_KEY, App, an_app, is_in_step
 
 
@@ -98,9 +98,9 @@ async def test_no_valid_notification_is_refused_while_the_key_changes(app, caplo
     app.install(NEW_KEY, KEY)
     await everybody_moves_and_is_followed()
     app.sandbox.faults.order(Fault("graph", method="POST", path="/subscriptions", status=500, times=4))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roster_run, "CONCURRENCY", 1)
-        report = await app.keeper.keep()
+    app.keeper.limits = Limits(concurrency=1)
+    report = await app.keeper.keep()
+    app.keeper.limits = Limits()
     assert (report.replaced, len(report.failed)) == (2, 1)
     await everybody_moves_and_is_followed()
     report = await app.keeper.keep()
@@ -153,9 +153,8 @@ async def test_subscriptions_made_before_there_were_marks_move_over(app):
 async def test_what_the_service_allows_is_asked_for_from_then_on(app):
     app.sandbox.graph_switches.longest_subscription = timedelta(minutes=4_230)
     crew = hire(app, "Ana", "Ben")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(roster_run, "CONCURRENCY", 1)
-        await app.keeper.keep()
+    app.keeper.limits = Limits(concurrency=1)
+    await app.keeper.keep()
     assert app.writes() == ["POST 400", "POST 201", "POST 201"]
     app.install(KEY)
     hire(app, "Cleo")
@@ -242,8 +241,8 @@ async def test_a_disabled_user_is_not_wanted(app):
     assert len(list(app.sandbox.subscriptions)) == 1
 
 
-async def test_a_429_makes_everybody_wait_as_long_as_it_says(app, monkeypatch):
-    monkeypatch.setattr(roster_run, "CONCURRENCY", 3)
+async def test_a_429_makes_everybody_wait_as_long_as_it_says(app):
+    app.keeper.limits = Limits(concurrency=3)
     crew = hire(app, *(f"Person {number}" for number in range(12)))
     moments: list[tuple[float, int | None]] = []
     app.sandbox.calls.listeners.append(
@@ -266,7 +265,7 @@ async def test_a_mailbox_that_is_always_throttled_is_shown_and_keeps_nobody_else
     throttled = TOO_MANY_REQUESTS.retry_after("0.2").fault(method="PATCH", path=f"/subscriptions/{held.id}", times=None)
     app.sandbox.faults.order(throttled)
     report = await app.keeper.keep()
-    assert (report.renewed, report.left) == (59, 0)
+    assert (report.renewed, report.not_begun) == (59, 0)
     assert "429" in report.failed[crew[0].mailbox.id]
     assert "429" in app.memory.known[crew[0].mailbox.id].reason
 
@@ -464,7 +463,7 @@ async def test_a_leavers_lifecycle_notifications_bring_nothing_back(app):
 
 
 @pytest.mark.slow
-async def test_graphs_own_limit_of_writes_is_kept(monkeypatch):
+async def test_graphs_own_limit_of_writes_is_kept():
     """1,000 in 20 seconds; with three thousand mailboxes that would be hit."""
     async with an_app(clock=Clock()) as app:
         app.sandbox.graph_switches.limit_subscription_writes = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count, permutations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from sync.ids import mark_of
 from sync.model import Subscription
 from sync.subscriptions.deployment import CHANGE_TYPES, LIFETIME, Deployment, mailbox_of, resource_of
 from sync.subscriptions.outages import Trouble, next_trouble
-from sync.subscriptions.planning import JITTER, LEAVERS_SHARE, Plan, plan_roster
+from sync.subscriptions.planning import JITTER, LEAVERS_SHARE, Plan, Situation, Terms, plan_subscriptions
 from tests.world.fakes import NOW
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
@@ -40,8 +41,16 @@ def expiring(after: timedelta, held: Subscription = OURS) -> Subscription:
     return replace(held, expires=NOW + after)
 
 
-def plan(present: Iterable[Subscription], *wanted: str, **options: object) -> Plan:
-    return plan_roster(wanted or (ANNA,), present, US, NOW, **options)  # type: ignore[arg-type]
+def plan(present: Iterable[Subscription], *wanted: str, **options: Any) -> Plan:
+    return plan_for(wanted or (ANNA,), present, **options)
+
+
+def plan_for(
+    wanted: Collection[str], present: Iterable[Subscription], deployment: Deployment = US, **options: Any
+) -> Plan:
+    """*options* are those of ``Terms`` and of ``Situation``."""
+    terms = {name: options.pop(name) for name in ("leavers_share", "leavers_agreed", "knock") if name in options}
+    return plan_subscriptions(Situation(wanted, [*present], deployment, NOW, **options), Terms(**terms))
 
 
 def people(number: int) -> list[str]:
@@ -211,7 +220,7 @@ ROTATED = Deployment.of(OLD_URL, KEY, DATAVERSE, COLUMN, previous_keys=[OTHER_KE
 )
 def test_it_is_renewed_where_it_cannot_be_replaced_if_it_is_due_and_its_notifications_are_of_use_with(wrong, is_of_use):
     def fall_back(held: Subscription) -> frozenset[str]:
-        return plan_roster([ANNA], [held], ROTATED, NOW).fall_back
+        return plan_for([ANNA], [held], ROTATED).fall_back
 
     assert fall_back(expiring(HOUR, wrong)) == ({wrong.id} if is_of_use else set())
     assert fall_back(wrong) == set(), "there is time"
@@ -295,8 +304,8 @@ def test_the_mark_gives_no_key_away():
 
 def test_a_mailbox_that_is_not_wanted_any_more_loses_all_its_subscriptions():
     found = plan([OURS, replace(OURS, id="s2"), *subscribed([BEN])], BEN)
-    assert {held.id for _, held in found.leave} == {"s1", "s2"}
-    assert {mailbox for mailbox, _ in found.leave} == {ANNA}
+    assert {held.id for _, held in found.remove} == {"s1", "s2"}
+    assert {mailbox for mailbox, _ in found.remove} == {ANNA}
     assert found.refusal is None
 
 
@@ -310,9 +319,9 @@ def test_a_mailbox_that_is_not_wanted_any_more_loses_all_its_subscriptions():
 )
 def test_a_query_that_returns_too_few_people_is_not_believed(before, leavers, refused):
     everybody = people(before)
-    found = plan_roster(everybody[leavers:], subscribed(everybody), US, NOW)
+    found = plan_for(everybody[leavers:], subscribed(everybody))
     assert (found.refusal is not None) is refused
-    assert len(found.leave) == leavers
+    assert len(found.remove) == leavers
     assert not refused or f"{leavers} of {before}" in str(found.refusal)
     assert LEAVERS_SHARE == 0.2
 
@@ -326,12 +335,12 @@ def test_a_query_that_returns_too_few_people_is_not_believed(before, leavers, re
 )
 def test_the_share_of_leavers_is_as_configured(share, before, leavers, refused):
     everybody = people(before)
-    found = plan_roster(everybody[leavers:], subscribed(everybody), US, NOW, leavers_share=share)
+    found = plan_for(everybody[leavers:], subscribed(everybody), leavers_share=share)
     assert (found.refusal is not None) is refused
 
 
 def test_nobody_subscribed_yet_is_nobody_to_leave():
-    assert plan_roster([ANNA], [], US, NOW, leavers_share=0.0).refusal is None
+    assert plan_for([ANNA], [], leavers_share=0.0).refusal is None
 
 
 def test_other_deployments_mailboxes_are_no_leavers():
@@ -342,7 +351,7 @@ def test_other_deployments_mailboxes_are_no_leavers():
 def test_several_subscriptions_of_one_leaver_count_as_one():
     crowd = people(10)
     several = [replace(OURS, id=f"s{number}", resource=resource_of(crowd[0])) for number in range(9)]
-    assert plan_roster(crowd[1:], [*several, *subscribed(crowd[1:])], US, NOW).refusal is None
+    assert plan_for(crowd[1:], [*several, *subscribed(crowd[1:])]).refusal is None
 
 
 # Another clientState key.
@@ -362,7 +371,7 @@ def test_several_subscriptions_of_one_leaver_count_as_one():
 def test_that_most_have_another_key_is_told_unless(keys, is_told):
     crowd = people(len(keys))
     made = [replace(deployed(key=key), resource=resource_of(mailbox)) for key, mailbox in zip(keys, crowd, strict=True)]
-    found = plan_roster(crowd, made, US, NOW)
+    found = plan_for(crowd, made)
     assert (found.other_key is not None) is is_told
     assert not is_told or f"{len(keys) - keys.count(KEY)} of {len(keys)}" in str(found.other_key)
 
@@ -472,7 +481,7 @@ SUBSCRIPTIONS = st.builds(
 
 def carried_out(found: Plan, present: list[Subscription], names: Iterable[int]) -> list[Subscription]:
     """What Graph holds after every step of the plan."""
-    gone = {held.id for held in found.spare} | {held.id for _, held in (*found.leave, *found.replace)}
+    gone = {held.id for held in found.spare} | {held.id for _, held in (*found.remove, *found.replace)}
     renewed = {held.id for _, held in found.renew}
     fresh = zip((*found.create, *(mailbox for mailbox, _ in found.replace)), names, strict=False)
     return [
@@ -489,9 +498,9 @@ def carried_out(found: Plan, present: list[Subscription], names: Iterable[int]) 
 @given(st.sets(st.sampled_from([ANNA, BEN, CLEO])), st.lists(SUBSCRIPTIONS, max_size=8, unique_by=lambda s: s.id))
 def test_a_plan_carried_out_leaves_one_right_subscription_for_each_wanted_mailbox_and_nothing_to_do(wanted, present):
     names = count()
-    found = plan_roster(wanted, present, US, NOW)
+    found = plan_for(wanted, present)
     after = carried_out(found, present, names)
-    again = plan_roster(wanted, after, US, NOW)
+    again = plan_for(wanted, after)
     assert [mailbox for mailbox, _ in again.keep] == sorted(wanted)
     assert replace(again, keep=(), elsewhere=frozenset()) == Plan()
     ours = [held for held in after if US.owns(held) and mailbox_of(held) and held.expires > NOW]

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
@@ -25,11 +24,11 @@ from sync.errors import (
     Unvalidated,
 )
 from sync.model import Subscription
-from sync.subscriptions import keeper as subscriptions_keeper
-from sync.subscriptions import run as roster_run
-from sync.subscriptions import writes as steps
 from sync.subscriptions.deployment import LIFETIME, Deployment, mailbox_of, resource_of
-from sync.subscriptions.keeper import Keeper
+from sync.subscriptions.keeper import BUDGET, Keeper
+from sync.subscriptions.replacing import GAPS_AT_ONCE, REPLACE_WITHIN
+from sync.subscriptions.run import CONCURRENCY, Limits
+from sync.subscriptions.writes import SWEEP_AFTER
 from tests.world.app import HOUR, KEY, NEW_KEY
 from tests.world.fakes import ANNA, BEN, NOW, MemoryInMemory
 from tests.world.keeper import (
@@ -119,7 +118,7 @@ async def test_missing_subscriptions_are_created_for_the_whole_lifetime_and_thei
     assert keeping.graph.mailboxes() == [ANNA, BEN]
     assert {held.expires for held in keeping.graph.held.values()} == {NOW + LIFETIME}
     assert sorted(keeping.sweeps.mailboxes) == [ANNA, BEN]
-    assert min(keeping.sweeps.seconds) >= steps.SWEEP_AFTER
+    assert min(keeping.sweeps.seconds) >= SWEEP_AFTER
     assert (report.wanted, report.created, report.failed) == (2, 2, {})
 
 
@@ -164,8 +163,8 @@ async def test_what_is_most_urgent_is_done_first(keeping):
     assert first[ben] < first[ANNA] < first[cleo] < first[DAN] < first[left.id]
 
 
-async def test_whether_graph_takes_a_second_subscription_is_found_out_once(keeping, monkeypatch):
-    monkeypatch.setattr(roster_run, "CONCURRENCY", 1)
+async def test_whether_graph_takes_a_second_subscription_is_found_out_once(keeping):
+    keeping.limits = Limits(concurrency=1)
     for mailbox in (ANNA, BEN, CLEO):
         keeping.graph.put(mailbox, lifecycle_url=None)
     report = await keeping.keeper(ANNA, BEN, CLEO).keep()
@@ -183,7 +182,7 @@ async def test_the_mailboxes_of_replaced_subscriptions_are_swept_over_time(keepi
     assert (await keeping.keeper(*mailboxes).keep()).replaced == 40
     assert set(keeping.sweeps.mailboxes) == set(mailboxes)
     hidden = keeping.sweeps.seconds
-    assert min(hidden) >= steps.SWEEP_AFTER
+    assert min(hidden) >= SWEEP_AFTER
     assert max(hidden) - min(hidden) >= 4
 
 
@@ -282,7 +281,7 @@ async def test_an_app_that_graph_cannot_reach_gives_up_early_and_remembers_no_re
     keeping.graph.trouble = {mailbox: [Unvalidated("400 ValidationError")] * 99 for mailbox in mailboxes}
     report = await keeping.keeper(*mailboxes).keep()
     assert len(keeping.graph.writes) < 40
-    assert report.left + len(report.failed) == 200
+    assert report.not_begun + len(report.failed) == 200
     keeping.graph.trouble.clear()
     await keeping.keeper(*mailboxes).keep()
     assert len(keeping.graph.held) == 200
@@ -292,7 +291,7 @@ async def test_a_handshake_that_fails_now_and_then_does_not_end_the_run(keeping)
     mailboxes = people(200)
     keeping.graph.trouble = {mailbox: [Unvalidated("400 ValidationError")] * 99 for mailbox in mailboxes[::3]}
     report = await keeping.keeper(*mailboxes).keep()
-    assert (report.left, len(report.failed), report.created) == (0, 67, 133)
+    assert (report.not_begun, len(report.failed), report.created) == (0, 67, 133)
 
 
 async def test_a_subscription_that_another_run_made_meanwhile_is_adopted(keeping):
@@ -336,9 +335,9 @@ async def test_a_mailbox_that_another_deployment_holds_is_shown(keeping):
 async def test_who_cannot_be_validated_does_not_keep_the_others_from_it_for_more_than_one_run(keeping):
     mailboxes = people(200)
     keeping.graph.trouble = {mailbox: [Unvalidated("400 ValidationError")] * 99 for mailbox in mailboxes[:50]}
-    assert (await keeping.keeper(*mailboxes).keep()).left > 100
+    assert (await keeping.keeper(*mailboxes).keep()).not_begun > 100
     report = await keeping.keeper(*mailboxes).keep()
-    assert (report.created, report.left) == (150, 0)
+    assert (report.created, report.not_begun) == (150, 0)
     assert keeping.memory.known.keys() == set(mailboxes[:50])
 
 
@@ -349,7 +348,7 @@ async def test_renewals_that_could_not_be_validated_come_after_those_that_may_be
     await keeping.keeper(*mailboxes).keep()
     report = await keeping.keeper(*mailboxes).keep()
     assert all(keeping.graph.held[held[mailbox].id].expires == NOW + LIFETIME for mailbox in mailboxes[40:])
-    assert (len(report.failed), report.left) == (40, 0)
+    assert (len(report.failed), report.not_begun) == (40, 0)
 
 
 async def test_of_those_that_failed_the_ones_tried_longest_ago_come_first(keeping):
@@ -364,23 +363,23 @@ async def test_a_run_in_which_others_were_validated_lately_goes_on(keeping):
     mailboxes = people(200)
     keeping.graph.trouble = {mailbox: [Unvalidated("400")] * 99 for mailbox in mailboxes[100:]}
     report = await keeping.keeper(*mailboxes).keep()
-    assert (report.created, len(report.failed), report.left) == (100, 100, 0)
+    assert (report.created, len(report.failed), report.not_begun) == (100, 100, 0)
 
 
-async def test_an_app_that_goes_down_in_the_middle_of_a_run_ends_it(keeping, monkeypatch):
-    monkeypatch.setattr(roster_run, "VALIDATED_LATELY", 0.0)
+async def test_an_app_that_goes_down_in_the_middle_of_a_run_ends_it(keeping):
+    keeping.limits = Limits(validated_lately=0.0)
     mailboxes = people(200)
     keeping.graph.trouble = {mailbox: [Unvalidated("400")] * 99 for mailbox in mailboxes[100:]}
     report = await keeping.keeper(*mailboxes).keep()
     assert report.created == 100
-    assert report.left > 30
+    assert report.not_begun > 30
 
 
 async def test_refusals_of_another_kind_in_between_do_not_make_the_app_reachable(keeping):
     mailboxes = people(200)
     for place, mailbox in enumerate(mailboxes):
         keeping.graph.trouble[mailbox] = [Refused("400") if place % 2 else Unvalidated("400")] * 99
-    assert (await keeping.keeper(*mailboxes).keep()).left > 100
+    assert (await keeping.keeper(*mailboxes).keep()).not_begun > 100
 
 
 # A replacement with a gap, where Graph takes the new one for a duplicate of the old one.
@@ -421,7 +420,7 @@ async def test_a_gap_that_stays_is_the_only_one_and_is_shown_counted_and_closed_
     [silent] = [mailbox for mailbox in mailboxes if not keeping.graph.of(mailbox)]
     assert keeping.memory.known.keys() == {silent}
     assert keeping.memory.known[silent].reason
-    assert (report.replaced, report.deleted, report.left + len(report.failed)) == (0, 1, 30)
+    assert (report.replaced, report.deleted, report.not_begun + len(report.failed)) == (0, 1, 30)
     keeping.graph.in_gap.clear()
     keeping.graph.calls.clear()
     keeping.graph.put(ANNA, 2 * HOUR)
@@ -441,7 +440,7 @@ async def test_once_a_gap_stays_no_other_one_is_made_however_many_were_closed(ke
     mailboxes = all_wrong(keeping, 60)
     report = await keeping.keeper(*mailboxes).keep()
     silent = {mailbox for mailbox in mailboxes if not keeping.graph.of(mailbox)}
-    assert 1 <= len(silent) <= roster_run.GAPS_AT_ONCE < roster_run.CONCURRENCY
+    assert 1 <= len(silent) <= GAPS_AT_ONCE < CONCURRENCY
     assert keeping.memory.known.keys() == silent
     assert (report.replaced, report.deleted) == (well, len(silent))
     keeping.graph.in_gap.clear()
@@ -485,7 +484,7 @@ async def test_what_was_not_deleted_for_want_of_time_leaves_no_trouble(keeping):
     keeping.graph.trouble[old.id] = [Throttled("429", 3_600.0)] * 99
     report = await keeping.keeper(mailbox).keep()
     assert keeping.graph.of(mailbox) == [old]
-    assert (report.deleted, report.left, keeping.memory.known) == (0, 1, {})
+    assert (report.deleted, report.not_begun, keeping.memory.known) == (0, 1, {})
 
 
 @pytest.mark.parametrize("by_spelling", [False, True])
@@ -529,7 +528,7 @@ async def test_the_trouble_of_a_mailbox_whose_replacement_was_not_begun_is_not_f
     keeping.graph.put(ANNA, lifecycle_url=None)
     await keeping.memory.remember(ANNA, "400", NOW - HOUR, True)
     keeping.graph.trouble[ANNA] = [Throttled("429", 3_600.0)] * 99
-    assert (await keeping.keeper(ANNA).keep()).left == 1
+    assert (await keeping.keeper(ANNA).keep()).not_begun == 1
     assert ANNA in keeping.memory.known
 
 
@@ -590,15 +589,14 @@ async def test_who_refused_while_subscribed_is_tried_at_once_when_that_has_ended
 # Time.
 
 
-async def test_the_budget_stops_a_run_and_the_next_one_goes_on(keeping, monkeypatch):
-    monkeypatch.setattr("sync.subscriptions.keeper.BUDGET", 0.05)
-    monkeypatch.setattr(roster_run, "CONCURRENCY", 1)
+async def test_the_budget_stops_a_run_and_the_next_one_goes_on(keeping):
+    keeping.budget, keeping.limits = 0.05, Limits(concurrency=1)
     keeping.graph.step = lambda: asyncio.sleep(0.01)
     mailboxes = people(20)
     created, runs = 0, 0
     while created < 20:
         report = await keeping.keeper(*mailboxes).keep()
-        assert report.created + report.left + created == 20
+        assert report.created + report.not_begun + created == 20
         assert report.failed == {}
         created += report.created
         runs += 1
@@ -607,44 +605,32 @@ async def test_the_budget_stops_a_run_and_the_next_one_goes_on(keeping, monkeypa
     assert keeping.memory.known == {}
 
 
-@pytest.fixture
-async def pass_seconds(monkeypatch) -> Callable[[float], None]:
-    """Puts the event loop's clock forward."""
-    loop, passed = asyncio.get_running_loop(), [0.0]
-    time_of = loop.time
-    monkeypatch.setattr(loop, "time", lambda: time_of() + sum(passed))
-    return passed.append
-
-
-def taking(seconds: float, call: Callable[..., Awaitable[Any]], pass_seconds: Callable[[float], None]) -> Any:
-    async def slow(*args: object) -> object:
-        done = await call(*args)
-        pass_seconds(seconds)
-        return done
-
-    return slow
-
-
-async def test_no_subscription_makes_room_for_another_one_that_there_is_no_time_to_make(keeping, pass_seconds):
+async def test_no_subscription_makes_room_for_another_one_that_there_is_no_time_to_make(keeping):
     [mailbox] = all_wrong(keeping, 1)
     held = keeping.graph.of(mailbox)
-    keeping.graph.list = taking(subscriptions_keeper.BUDGET - 30, keeping.graph.list, pass_seconds)
+    keeping.budget = REPLACE_WITHIN / 2
     report = await keeping.keeper(mailbox).keep()
-    assert (report.deleted, report.left, keeping.graph.of(mailbox)) == (0, 1, held)
+    assert (report.deleted, report.not_begun, keeping.graph.of(mailbox)) == (0, 1, held)
     assert keeping.memory.known == {}
 
 
-async def test_a_gap_is_closed_also_when_the_runs_time_is_over(keeping, pass_seconds):
+async def test_a_gap_is_closed_also_when_the_runs_time_is_over(keeping):
     [mailbox] = all_wrong(keeping, 1)
-    keeping.graph.delete = taking(subscriptions_keeper.BUDGET + 10, keeping.graph.delete, pass_seconds)
+    keeping.budget, delete = REPLACE_WITHIN + 1.0, keeping.graph.delete
+
+    async def until_the_end(subscription_id: str) -> None:
+        await delete(subscription_id)
+        await asyncio.sleep(1.2)
+
+    keeping.graph.delete = until_the_end
     assert (await keeping.keeper(mailbox).keep()).replaced == 1
     assert [US.is_right(held) for held in keeping.graph.of(mailbox)] == [True]
 
 
 @pytest.mark.parametrize("retry_after", [0.0, 0.3, None])
-async def test_a_throttled_write_makes_the_whole_run_wait(keeping, monkeypatch, retry_after):
+async def test_a_throttled_write_makes_the_whole_run_wait(keeping, retry_after):
     """Whatever Graph asks for; and no write counts as failed for it, however often it comes."""
-    monkeypatch.setattr("sync.calls.pace._patience", lambda failures: 0.3)
+    keeping.patience, keeping.sleep = lambda failures: 0.3, asyncio.sleep
     mailboxes = people(20)
     throttled = [Throttled("429", retry_after)] * 6
     sent: list[float] = []
@@ -658,7 +644,6 @@ async def test_a_throttled_write_makes_the_whole_run_wait(keeping, monkeypatch, 
 
     keeping.graph.create = often_refused
     keeper = keeping.keeper(*mailboxes)
-    keeper.steps.pace._sleep = asyncio.sleep
     report = await keeper.keep()
     assert report.created == 20
     assert len(sent) == 26
@@ -672,11 +657,11 @@ async def test_a_pause_beyond_the_runs_time_ends_the_run_and_nothing_counts_as_f
     mailboxes = people(50)
     keeping.graph.trouble = {mailbox: [Throttled("429", 3_600.0)] * 99 for mailbox in mailboxes}
     report = await keeping.keeper(*mailboxes).keep()
-    assert report.left == 50
+    assert report.not_begun == 50
     assert len(keeping.graph.writes) <= 16
     assert keeping.memory.known == {}
     assert keeping.memory.last is not None
-    assert max(keeping.slept, default=0) < subscriptions_keeper.BUDGET
+    assert max(keeping.slept, default=0) < BUDGET
 
 
 # Runs at the same time, and runs that are killed.
@@ -724,15 +709,11 @@ class Killer:
 
 @pytest.mark.parametrize("by_spelling", [False, True])
 @pytest.mark.parametrize("at_once", [1, 16])
-async def test_a_run_killed_at_any_point_leaves_nothing_that_the_next_run_does_not_mend(
-    monkeypatch, by_spelling, at_once
-):
-    monkeypatch.setattr("sync.calls.pace.WRITES_PER_SECOND", 10_000)
-    monkeypatch.setattr(roster_run, "CONCURRENCY", at_once)
+async def test_a_run_killed_at_any_point_leaves_nothing_that_the_next_run_does_not_mend(by_spelling, at_once):
     number, killed = 0, True
     while killed:
         number += 1
-        keeping = KeeperWorld(GraphInMemory(by_spelling=by_spelling))
+        keeping = KeeperWorld(GraphInMemory(by_spelling=by_spelling), limits=Limits(concurrency=at_once))
         wanted, killer = a_mess(keeping), Killer(number)
         before = set(keeping.graph.held)
         killed = await killer.kills(keeping, *wanted)
@@ -749,8 +730,7 @@ async def test_a_run_killed_at_any_point_leaves_nothing_that_the_next_run_does_n
 
 
 @pytest.mark.parametrize("by_spelling", [False, True])
-async def test_two_runs_at_the_same_time_leave_nothing_that_the_next_run_does_not_mend(monkeypatch, by_spelling):
-    monkeypatch.setattr("sync.calls.pace.WRITES_PER_SECOND", 10_000)
+async def test_two_runs_at_the_same_time_leave_nothing_that_the_next_run_does_not_mend(by_spelling):
     for lead in range(25):
         keeping = KeeperWorld(GraphInMemory(by_spelling=by_spelling))
         wanted = a_mess(keeping)

@@ -9,7 +9,7 @@ import pytest
 
 from sync.errors import AccessDenied, Throttled, Transient
 from sync.subscriptions.deployment import LIFETIME
-from sync.subscriptions.run import Report
+from sync.subscriptions.result import Result
 from sync.subscriptions.standing import (
     NOT_BEGUN,
     Roster,
@@ -140,4 +140,4 @@ def test_figures_that_were_stored_late_are_looked_at_once_more():
 def test_a_report_without_anything_done_leaves_nobody_subscribed():
     from sync.subscriptions.planning import Plan
 
-    assert list(standings_after(Plan(create=(ANNA,)), Report(), FAR)) == [Standing(ANNA, None, NOT_BEGUN)]
+    assert list(standings_after(Plan(create=(ANNA,)), Result(), FAR)) == [Standing(ANNA, None, NOT_BEGUN)]

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 from sync.errors import Throttled
 from sync.model import Subscription
-from sync.subscriptions import run as roster_run
 from sync.subscriptions.deployment import LIFETIME
 from sync.subscriptions.outages import LastRun
+from sync.subscriptions.run import Limits
 from tests.world.fakes import ANNA, BEN, NOW
 
 # The lifetime.
@@ -70,9 +70,9 @@ async def test_a_lifetime_shorter_than_the_time_between_two_runs_is_no_lifetime(
 # The sweep after a creation.
 
 
-async def test_a_creation_that_had_to_wait_is_swept_after_it(keeping, monkeypatch):
+async def test_a_creation_that_had_to_wait_is_swept_after_it(keeping):
     """Or what happened between the sweep that was queued before the wait and the creation would be lost."""
-    monkeypatch.setattr(roster_run, "SWEEP_AFTER", 0.2)
+    keeping.limits, keeping.sleep = Limits(sweep_after=0.2), asyncio.sleep
     times: list[tuple[str, float]] = []
     ask, create = keeping.sweeps.ask, keeping.graph.create
 
@@ -88,7 +88,6 @@ async def test_a_creation_that_had_to_wait_is_swept_after_it(keeping, monkeypatc
     keeping.sweeps.ask, keeping.graph.create = asked, created
     keeping.graph.trouble[ANNA] = [Throttled("429", 0.5)]
     keeper = keeping.keeper(ANNA)
-    keeper.steps.pace._sleep = asyncio.sleep
     await keeper.keep()
     assert len(keeping.graph.held) == 1
     assert max(at for what, at in times if what == "seen") > next(at for what, at in times if what == "created")

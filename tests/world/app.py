@@ -19,6 +19,7 @@ from sandbox.graph.subscriptions import Subscription
 from sandbox.server import Sandbox
 from sandbox.world.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sync.calls.credentials import LoopbackCredential
+from sync.calls.pace import Pace
 from sync.calls.pauses import Door
 from sync.dataverse import bookings as dataverse_bookings
 from sync.dataverse import transport as dataverse_transport
@@ -35,7 +36,7 @@ from sync.model import SyncMode
 from sync.pairs.processing import Processor
 from sync.subscriptions.deployment import Deployment
 from sync.subscriptions.keeper import Keeper
-from sync.subscriptions.lifecycle import process_lifecycle
+from sync.subscriptions.lifecycle import LifecycleTaker
 from sync.sweep.rounds import Rounds
 from sync.sweep.sweeper import Sweeper
 from sync.sweep.taking import SweepTaker
@@ -137,8 +138,16 @@ class App:
         self.processor = Processor(events, bookings, self.ledger, BreakerInMemory(), now, mode=self.mode)
         self.sweeper = Sweeper(events, bookings, self.inbox, self.ledger, now)
         self.rounds = Rounds(bookings.mailboxes, bookings, self.inbox, self.ledger, self.memory, now)
-        self.keeper = Keeper(bookings.mailboxes, subscriptions, self.deployment, self.memory, self.rounds, now)
-        self.sweeps = SweepTaker(self.sweeper.sweep_in_turn, self.keeper.looks_after, self.inbox)
+        self.keeper = Keeper(
+            bookings.mailboxes,
+            subscriptions,
+            self.deployment,
+            self.memory,
+            self.rounds,
+            now,
+            make_pace=lambda: Pace(patience=lambda failures: 0.0),
+        )
+        self.sweeps = SweepTaker(self.sweeper.sweep_in_turn, self.keeper.roster.looks_after, self.inbox)
 
     def second_process(self) -> Keeper:
         """The same app in another instance."""
@@ -172,7 +181,7 @@ class App:
                 elif message.queue == SWEEPS:
                     await self.sweeps.take(message.text)
                 else:
-                    await process_lifecycle(message.text, self.keeper.follow, self.inbox)
+                    await LifecycleTaker(self.keeper.lifecycle.follow, self.inbox).take(message.text)
 
     # What a test looks at.
 

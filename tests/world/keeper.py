@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from sync.calls.pace import LONGEST_PAUSE, Pace
 from sync.errors import Duplicate, LifetimeRefused, NotFound, SyncError, Transient
 from sync.messages.changes import LifecycleNotification
 from sync.model import Subscription
 from sync.subscriptions.deployment import CHANGE_TYPES, LIFETIME, Deployment, mailbox_of, resource_of
-from sync.subscriptions.keeper import Keeper
+from sync.subscriptions.keeper import BUDGET, Keeper
+from sync.subscriptions.run import Limits
 from sync.telemetry.spans import Origin
 from tests.world.app import HOUR, KEY
 from tests.world.fakes import ANNA, BEN, NOW, MemoryInMemory
@@ -149,6 +151,12 @@ class KeeperWorld:
     now: datetime = NOW
     asked: int = 0
     slept: list[float] = field(default_factory=list)
+    sleep: Callable[[float], Awaitable[None]] | None = None
+    """Of the pace; None for one that takes no time and is noted in ``slept``."""
+    patience: Callable[[int], float] | None = None
+    longest_pause: float = LONGEST_PAUSE
+    budget: float = BUDGET
+    limits: Limits = field(default_factory=Limits)
 
     def keeper(self, *wanted: str) -> Keeper:
         """In a new process."""
@@ -159,12 +167,22 @@ class KeeperWorld:
             await asyncio.sleep(0)
             return list(self.wanted)
 
-        async def sleep(seconds: float) -> None:
-            self.slept.append(seconds)
-            assert len(self.slept) < 10_000, "whoever waits for the clock of the event loop has to sleep by it"
-            await asyncio.sleep(0)
+        return Keeper(
+            mailboxes,
+            self.graph,
+            US,
+            self.memory,
+            self.sweeps,
+            lambda: self.now,
+            budget=self.budget,
+            limits=self.limits,
+            make_pace=lambda: Pace(self.sleep or self._note_sleep, 10_000, self.patience, self.longest_pause),
+        )
 
-        return Keeper(mailboxes, self.graph, US, self.memory, self.sweeps, lambda: self.now, sleep=sleep)
+    async def _note_sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        assert len(self.slept) < 10_000, "whoever waits for the clock of the event loop has to sleep by it"
+        await asyncio.sleep(0)
 
 
 def a_mess(keeping: KeeperWorld) -> list[str]:
