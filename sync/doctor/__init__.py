@@ -1,1 +1,1 @@
-"""What has to be so before the app can work, looked at check by check."""
+"""The doctor looks, check by check, whether everything is there that the app needs to work."""

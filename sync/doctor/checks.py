@@ -1,12 +1,15 @@
-"""What each check of the doctor looks at, and how it judges what it sees; each asks the app's own clients one thing.
+"""The checks of mailboxes, subscriptions, storage, the notification URL and clocks.
 
-Which checks there are, what they wait for and how they are cured is in doctor.py.
+A check asks the app's own clients one thing and judges the answer. A ``judge_…`` function does no IO. The list of
+checks, their order and their cures stay out: they are in ``examining.py``. The checks of both services' set-up are in
+``service_checks.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -14,28 +17,36 @@ from sync.doctor.findings import Finding, Instruments, failed, ok, skipped, warn
 from sync.doctor.probes import Answer, clock_offset, shake_hands
 from sync.errors import AccessDenied, MailboxUnavailable, Malformed, Refused, Transient
 from sync.messages.codec import CHANGES
-from sync.model import Span
+from sync.model import Span, Subscription
 from sync.settings import Settings
 from sync.subscriptions.deployment import Deployment
-from sync.subscriptions.outages import LastRun
+from sync.subscriptions.outages import LastRun, Trouble
 from sync.subscriptions.planning import Plan
 
-TRIED, MOST_TRIED = 3, 20
-"""Mailboxes that are read, and if none of them can be, until one can: some may have a trouble of their own, which
-`subscriptions` shows of all."""
+TRIED = 3
+"""Mailboxes of which the calendar is read. One mailbox may have a trouble of its own, so one alone proves too little.
+Each costs a call to Graph."""
+
+MOST_TRIED = 20
+"""Mailboxes that are tried while none can be read. With too few, three mailboxes without a licence look like an app
+without permissions. With too many, the doctor takes long where the app may read none."""
 
 OFF = timedelta(minutes=2)
-"""Further than this the clocks must not be apart; tokens are valid from and until a time."""
+"""The clocks of this machine and of a service may be so far apart. Tokens are valid from and until a time: with a
+larger value, refused tokens go unexplained. With a smaller one, a slow answer looks like a wrong clock."""
 
 SLOW = 3.0
-"""Seconds. A handshake has ten, but the notifications that come the same way have three. Source: Graph, "Receive
-change notifications through webhooks"."""
+"""Seconds for the answer to a handshake. Graph allows ten, but only three for a notification, which comes the same way.
+A smaller value warns of a cold start that is harmless. With a larger one, Graph drops notifications without a warning
+here. Source: Graph, "Receive change notifications through webhooks"."""
 
 SOON = timedelta(days=1)
-"""Subscriptions are renewed with half of a week ahead; with less than this, nobody does."""
+"""The app renews a subscription three and a half days before its end. If less than this time is left, the app does not
+renew. A larger value than those days warns always. A smaller one warns when it is almost too late."""
 
 AROUND = timedelta(days=14)
-"""Bookings whose events are looked at for the extension: so long ago, and to come."""
+"""Bookings that begin within this time, before and after now, are looked at for the extension. With a shorter time none
+may be found. A longer one reads longer lists."""
 
 
 # --- whose calendars ---
@@ -47,6 +58,10 @@ async def _wanted(on: Instruments) -> list[str]:
 
 
 async def mailboxes(on: Instruments) -> Finding:
+    """Look whether there is anybody to synchronize, and whether MAILBOXES names bookable resources only.
+
+    Raises: SyncError if the bookable resources cannot be listed.
+    """
     wanted = await _wanted(on)
     strangers = sorted(on.settings.mailboxes.difference(wanted))
     if not wanted:
@@ -57,6 +72,10 @@ async def mailboxes(on: Instruments) -> Finding:
 
 
 async def calendars(on: Instruments) -> Finding:
+    """Look whether the app may read calendars: of ``TRIED`` mailboxes, or of more while none can be read.
+
+    Raises: SyncError if Graph cannot be asked.
+    """
     tried = 0
     refused: list[str] = []
     for mailbox in (await _wanted(on))[:MOST_TRIED]:
@@ -75,6 +94,10 @@ async def calendars(on: Instruments) -> Finding:
 
 
 async def extension(on: Instruments) -> Finding:
+    """Look whether an event that a booking is linked to carries the extension with the booking's id.
+
+    Raises: SyncError if bookings or events cannot be read.
+    """
     window = Span.of(on.now() - AROUND, on.now() + AROUND)
     looked_at = 0
     for mailbox in (await _wanted(on))[:TRIED]:
@@ -94,6 +117,10 @@ async def extension(on: Instruments) -> Finding:
 
 
 async def scope(on: Instruments) -> Finding:
+    """Look whether the app is kept from the mailbox ``outside``, as its access policy is to see to.
+
+    Raises: SyncError if Graph cannot be asked.
+    """
     if on.outside is None:
         return skipped("not asked for: --outside MAILBOX names one that the app must not read")
     try:
@@ -106,6 +133,10 @@ async def scope(on: Instruments) -> Finding:
 
 
 async def subscriptions(on: Instruments) -> Finding:
+    """Look whether each wanted mailbox has a living subscription that is the app's.
+
+    Raises: SyncError if mailboxes or storage cannot be read.
+    """
     try:
         plan, last = await asyncio.gather(on.plan(), on.memory.last_run())
     except Refused as error:
@@ -120,30 +151,77 @@ def _former(settings: Settings) -> Sequence[Deployment]:
 
 
 def judge_roster(plan: Plan, last: LastRun | None, former: Sequence[Deployment], now: datetime) -> Finding:
-    """A mailbox that refuses may have its own trouble; one that is missing without that was left to itself."""
-    alive = [held for _, held in (*plan.replace, *plan.renew, *plan.keep)]
-    missing = [*plan.create, *(trouble.mailbox for trouble in plan.wait)]
-    troubles = [plan.troubles[mailbox] for mailbox in missing if mailbox in plan.troubles]
-    refusing = sum(trouble.tries > 0 for trouble in troubles)
-    seen = f"{len(alive)} of {plan.wanted} wanted are subscribed"
-    if plan.other_key is not None and not all(any(each.is_right(held) for each in former) for _, held in plan.replace):
-        return failed(plan.other_key, "CLIENT_STATE_KEY is to be the app's: python -m sync subscriptions plan")
-    if len(missing) > refusing or not alive:
-        if last is None:
-            return warning(
-                f"{seen}; the app has not looked after them yet",
-                "`python -m sync subscriptions apply` does it now, the timer renew_subscriptions each hour",
-            )
-        reason = f", {troubles[0].mailbox}: {troubles[0].reason}" if troubles else ""
-        return failed(f"{seen}; the app looked after them last at {last.at:%Y-%m-%d %H:%M} (UTC){reason}")
-    if refusing:
-        return warning(f"{seen}; refused: {refusing}", "python -m sync subscriptions: for what reason")
+    """Judge how the mailboxes are subscribed, from what the app would do now.
+
+    *former* are the same deployment with the keys that are valid for a while yet. The first judge that has something to
+    say is right: a key that is not the app's explains everything below it, and so on.
+    """
+    seen = _Seen.of(plan)
+    return (
+        _of_another_key(plan, former)
+        or _of_missing(seen, last)
+        or _of_unfinished(seen, plan)
+        or _of_expiry(seen.text, min(each.expires for each in seen.alive), now)
+    )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The subscriptions that are alive, and the mailboxes without one."""
+
+    alive: Sequence[Subscription]
+    missing: int
+    troubles: Sequence[Trouble]
+    """The app remembers these of the missing mailboxes."""
+    text: str
+
+    @classmethod
+    def of(cls, plan: Plan) -> _Seen:
+        alive = [subscription for _, subscription in (*plan.replace, *plan.renew, *plan.keep)]
+        missing = [*plan.create, *(trouble.mailbox for trouble in plan.wait)]
+        troubles = [plan.troubles[mailbox] for mailbox in missing if mailbox in plan.troubles]
+        return cls(alive, len(missing), troubles, f"{len(alive)} of {plan.wanted} wanted are subscribed")
+
+    @property
+    def refusing(self) -> int:
+        """How many of the missing mailboxes have refused their subscription."""
+        return sum(trouble.tries > 0 for trouble in self.troubles)
+
+
+def _of_another_key(plan: Plan, former: Sequence[Deployment]) -> Finding | None:
+    """Tell of subscriptions with a key that this deployment has never had."""
+    if plan.other_key is None or all(any(each.is_right(held) for each in former) for _, held in plan.replace):
+        return None
+    return failed(plan.other_key, "CLIENT_STATE_KEY is to be the app's: python -m sync subscriptions plan")
+
+
+def _of_missing(seen: _Seen, last: LastRun | None) -> Finding | None:
+    """Tell of mailboxes without a subscription, unless each of them has refused: that is the mailbox's own trouble."""
+    if seen.alive and seen.missing <= seen.refusing:
+        return None
+    if last is None:
+        return warning(
+            f"{seen.text}; the app has not looked after them yet",
+            "`python -m sync subscriptions apply` does it now, the timer renew_subscriptions each hour",
+        )
+    reason = f", {seen.troubles[0].mailbox}: {seen.troubles[0].reason}" if seen.troubles else ""
+    return failed(f"{seen.text}; the app looked after them last at {last.at:%Y-%m-%d %H:%M} (UTC){reason}")
+
+
+def _of_unfinished(seen: _Seen, plan: Plan) -> Finding | None:
+    """Tell of mailboxes that refuse, of a run that waits for a person, and of subscriptions that are to be replaced."""
+    if seen.refusing:
+        return warning(f"{seen.text}; refused: {seen.refusing}", "python -m sync subscriptions: for what reason")
     if plan.refusal is not None:
-        return warning(f"{seen}; {plan.refusal}", "if it is so: python -m sync subscriptions apply --leavers")
+        return warning(f"{seen.text}; {plan.refusal}", "if it is so: python -m sync subscriptions apply --leavers")
     if plan.replace:
         cure = "the app's next run does it; python -m sync subscriptions plan: for what reason"
-        return warning(f"{seen}; to be replaced: {len(plan.replace)}", cure)
-    first = min(held.expires for held in alive)
+        return warning(f"{seen.text}; to be replaced: {len(plan.replace)}", cure)
+    return None
+
+
+def _of_expiry(seen: str, first: datetime, now: datetime) -> Finding:
+    """Warn if the *first* subscription to expire should have been renewed long ago."""
     seen += f", and the first expires {first:%Y-%m-%d %H:%M} (UTC)"
     return ok(seen) if first - now > SOON else warning(seen)
 
@@ -152,7 +230,7 @@ def judge_roster(plan: Plan, last: LastRun | None, former: Sequence[Deployment],
 
 
 async def storage_account(on: Instruments) -> Finding:
-    """Its queues and tables are two services; what neither of them gives is not the fault of either."""
+    """Look whether the storage account is there: if neither its queues nor its tables answer, it is not."""
 
     async def trouble(asked: Awaitable[object]) -> str | None:
         try:
@@ -166,11 +244,13 @@ async def storage_account(on: Instruments) -> Finding:
 
 
 async def queues(on: Instruments) -> Finding:
+    """Write a message to a queue of its own, read it and delete it. Raises: SyncError if that fails."""
     await on.queues.probe()
     return ok("a message was written, read and deleted")
 
 
 async def table(on: Instruments) -> Finding:
+    """Write a row, read it and delete it. Raises: SyncError if that fails."""
     await on.memory.probe()
     return ok("a row was written, read and deleted")
 
@@ -179,12 +259,13 @@ async def table(on: Instruments) -> Finding:
 
 
 async def notification_url(on: Instruments) -> Finding:
+    """Ask the app for a handshake at its NOTIFICATION_URL, as Graph does. Raises: Transient if it does not answer."""
     token = f"doctor {uuid4()} 1+1=2 ÄÖ€"  # opaque, with what an endpoint might decode or escape wrongly
     return judge_handshake(await shake_hands(on.deployment.url, token), token)
 
 
 def judge_handshake(answer: Answer, token: str) -> Finding:
-    """What Graph would say to *answer*, and sooner or later to one as slow.
+    """Judge *answer* as Graph does, and warn of one that is too slow for a notification.
 
     Source: Graph, "Receive change notifications through webhooks", validation.
     """
@@ -205,6 +286,7 @@ def judge_handshake(answer: Answer, token: str) -> Finding:
 
 
 async def clock(on: Instruments) -> Finding:
+    """Compare this machine's clock with those of Graph and Dataverse."""
     urls = {"Graph": on.settings.graph_url, "Dataverse": f"{on.settings.dataverse_url}/api/data/v9.2/"}
     told = await asyncio.gather(*(clock_offset(url, on.now) for url in urls.values()))
     offsets = {name: offset for name, offset in zip(urls, told, strict=True) if offset is not None}

@@ -1,7 +1,8 @@
 """The checks of ``python -m sync doctor``: what has to be so before the app can work, each with its cure.
 
-``CHECKS`` is the list. A check looks at one thing with the app's own clients and changes nothing, but for probes of its
-own in storage. What depends on a check that failed is skipped, so that one thing that is wrong is named once.
+``CHECKS`` is the list. A check looks at one thing with the app's own clients. It changes nothing but probes of its own
+in storage. If a check fails, the checks that need it are skipped, so that one cause is named once. How a check looks
+and judges stays out: that is in ``checks.py`` and ``service_checks.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _STORAGE = (
 
 @dataclass(frozen=True)
 class Result:
-    """What a check has seen; ``cure`` is for what failed and for warnings."""
+    """The outcome of one check. ``seen`` tells it in words; failures and warnings have a ``cure``."""
 
     check: str
     state: State
@@ -33,23 +34,25 @@ class Result:
 
 @dataclass(frozen=True)
 class Check:
-    """``look`` may raise a SyncError, which then is what was seen."""
+    """One check, and the names of those that it ``needs``. If ``look`` raises a SyncError, that is what was seen."""
 
     name: str
     needs: tuple[str, ...]
     look: Callable[[Instruments], Awaitable[Finding]]
     cure: str
     as_app: bool = False
-    """A person who is signed in has other permissions for Graph, which say nothing; needs "dataverse user"."""
+    """Skip it for a person who is signed in: that person's permissions for Graph tell nothing of the app's.
+    Such a check needs "dataverse user", directly or not."""
 
 
 async def examine(
     prepare: Callable[[], Awaitable[Instruments]],
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Result]:
-    """The results of all checks, in the order of ``CHECKS``; what does not wait for one another runs at the same time.
+    """Return the results of all checks, in the order of ``CHECKS``. Checks that need no other run at the same time.
 
-    *prepare* raises Misconfigured if settings are missing, which is the first thing that can be wrong.
+    *prepare* builds the instruments. If it raises Misconfigured, the settings have failed and all checks are skipped.
+    *progress* is told how many checks are done, of how many.
     """
     try:
         on, settings = await prepare(), Result(SETTINGS, State.OK, "all there and readable")
@@ -86,7 +89,7 @@ async def _look(check: Check, on: Instruments) -> Result:
 
 
 def _cure(check: Check, error: SyncError) -> str | None:
-    """What helps whichever check it is that ends with *error*; None if that is the check's own cure."""
+    """Return the cure that fits *error* in each check; None if the check's own cure is to be shown."""
     if isinstance(error, Throttled):
         return "the service has had too many calls, of whomever: wait a few minutes"
     if isinstance(error, Refused) and "may read" in check.needs:

@@ -1,4 +1,4 @@
-"""What a check of the doctor says: the finding, its state, and what checks are given to look with."""
+"""Values of the doctor: a finding, its state, and the instruments that checks look with. No check lives here."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from sync.subscriptions.planning import Plan
 
 
 class State(StrEnum):
+    """How a check ended. A warning changes no exit status."""
+
     OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
@@ -27,22 +29,24 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
+    """The result of a look: its state, the observation in words, and a cure if it is not the check's own."""
+
     state: State
     seen: str
     cure: str | None = None
-    """None is the check's own."""
+    """Shown in the place of the check's own cure, which stands for None."""
 
 
 @dataclass(frozen=True)
 class Instruments:
-    """What there is to look with: the app's own clients."""
+    """The app's own clients, which the checks look with."""
 
     settings: Settings
     deployment: Deployment
     to_graph: Transport
     events: GraphEvents
     plan: Callable[[], Awaitable[Plan]]
-    """What the app would do now to its subscriptions."""
+    """Returns what the app would do to its subscriptions now."""
     bookings: DataverseBookings
     definitions: Definitions
     queues: StorageQueues
@@ -53,16 +57,20 @@ class Instruments:
 
 
 def ok(seen: str) -> Finding:
+    """Say that all is well."""
     return Finding(State.OK, seen)
 
 
 def warning(seen: str, cure: str | None = None) -> Finding:
+    """Say that a person is to look, though the app works."""
     return Finding(State.WARNING, seen, cure)
 
 
 def failed(seen: str, cure: str | None = None) -> Finding:
+    """Say that the app cannot work like this."""
     return Finding(State.FAILED, seen, cure)
 
 
 def skipped(seen: str) -> Finding:
+    """Say that nothing was looked at, and why."""
     return Finding(State.SKIPPED, seen)

@@ -1,4 +1,8 @@
-"""Checks of the two services: tokens, rights, the event-id column, statuses, secrets."""
+"""The checks of both services' set-up: tokens, rights, the event-id column, statuses, secrets.
+
+A check asks the app's own clients one thing and judges the answer. Checks of mailboxes, subscriptions and storage stay
+out: they are in ``checks.py``.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +20,31 @@ TO_WRITE = ("prvWriteBookableResourceBooking", "prvAppendBookableResourceBooking
 """Privileges. Two to append, because a lookup is written: a booking's status."""
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
-"""No user's id: whatever Graph says of it, it has taken the token."""
+"""An id that no user has. Graph answers about it only after it has taken the token."""
 
 SECRETS_SOON = timedelta(days=30)
+"""A secret that ends within this time is a warning. With a shorter time, a secret may end between two looks; with a
+longer one, the warning is there for so long that nobody reads it."""
 
 AS_CUSTOMIZER = "`python -m sync doctor` as somebody who may customize tables"
-
+"""The cure where the caller may not see what a customizer sees."""
 
 SECURED = "Power Platform admin center, Column security profiles: one for the app, with Read and Update of this column"
+"""The cure where the column is secured and closed to the app."""
 
 
 # --- tokens ---
 
 
 async def graph_token(on: Instruments) -> Finding:
-    with suppress(Refused):  # whoever is refused has been recognized
+    """Look whether Graph takes the app's token. Raises: SyncError if there is no token, or Graph does not take it."""
+    with suppress(Refused):  # a refusal comes after the token was taken
         await on.events.check_access(NOBODY)
     return ok("Graph takes it")
 
 
 async def dataverse_token(on: Instruments) -> Finding:
+    """Look whether Dataverse takes the app's token. Raises: SyncError if there is none, or it is not taken."""
     with suppress(Refused):
         await on.definitions.who_am_i()
     return ok("Dataverse takes it")
@@ -45,6 +54,7 @@ async def dataverse_token(on: Instruments) -> Finding:
 
 
 async def dataverse_user(on: Instruments) -> Finding:
+    """Look whether the caller is an enabled application user of the environment. Raises: SyncError if it is no user."""
     user_id = await on.definitions.who_am_i()
     try:
         user = await on.definitions.user(user_id)
@@ -60,14 +70,17 @@ async def dataverse_user(on: Instruments) -> Finding:
 
 
 async def user(on: Instruments) -> User:
+    """Return the row of the caller's own user. Raises: SyncError if it cannot be read."""
     return await on.definitions.user(await on.definitions.who_am_i())
 
 
 async def may_read(on: Instruments) -> Finding:
+    """Look whether the caller has the privileges ``TO_READ``."""
     return await _may(on, TO_READ)
 
 
 async def may_write(on: Instruments) -> Finding:
+    """Look whether the caller has the privileges ``TO_WRITE``."""
     return await _may(on, TO_WRITE)
 
 
@@ -80,7 +93,10 @@ async def _may(on: Instruments, wanted: Sequence[str]) -> Finding:
 
 
 def judge_privileges(held: Mapping[str, str], wanted: Sequence[str]) -> Finding:
-    """Without any at all there is no role, which is one thing that is wrong: to "may read" it is left to say so."""
+    """Judge the privileges *held*, with their depth, by those that are *wanted*.
+
+    A caller without any has no role. Only the check "may read" says so, as it is one cause.
+    """
     if held.keys().isdisjoint((*TO_READ, *TO_WRITE)):
         return failed("none of what the app needs: no role?") if wanted is TO_READ else skipped("needs may read")
     missing = [name for name in wanted if name not in held]
@@ -93,6 +109,7 @@ def judge_privileges(held: Mapping[str, str], wanted: Sequence[str]) -> Finding:
 
 
 async def optimistic_concurrency(on: Instruments) -> Finding:
+    """Look whether bookings have etags that a write can be guarded by."""
     try:
         is_enabled = await on.definitions.has_optimistic_concurrency()
     except Refused as error:
@@ -101,6 +118,7 @@ async def optimistic_concurrency(on: Instruments) -> Finding:
 
 
 async def event_id_column(on: Instruments) -> Finding:
+    """Look whether bookings have the column EVENT_ID_COLUMN, whether it fits, and whether the caller may use it."""
     name = on.settings.event_id_column
     try:
         column = await on.definitions.column(name)
@@ -116,7 +134,10 @@ async def event_id_column(on: Instruments) -> Finding:
 
 
 async def _secured(on: Instruments, seen: str, column_id: str) -> Finding:
-    """Without the right to read, every booking seems to hold no event id; without that to update, none is linked."""
+    """Look whether the caller may read and update the secured column.
+
+    Without the right to read, each booking seems to hold no event id. Without the right to update, none is linked.
+    """
     name = on.settings.event_id_column
     try:
         rights = await on.definitions.rights(await on.definitions.who_am_i(), column_id)
@@ -131,22 +152,26 @@ async def _secured(on: Instruments, seen: str, column_id: str) -> Finding:
 
 
 async def published(on: Instruments) -> Finding:
+    """Look whether queries know the event-id column, which they do once it is published."""
     if await on.bookings.knows_event_id_column():
         return ok("queries know it")
     return failed(f"queries do not know {on.settings.event_id_column}")
 
 
 async def names(on: Instruments) -> Finding:
+    """Look whether columns and navigation properties of bookings are called as the app expects."""
     if await on.bookings.knows_names():
         return ok("columns and navigation properties are called as expected")
     return failed("a column or navigation property of bookings is called otherwise here")
 
 
 async def canceled(on: Instruments) -> Finding:
+    """Look which booking status means Canceled. Raises: Misconfigured if none does, or more than one."""
     return ok(await on.bookings.canceled_status())
 
 
 async def secrets(on: Instruments) -> Finding:
+    """Look when the secrets of the app registration end, where the caller may see it."""
     try:
         ends = await read_secrets_ends(on.to_graph, str((await user(on)).application_id))
     except NotFound:

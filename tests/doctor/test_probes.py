@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -47,6 +48,16 @@ async def test_a_redirection_is_not_followed() -> None:
 
     async with serving(redirect) as url:
         assert (await shake_hands(url, TOKEN)).status == 307
+
+
+async def test_a_handshake_that_hangs_is_given_so_many_seconds() -> None:
+    async def hang(request: web.Request) -> web.Response:
+        await asyncio.sleep(0.3)
+        return web.Response()
+
+    async with serving(hang) as url:
+        with pytest.raises(Transient, match=r"no answer within 0\.1 seconds"):
+            await shake_hands(url, TOKEN, within=0.1)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/?code=SECRET", "https://[/?code=SECRET"])
