@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -58,43 +59,53 @@ def main(arguments: list[str]) -> int:
     return lint() if command == "lint" else lock()
 
 
-def check_python() -> None:
-    if sys.version_info < OLDEST_PYTHON:
-        wanted, found = (".".join(map(str, version[:2])) for version in (OLDEST_PYTHON, sys.version_info))
+def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> None:
+    """End with a message if *version* of Python is too old."""
+    if version < OLDEST_PYTHON:
+        wanted, found = (".".join(map(str, each[:2])) for each in (OLDEST_PYTHON, version))
         sys.exit(
             f"Python {wanted} or newer is needed, this is {found}: call a newer one, https://www.python.org/downloads"
         )
 
 
-def check_node() -> str:
-    """Where npm is; its Node is new enough."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    cure = f"install Node {OLDEST_NODE} or newer, https://nodejs.org"
+def check_node(oldest: int = OLDEST_NODE, path: str | None = None) -> str:
+    """Return where npm is, beside a Node that is new enough; *path* stands for PATH.
+
+    Without a Node it ends with a message.
+    """
+    node, npm = (shutil.which(name, path=path) for name in ("node", "npm"))
+    cure = f"install Node {oldest} or newer, https://nodejs.org"
     if node is None or npm is None:
         sys.exit(f"Node is needed for Azurite, the storage emulator, and there is no `node` and `npm`: {cure}")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    if int(version.lstrip("v").partition(".")[0]) < OLDEST_NODE:
+    if int(version.lstrip("v").partition(".")[0]) < oldest:
         sys.exit(f"Node {version} is too old for Azurite, the storage emulator: {cure}")
     return npm
 
 
-def install_packages() -> None:
-    """Build `.venv` anew if it is not the one that LOCK and this Python give."""
-    stamp, wanted = VENV / "installed", f"{sys.version}\n{sys.base_prefix}\n{fingerprint(LOCK)}"
+def install_packages(
+    root: Path = ROOT, run: Callable[[str, list[str | Path]], None] | None = None, version: str = sys.version
+) -> None:
+    """Build `.venv` below *root* anew if it is not the one that the lock and this *version* of Python give."""
+    run, venv, lock = run or step, root / VENV.relative_to(ROOT), root / LOCK.name
+    stamp, wanted = venv / "installed", f"{version}\n{sys.base_prefix}\n{fingerprint(lock)}"
     if is_stamped(stamp, wanted):
         return
-    step("Creating .venv", [sys.executable, "-m", "venv", "--clear", VENV])
+    run("Creating .venv", [sys.executable, "-m", "venv", "--clear", venv])
     # Not compiled: most of it, msgraph-sdk's 19,000 modules, is never imported, the rest is compiled when it is.
     options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-compile", "--require-hashes"]
-    step("Installing Python packages into .venv", [PYTHON, "-m", "pip", "install", *options, "-r", LOCK])
+    python = root / PYTHON.relative_to(ROOT)
+    run("Installing Python packages into .venv", [python, "-m", "pip", "install", *options, "-r", lock])
     stamp.write_text(wanted, encoding="utf-8")
 
 
-def install_azurite(npm: str) -> None:
-    stamp, wanted = ROOT / "node_modules" / ".installed", fingerprint(ROOT / "package-lock.json")
+def install_azurite(npm: str, root: Path = ROOT, run: Callable[[str, list[str | Path]], None] | None = None) -> None:
+    """Have *npm* install Azurite below *root*, unless that is done as locked."""
+    run = run or step
+    stamp, wanted = root / "node_modules" / ".installed", fingerprint(root / "package-lock.json")
     if is_stamped(stamp, wanted):
         return
-    step("Installing Azurite into node_modules", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"])
+    run("Installing Azurite into node_modules", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"])
     stamp.write_text(wanted, encoding="utf-8")
 
 

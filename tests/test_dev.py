@@ -15,82 +15,76 @@ import pytest
 import dev
 
 
+class Steps(list[str]):
+    """The titles of what would have been run, in a folder where nothing is installed yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "requirements-dev.lock").write_text("a==1\n")
+        (root / "package-lock.json").write_text("{}")
+
+    def take(self, title: str, command: list[str | Path]) -> None:
+        self.append(title)
+        (self.root / ".venv").mkdir(exist_ok=True)
+        (self.root / "node_modules").mkdir(exist_ok=True)
+
+
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """What would have been run, in a folder where nothing is installed yet."""
-    taken: list[str] = []
-
-    def take(title: str, command: list[str | Path]) -> None:
-        taken.append(title)
-        (tmp_path / ".venv").mkdir(exist_ok=True)
-        (tmp_path / "node_modules").mkdir(exist_ok=True)
-
-    monkeypatch.setattr(dev, "step", take)
-    monkeypatch.setattr(dev, "ROOT", tmp_path)
-    monkeypatch.setattr(dev, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(dev, "LOCK", tmp_path / "requirements-dev.lock")
-    (tmp_path / "requirements-dev.lock").write_text("a==1\n")
-    (tmp_path / "package-lock.json").write_text("{}")
-    return taken
+def steps(tmp_path: Path) -> Steps:
+    return Steps(tmp_path)
 
 
-def test_packages_are_installed_once_and_again_when_the_lock_changes(steps: list[str]) -> None:
-    dev.install_packages()
-    dev.install_packages()
+def test_packages_are_installed_once_and_again_when_the_lock_changes(steps: Steps) -> None:
+    dev.install_packages(steps.root, steps.take)
+    dev.install_packages(steps.root, steps.take)
     assert steps == ["Creating .venv", "Installing Python packages into .venv"]
-    dev.LOCK.write_text("a==2\n")
-    dev.install_packages()
+    (steps.root / "requirements-dev.lock").write_text("a==2\n")
+    dev.install_packages(steps.root, steps.take)
     assert len(steps) == 4
 
 
-def test_another_python_gets_a_new_environment(steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    dev.install_packages()
-    monkeypatch.setattr(sys, "version", "3.99.0")
-    dev.install_packages()
+def test_another_python_gets_a_new_environment(steps: Steps) -> None:
+    dev.install_packages(steps.root, steps.take)
+    dev.install_packages(steps.root, steps.take, version="3.99.0")
     assert len(steps) == 4
 
 
-def test_azurite_is_installed_once_and_again_when_its_lock_changes(steps: list[str]) -> None:
-    dev.install_azurite("npm")
-    dev.install_azurite("npm")
+def test_azurite_is_installed_once_and_again_when_its_lock_changes(steps: Steps) -> None:
+    dev.install_azurite("npm", steps.root, steps.take)
+    dev.install_azurite("npm", steps.root, steps.take)
     assert steps == ["Installing Azurite into node_modules"]
-    (dev.ROOT / "package-lock.json").write_text('{"other": 1}')
-    dev.install_azurite("npm")
+    (steps.root / "package-lock.json").write_text('{"other": 1}')
+    dev.install_azurite("npm", steps.root, steps.take)
     assert len(steps) == 2
 
 
-def test_an_interrupted_installation_is_begun_again(steps: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_installation_is_begun_again(steps: Steps) -> None:
     def interrupted(title: str, command: list[str | Path]) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(dev, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            dev.install_packages()
-    dev.install_packages()
+    with pytest.raises(KeyboardInterrupt):
+        dev.install_packages(steps.root, interrupted)
+    dev.install_packages(steps.root, steps.take)
     assert len(steps) == 2
 
 
-def test_an_older_python_is_told_which_one_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+def test_an_older_python_is_told_which_one_is_needed() -> None:
     with pytest.raises(SystemExit, match=r"Python 3\.11 or newer is needed, this is 3\.9"):
-        dev.check_python()
+        dev.check_python((3, 9, 1))
 
 
 def test_an_older_python_can_read_the_file_that_tells_it() -> None:
     ast.parse(Path(dev.__file__).read_text("utf-8"), feature_version=(3, 7))
 
 
-def test_a_missing_node_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_a_missing_node_is_named_with_its_cure(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="install Node 20 or newer"):
-        dev.check_node()
+        dev.check_node(path=str(tmp_path))
 
 
-def test_an_old_node_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dev, "OLDEST_NODE", 999)
+def test_an_old_node_is_named_with_its_cure() -> None:
     with pytest.raises(SystemExit, match="too old for Azurite"):
-        dev.check_node()
+        dev.check_node(oldest=999)
 
 
 def test_a_step_that_works_shows_only_its_title(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,7 +39,9 @@ class AzuriteMissing(Exception):
 class Azurite:
     """Runs while entered, by ``with`` or ``async with``; ``connection_string`` is for every Azure client library."""
 
-    def __init__(self) -> None:
+    def __init__(self, package: Path = PACKAGE, start: str = START, path: str | None = None) -> None:
+        """*package* is Azurite's folder, *start* the script that Node runs it by; *path* stands for PATH."""
+        self._package, self._start, self._path = package, start, path
         self.connection_string = ""
         self._child: Child | None = None
 
@@ -53,13 +55,13 @@ class Azurite:
             raise
 
     def _launch(self) -> Child:
-        node = shutil.which("node")
+        node = shutil.which("node", path=self._path)
         if node is None:
             raise AzuriteMissing("Azurite needs Node 20 or newer, and there is no `node`: https://nodejs.org")
-        entry = PACKAGE / "dist" / "src" / "azurite.js"
+        entry = self._package / "dist" / "src" / "azurite.js"
         if not entry.is_file():
             raise AzuriteMissing("Azurite is not installed: run `npm ci` in the project's folder, or `dev.py` does it")
-        self._child = Child("Azurite", [node, "-e", START, "--", entry, *OPTIONS])
+        self._child = Child("Azurite", [node, "-e", self._start, "--", entry, *OPTIONS])
         return self._child
 
     def _wait_for(self, child: Child) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from sync.operate.terminal import Terminal
+from tests.world.environment import Environment
 
 NOW = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 
@@ -50,12 +51,12 @@ def test_a_column_without_a_value_is_left_out(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.split()[:2] == ["name", "left"]
 
 
-def test_an_id_stays_in_one_piece_on_a_narrow_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
+def test_an_id_stays_in_one_piece_on_a_narrow_screen() -> None:
     screen = Screen()
-    monkeypatch.setattr(sys, "stdout", screen)
     rows = [Pair("0d5c8f5e-0000-4000-8000-00000000000a", "word " * 40)]
-    Terminal().show({}, [], rows, ("id", "reason"))
+    with Environment() as environment, redirect_stdout(screen):
+        environment.set(COLUMNS="40")
+        Terminal().show({}, [], rows, ("id", "reason"))
     assert "0d5c8f5e-0000-4000-8000-00000000000a" in screen.getvalue()
     assert screen.getvalue().count("word") == 40
 
@@ -78,23 +79,22 @@ def test_an_error_is_one_line(as_json: bool, capsys: pytest.CaptureFixture[str])
     assert captured.out == ("" if not as_json else '{\n  "error": "graph 503 and more\\u001b[31m"\n}\n')
 
 
-def test_nothing_stored_steers_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_stored_steers_the_terminal() -> None:
     screen = Screen()
-    monkeypatch.setattr(sys, "stdout", screen)
-    Terminal().show({}, ["end\x1b[2J"], [Row("\x1b]0;title\x07 [bold]x")], ("name",))
+    with redirect_stdout(screen):
+        Terminal().show({}, ["end\x1b[2J"], [Row("\x1b]0;title\x07 [bold]x")], ("name",))
     assert "\x1b]" not in screen.getvalue()
     assert "\x1b[2J" not in screen.getvalue()
     assert "[bold]x" in screen.getvalue()
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_bar_is_shown_to_a_person_on_stderr(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
+def test_a_bar_is_shown_to_a_person_on_stderr(as_json: bool) -> None:
     screen, errors = Screen(), Screen()
-    monkeypatch.setattr(sys, "stdout", screen)
-    monkeypatch.setattr(sys, "stderr", errors)
-    with Terminal(as_json).progress("mailboxes") as progress:
-        progress(1, 2)
+    with Environment() as environment, redirect_stdout(screen), redirect_stderr(errors):
+        environment.set(TERM="xterm")
+        with Terminal(as_json).progress("mailboxes") as progress:
+            progress(1, 2)
     assert "mailboxes" in errors.getvalue()
     assert "1/2" in errors.getvalue()
     assert screen.getvalue() == ""

@@ -9,7 +9,6 @@ from azure.core.exceptions import ServiceRequestError
 from azure.storage.queue import QueueClient
 from azure.storage.queue.aio import QueueClient as AsyncQueueClient
 
-from sandbox.host import azurite as module
 from sandbox.host.azurite import Azurite, AzuriteMissing
 from sandbox.host.child import ChildFailed
 
@@ -44,19 +43,17 @@ async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
         await azurite.watch()
 
 
-def test_a_missing_node_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", os.devnull)
+def test_a_missing_node_is_named_with_its_cure() -> None:
     with pytest.raises(AzuriteMissing, match="Node 20"):
-        Azurite().start()
+        Azurite(path=os.devnull).start()
 
 
-def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "PACKAGE", tmp_path)
+def test_a_missing_package_is_named_with_its_cure(tmp_path: Path) -> None:
     with pytest.raises(AzuriteMissing, match="npm ci"):
-        Azurite().start()
+        Azurite(package=tmp_path).start()
 
 
-def test_why_it_did_not_start_is_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "START", "console.log('too old'); process.exit(1)")
+def test_why_it_did_not_start_is_in_the_error() -> None:
+    start = "console.log('too old'); process.exit(1)"
     with pytest.raises(ChildFailed, match=r"Azurite ended with status 1:\n  too old"):
-        Azurite().start()
+        Azurite(start=start).start()

@@ -21,6 +21,7 @@ from sandbox.host import queues
 from sandbox.host.child import Child
 from sandbox.host.functions_host import FunctionsHost, HostError, free_port, load_app, read_host_json
 from sandbox.host.queues import parse_options, parse_time_span
+from tests.world.environment import Environment
 
 APP = """
 import json
@@ -318,17 +319,15 @@ async def test_a_message_stays_hidden_for_as_long_as_its_function_runs(
 # -- settings and refusals
 
 
-async def test_settings_are_the_environment_while_the_host_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_settings_are_the_environment_while_the_host_runs(tmp_path: Path) -> None:
     values = {"FROM_FILE": "file", "FROM_ENVIRONMENT": "file", "GIVEN": "file"}
     (tmp_path / "local.settings.json").write_text(json.dumps({"Values": values}))
-    monkeypatch.setenv("FROM_ENVIRONMENT", "environment")
-    monkeypatch.setenv("GIVEN", "environment")
-    before = dict(os.environ)
-    async with FunctionsHost(tmp_path, {"GIVEN": "given"}, app=func.FunctionApp()):
-        assert [os.environ[name] for name in values] == ["file", "environment", "given"]
-    assert dict(os.environ) == before
+    with Environment() as environment:
+        environment.set(FROM_ENVIRONMENT="environment", GIVEN="environment")
+        before = dict(os.environ)
+        async with FunctionsHost(tmp_path, {"GIVEN": "given"}, app=func.FunctionApp()):
+            assert [os.environ[name] for name in values] == ["file", "environment", "given"]
+        assert dict(os.environ) == before
 
 
 async def test_one_app_can_be_hosted_again(tmp_path: Path) -> None:
