@@ -9,6 +9,9 @@ from __future__ import annotations
 class SyncError(Exception):
     """Any of the below; its text carries ids, statuses and codes, never content or secrets."""
 
+    is_undone = False
+    """Whether the service certainly did nothing, as it refused or was not asked; False where that is not known."""
+
 
 class Malformed(SyncError):
     """Not the shape the service documents: 400 to a caller, the poison queue for a message."""
@@ -37,8 +40,17 @@ class Transient(SyncError):
 class Stale(Transient):
     """The row changed since it was read: read again, decide again."""
 
-    is_certain = True
-    """Whether nothing of ours can have changed it: an earlier try may have been answered by nobody, and done."""
+
+class NoAnswer(Transient):
+    """The service did not answer in time, or the line was cut: it may still carry out what it was asked."""
+
+
+class NotWritten(SyncError):
+    """The service refused a write, so that certainly nothing was written; *reason* says why, and what happens next."""
+
+    def __init__(self, reason: SyncError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class Throttled(Transient):

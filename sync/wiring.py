@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -420,9 +420,8 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     keeper = Keeper(wanted, subscriptions, deployment, memory, rounds, _now, note=note)
     looked_at = LookedAt(settings, to_graph, events, bookings, memory)
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
-    not_ours_for = timedelta(hours=settings.not_ours_hours)
     policy, mode = settings.conflict_policy, settings.sync_mode
-    processor = Processor(events, bookings, _ledger(), breaker, _now, policy, not_ours_for, mode)
+    processor = Processor(events, bookings, _ledger(), breaker, _now, policy, mode)
     return Parts(door, processor, keeper, sweeper, rounds, queues, looked_at, (to_graph, to_dataverse, memory))
 
 

@@ -36,7 +36,7 @@ from tests.world.running import (
 
 @pytest.fixture
 async def app(storage: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
-    monkeypatch.setattr("sync.messages.taking.GRACE", 1.0)
+    monkeypatch.setattr("sync.pairs.actions.GRACE", 1.0)
     async with running(storage, monkeypatch) as app:
         yield app
 

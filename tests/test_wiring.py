@@ -13,7 +13,7 @@ from sync import wiring
 from sync.calls.credentials import LoopbackCredential
 from sync.calls.pauses import DATAVERSE, Door
 from sync.dataverse.bookings import DataverseBookings
-from sync.errors import Misconfigured, Refused, Throttled
+from sync.errors import Misconfigured, NotWritten, Throttled
 from sync.model import SyncMode
 from sync.pairs.actions import LinkBooking
 
@@ -213,6 +213,6 @@ async def test_while_it_only_observes_it_can_write_nothing_but_what_a_person_cus
     parts = await wiring._parts()
     assert parts.processor.mode is SyncMode.OBSERVE
     for bookings in (parts.processor.bookings, parts.looked_at.bookings, parts.sweeper.bookings):
-        with pytest.raises(Refused, match="SYNC_MODE"):
+        with pytest.raises(NotWritten, match="SYNC_MODE"):
             await bookings.write(LinkBooking(ANNA, 'W/"1"', "E1"))
     assert (await wiring.dataverse())._may_write

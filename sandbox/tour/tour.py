@@ -38,7 +38,7 @@ CHANGES = "booking-changes"
 LOOK_AGAIN = 0.03
 PAUSE = 1.0
 """Seconds between two steps, where a person is watching."""
-WORTH_TELLING = re.compile(r"(processed action=.*|put back .*|parked .*|notifications (?:dropped|refused) .*)")
+WORTH_TELLING = re.compile(r"(processed outcome=.*|put back .*|parked .*|notifications (?:dropped|refused) .*)")
 """What the app logs about a change."""
 
 

@@ -67,6 +67,9 @@ _DATAVERSE: Mapping[tuple[int, str | None], type[SyncError]] = {
     (429, None): Throttled,
 }
 
+_TIMED_OUT = 408
+"""Of the refusals, the only one that says nothing of what was done."""
+
 # 401 is tried again because the token may just have ended, 408 and 509 are time-outs and bandwidth limits.
 _TRANSIENT = frozenset({401, 408, 509})
 
@@ -136,10 +139,13 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
         text += f" ({cure})"
     if service == "subscriptions":
         _check_subscription(status, body, text)
-    error = named(service, status, code)
-    if issubclass(error, Transient):
-        raise error(text, parse_retry_after(headers.get("Retry-After"), now))
-    raise error(text)
+    kind = named(service, status, code)
+    if issubclass(kind, Transient):
+        error: SyncError = kind(text, parse_retry_after(headers.get("Retry-After"), now))
+    else:
+        error = kind(text)
+    error.is_undone = 400 <= status < 500 and status != _TIMED_OUT
+    raise error
 
 
 def _check_subscription(status: int, body: bytes, text: str) -> None:

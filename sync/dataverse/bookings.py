@@ -24,7 +24,7 @@ from sync.dataverse.parsing import (
     parse_booking,
 )
 from sync.dataverse.transport import PAGES, Transport
-from sync.errors import Malformed, Misconfigured, NotFound, Stale, UnknownColumn
+from sync.errors import Malformed, Misconfigured, NotFound, NotWritten, Stale, SyncError, UnknownColumn
 from sync.model import Booking, Span
 from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, UnlinkBooking, Write
 
@@ -92,33 +92,45 @@ class DataverseBookings:
         """Write *action* to its booking, unless the row changed since it was read; only the columns that change.
 
         The row's new etag, empty if the answer does not tell.
-        Raises: Stale (the row changed, or is gone), Transient, Refused.
+        Raises: NotWritten if certainly nothing was written; its reason is Stale (the row changed, or is gone),
+        Throttled, Refused, or what else was in the way. Transient, Stale, NoAnswer if the row may have been written.
         """
-        columns: dict[str, Any]
+        try:
+            columns = await self._columns_of(action)
+        except SyncError as error:
+            raise NotWritten(error) from error
+        path = f"bookableresourcebookings({UUID(action.booking_id)})?$select=bookableresourcebookingid"
+        try:
+            row = await self._transport.patch(path, columns, action.etag)
+        except NotWritten as error:
+            if not isinstance(error.reason, NotFound):
+                raise
+            raise NotWritten(await self._why_not_found(action, error.reason)) from error
+        except NotFound as error:
+            raise Stale(str(error)) from error
+        return str(row.get("@odata.etag") or "") if isinstance(row, dict) else ""
+
+    async def _columns_of(self, action: Write) -> dict[str, Any]:
+        """The columns that *action* changes, as the Web API takes them."""
         match action:
             case LinkBooking():
-                columns = {self._column: action.event_id}
+                return {self._column: action.event_id}
             case UnlinkBooking():
-                columns = {self._column: None}
+                return {self._column: None}
             case CancelBooking():
-                columns = {"BookingStatus@odata.bind": f"/bookingstatuses({await self._canceled()})"}
-                if action.unlink:
-                    columns[self._column] = None
+                columns: dict[str, Any] = {"BookingStatus@odata.bind": f"/bookingstatuses({await self._canceled()})"}
+                return columns | ({self._column: None} if action.unlink else {})
             case MoveBooking(span=span):
                 # All three, because whether the server derives the duration is not documented.
                 columns = {"starttime": _iso(span.start), "endtime": _iso(span.end), "duration": span.minutes}
-                if action.event_id is not None:
-                    columns[self._column] = action.event_id
-        try:
-            path = f"bookableresourcebookings({UUID(action.booking_id)})?$select=bookableresourcebookingid"
-            row = await self._transport.patch(path, columns, action.etag)
-        except NotFound as error:
-            # Gone is the booking, or the status that it should get.
-            self._canceled_found = None
-            if isinstance(action, CancelBooking) and self._canceled_setting and await self.read(action.booking_id):
-                raise Misconfigured("CANCELED_STATUS_ID names no booking status of this environment") from None
-            raise Stale(str(error)) from None
-        return str(row.get("@odata.etag") or "") if isinstance(row, dict) else ""
+                return columns | ({self._column: action.event_id} if action.event_id is not None else {})
+
+    async def _why_not_found(self, action: Write, error: NotFound) -> SyncError:
+        """Gone is the booking, or the status that it should get."""
+        self._canceled_found = None
+        if isinstance(action, CancelBooking) and self._canceled_setting and await self.read(action.booking_id):
+            return Misconfigured("CANCELED_STATUS_ID names no booking status of this environment")
+        return Stale(str(error))
 
     async def of_mailbox(self, mailbox: str, window: Span) -> Sequence[Booking]:
         """The active bookings of the mailbox's user within *window*."""

@@ -21,7 +21,7 @@ from requests.adapters import HTTPAdapter
 from sync.calls.answers import check
 from sync.calls.pauses import DATAVERSE, Pauses
 from sync.calls.retries import short_waits
-from sync.errors import Malformed, Misconfigured, Refused, Stale, Transient
+from sync.errors import Malformed, Misconfigured, NoAnswer, NotWritten, Refused, Stale, SyncError, Transient
 from sync.telemetry import spans as telemetry
 
 TIMEOUT = (5.0, 30.0)
@@ -82,6 +82,7 @@ class Transport:
     async def patch(self, path: str, columns: dict[str, Any], etag: str) -> Any:
         """The row afterwards, with those of its columns that *path* selects.
 
+        Raises: NotWritten if every try was refused, or not sent; NoAnswer if one of them was not answered.
         Source: Dataverse Web API, "Perform conditional operations": without If-Match, PATCH creates rows; "Update with
         data returned".
         """
@@ -95,18 +96,28 @@ class Transport:
         url = self._root + path if not path.startswith(("https://", "http://")) else path
         if not url.startswith(self._root):
             raise Malformed("dataverse: a nextLink to elsewhere")
-        async for attempt in short_waits():
-            with attempt, self.pauses.kept(DATAVERSE):
-                try:
-                    return await self._send_once(method, url, headers, columns)
-                except Stale as error:
-                    error.is_certain = attempt.retry_state.attempt_number == 1
-                    raise
+        tries: list[SyncError] = []
+        try:
+            async for attempt in short_waits():
+                with attempt, self.pauses.kept(DATAVERSE):
+                    try:
+                        return await self._send_once(method, url, headers, columns)
+                    except SyncError as error:
+                        tries.append(error)
+                        raise
+        except SyncError as error:
+            if method == "GET":
+                raise
+            if all(each.is_undone for each in tries):
+                raise NotWritten(error) from error
+            if any(isinstance(each, NoAnswer) for each in tries) and not isinstance(error, NoAnswer | Stale):
+                raise NoAnswer(str(error), getattr(error, "retry_after", None)) from error
+            raise
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _send_once(self, method: str, url: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
         if method != "GET" and not self._may_write:
-            raise Refused("dataverse: nothing is written while SYNC_MODE is observe")
+            raise _unsent(Refused("dataverse: nothing is written while SYNC_MODE is observe"))
         try:
             token = (await self._credential.get_token(self._scope)).token
             ask = partial(
@@ -123,11 +134,11 @@ class Transport:
             table = re.split(r"[(?]", url.removeprefix(self._root))[0]
             response = await telemetry.called("dataverse", f"{method} {table}", answer)
         except requests.RequestException as error:
-            raise Transient(f"dataverse: no answer ({type(error).__name__})") from error
+            raise NoAnswer(f"dataverse: no answer ({type(error).__name__})") from error
         except ClientAuthenticationError as error:
-            raise Misconfigured("no token for Dataverse: is the app's identity set up?") from error
+            raise _unsent(Misconfigured("no token for Dataverse: is the app's identity set up?")) from error
         except AzureError as error:
-            raise Transient(f"dataverse: no token ({type(error).__name__})") from error
+            raise _unsent(Transient(f"dataverse: no token ({type(error).__name__})")) from error
         check("dataverse", response.status_code, response.headers, response.content, self._now())
         if not response.content:
             return None
@@ -139,6 +150,12 @@ class Transport:
     def close(self) -> None:
         self._session.close()
         self._threads.shutdown(wait=False)
+
+
+def _unsent(error: SyncError) -> SyncError:
+    """*error* of a request that was not sent."""
+    error.is_undone = True
+    return error
 
 
 def _leave_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -11,8 +11,7 @@ from sync.errors import MailboxUnavailable, Malformed, Misconfigured, Refused, T
 from sync.messages.changes import Batch, Change, Evidence
 from sync.messages.codec import CHANGES, build_change_message, parse_changes
 from sync.messages.parking import Queues, park, put_back
-from sync.pairs.actions import Action, Hold, Postpone
-from sync.pairs.entry import outcome_of
+from sync.pairs.actions import Action, Done
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +20,6 @@ PATIENCE = 120.0
 
 SPREAD = "spread"
 """What became of a batch: each of its changes has a message of its own now, where it needs one."""
-
-GRACE = 60.0
-"""Seconds until an event is looked for again that was not found, though nobody had told of its deletion."""
 
 
 async def _let_in(mailbox: str) -> None:
@@ -67,18 +63,20 @@ async def process_change(
         await park(queues, CHANGES, text, error)
         return "parked"
     else:
-        if isinstance(action, Postpone):
-            await queues.send(CHANGES, [build_change_message(replace(change, evidence=Evidence.MISSED))], hidden=GRACE)
+        done = Done.of(action)
+        if done.again_after is not None:
+            again = build_change_message(replace(change, evidence=Evidence.MISSED))
+            await queues.send(CHANGES, [again], hidden=done.again_after)
         log.log(
-            logging.WARNING if isinstance(action, Hold) else logging.INFO,
-            "processed action=%s booking=%s mailbox=%s event=%s reason=%r",
-            type(action).__name__,
-            getattr(action, "booking_id", None),
+            logging.WARNING if done.needs_a_person else logging.INFO,
+            "processed outcome=%s booking=%s mailbox=%s event=%s reason=%r",
+            done.outcome,
+            done.booking_id,
             change.mailbox,
             change.event_id,
-            getattr(action, "reason", ""),
+            done.reason,
         )
-        return outcome_of(action)
+        return done.outcome
     return "put back"
 
 

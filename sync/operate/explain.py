@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
 from sync.errors import SyncError
 from sync.model import Booking, Span
+from sync.pairs.actions import in_words
 from sync.pairs.entry import GONE, Decision, Entry, Kind
 
 SHORT = 10
@@ -100,7 +101,7 @@ def _document(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind,
         "agreed": entry.agreed,
         "in_doubt": entry.intent,
-        "held": entry.held,
+        "held": entry.held and {**asdict(entry.held), "reason": entry.held.reason},
         "released": entry.released,
         "discarded": entry.discarded,
         "versions": entry.versions,
@@ -157,7 +158,7 @@ def _lines(entry: Entry) -> Iterator[str]:
 def _told(decision: Decision) -> Iterator[str]:
     times = f" ({decision.times} times)" if decision.times > 1 else ""
     reason = f": {decision.reason}" if decision.reason else ""
-    yield f"{decision.at:%Y-%m-%d %H:%M:%S}  {decision.outcome}{reason}"
+    yield f"{decision.at:%Y-%m-%d %H:%M:%S}  {in_words(decision.outcome, decision.stage)}{reason}"
     yield f"             {decision.cause}{times}"
     if decision.event_version == GONE:
         yield "             event    gone"

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from sync.model import Booking, Span
-from sync.pairs.entry import WOULD_BE, Decision, Entry
+from sync.pairs.actions import Outcome
+from sync.pairs.entry import Decision, Entry
 
 
-class Outcome(StrEnum):
-    """Of a write that was not sent: what became of its booking without it."""
+class Fate(StrEnum):
+    """What became of a booking without the write that was not sent."""
 
     SAME = "the same"
     ELSE = "something else"
@@ -37,7 +38,7 @@ class ObservedRow:
     would_be: str
     """With the times that the booking had, and where it would have been moved, those that it would have got."""
     now: str
-    outcome: Outcome
+    outcome: Fate
     event_version: str
     booking_version: str
     """The one that the write would have been guarded by."""
@@ -60,7 +61,7 @@ def observed_rows(entries: Iterable[Entry], bookings: Iterable[Booking], since: 
                 entry.booking_id,
                 _would_be(decision) if entry.held is None else f"{entry.held.outcome or 'nothing'}, if released",
                 _state(booking, entry.event_id),
-                outcome_of(entry, decision, booking),
+                fate_of(entry, decision, booking),
                 decision.event_version,
                 decision.booking_version,
             )
@@ -73,26 +74,26 @@ def claimed(entries: Iterable[Entry]) -> Sequence[str]:
     return sorted({entry.booking_id for entry in entries if entry.booking_id is not None})
 
 
-def outcome_of(entry: Entry, decision: Decision, booking: Booking | None) -> Outcome:
+def fate_of(entry: Entry, decision: Decision, booking: Booking | None) -> Fate:
     """Compare *booking*, as it is now, with what the write of *decision* would have made of it."""
     if not entry.is_left_out:
-        return Outcome.WRITTEN
+        return Fate.WRITTEN
     if entry.held is not None:
-        return Outcome.HELD
+        return Fate.HELD
     if booking is not None and _is_done(entry, decision, booking):
-        return Outcome.SAME
+        return Fate.SAME
     if entry.history[-1] != decision:
-        return Outcome.OVERTAKEN
-    return Outcome.NOTHING if booking is not None and _is_as_before(decision, booking) else Outcome.ELSE
+        return Fate.OVERTAKEN
+    return Fate.NOTHING if booking is not None and _is_as_before(decision, booking) else Fate.ELSE
 
 
 def _is_done(entry: Entry, decision: Decision, booking: Booking) -> bool:
-    match decision.outcome.removeprefix(WOULD_BE):
-        case "moved":
+    match decision.outcome:
+        case Outcome.MOVED:
             return booking.span == decision.event_span and not booking.is_canceled
-        case "linked":
+        case Outcome.LINKED:
             return booking.event_id == entry.event_id
-        case "canceled":
+        case Outcome.CANCELED:
             return booking.is_canceled
         case _:
             return booking.event_id != entry.event_id
@@ -102,13 +103,15 @@ def _is_as_before(decision: Decision, booking: Booking) -> bool:
     """Whether nobody has touched it, or nothing of it that counts here."""
     if booking.etag == decision.booking_version:
         return True
-    is_open = booking.is_active and (not booking.is_canceled or decision.outcome == f"{WOULD_BE}unlinked")
+    is_open = booking.is_active and (not booking.is_canceled or decision.outcome is Outcome.UNLINKED)
     return is_open and booking.span == decision.booking_span
 
 
 def _would_be(decision: Decision) -> str:
-    what, before = decision.outcome.removeprefix(WOULD_BE), _times(decision.booking_span)
-    return f"{what} from {before} to {_times(decision.event_span)}" if what == "moved" else f"{what}, at {before}"
+    what, before = decision.outcome, _times(decision.booking_span)
+    if what is Outcome.MOVED:
+        return f"{what} from {before} to {_times(decision.event_span)}"
+    return f"{what}, at {before}"
 
 
 def _state(booking: Booking | None, event_id: str) -> str:

@@ -1,78 +1,126 @@
-"""What the event and the booking last agreed on, and what each of them may have become since. Pure."""
+"""What an event and its booking last agreed on, and which of them has moved since. Pure: no IO, no clock.
+
+How such an agreement is remembered stands in ``entry.py`` and ``remembering.py``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sync.model import Booking, Event, Span
-from sync.pairs.actions import Action, CancelBooking, LinkBooking, MoveBooking, Observed, Write
+from sync.model import Booking, Span
+from sync.pairs.actions import MoveBooking, Write
 from sync.pairs.entry import Entry, Intent
 
 
+class Moved(NamedTuple):
+    """Which sides have other times than both last agreed on."""
+
+    event: bool
+    booking: bool
+
+
 @dataclass(frozen=True)
-class Refusal:
-    """A write of ours that was certainly not done, because the booking was at another *version* by then."""
+class Agreement:
+    """The times that both sides last had in common. There are four cases:
 
-    span: Span | None
-    version: str
+    - *never*: they had nothing in common yet. The event is right. Example: a new booking is at 9:00, the technician
+      has dragged its event to 12:00 before the app saw either: the booking moves to 12:00.
+    - *known*: one span. Example: both agreed on 9:00. The event is at 12:00, the booking at 9:00: the event moved.
+    - *in doubt*: several spans, while a write of the app's may or may not have been done. Example: both agreed on 9:00,
+      the app sent 12:00, and no answer came. The booking is at 9:00 under a new version: either the write was not done,
+      or it was done and a dispatcher moved the booking back.
+    - *lost*: they had something in common, the app has forgotten what, and the booking was last written by somebody
+      else than the app. Any difference counts as a move of both.
+    """
+
+    spans: frozenset[Span] = frozenset()
+    is_lost: bool = False
+
+    @classmethod
+    def on(cls, spans: Iterable[Span]) -> Agreement:
+        """*known* for one span, *in doubt* for several, *never* for none."""
+        return cls(frozenset(spans))
+
+    def moved(self, event: Span, booking: Span) -> Moved:
+        """Which sides have moved, if the event has the times *event* and the booking the times *booking*."""
+        if event == booking:
+            return Moved(event=False, booking=False)
+        if self.is_lost:
+            return Moved(event=True, booking=True)
+        if not self.spans:
+            return Moved(event=True, booking=False)
+        if booking not in self.spans and event in self.spans:
+            return Moved(event=False, booking=True)
+        return Moved(event=True, booking=self.booking_moved(booking))
+
+    def booking_moved(self, booking: Span) -> bool:
+        """Whether the booking has moved, as far as that is told without an event: one that is gone has no times."""
+        return self.is_lost or (bool(self.spans) and self.spans != {booking})
 
 
-def agreed_spans(entry: Entry, booking: Booking | None, refusal: Refusal | None = None) -> Set[Span]:
-    """What both sides last agreed on: no span if that is unknown, several while a write of ours is in doubt."""
+NEVER = Agreement()
+LOST = Agreement(is_lost=True)
+
+
+def agreement_in(entry: Entry, booking: Booking | None) -> Agreement:
+    """What *entry* remembers that its event and *booking* agreed on.
+
+    As long as the booking has the version on which a write was intended, nothing was written. Under another version
+    the booking's times tell whether it was: those of the write mean that it was done.
+    """
     if booking is not None and entry.booking_id not in (None, booking.id):
-        return frozenset()  # the event got another one
+        return NEVER  # the event got another booking
     agreed, intent = frozenset(entry.agreed), entry.intent
     if intent is None or booking is None or booking.etag == intent.version:
-        return agreed  # nothing was written
-    spans = list(intent.spans)
-    if refusal is not None and refusal.version == intent.version and refusal.span in spans:
-        spans.remove(refusal.span)  # one worker's: another one's write of the same times may have been done
-    possible = frozenset(spans)
-    # Back where it was, it may have been moved by one of the writes, and by a dispatcher then.
+        return Agreement.on(agreed)
+    possible = frozenset(intent.spans)
+    # A booking that is back where it was may have been moved by one of several writes, and moved back since.
     if booking.span in possible and (booking.span not in agreed or len(possible) == 1):
-        return frozenset([booking.span])
-    # What links a booking writes its times and its event's id at once, so the id tells of both.
+        return Agreement.on([booking.span])
+    # A write that links a booking writes its times and its event's id at once, so the id tells of both.
     if agreed or booking.event_id == entry.event_id:
-        return agreed | possible
-    return agreed
+        return Agreement.on(agreed | possible)
+    return Agreement.on(agreed)
+
+
+def ordered(agreement: Agreement) -> tuple[Span, ...]:
+    """Its spans in the order in which they are stored."""
+    return tuple(sorted(agreement.spans, key=lambda span: (span.start, span.end)))
 
 
 def intended_span(write: Write, booking: Booking | None) -> Span | None:
-    """The times that *booking* has once *write* is done."""
+    """The times that *booking* has once *write* is done; None if there is no booking to tell."""
     if isinstance(write, MoveBooking):
         return write.span
     return booking.span if booking is not None else None
 
 
-def _intent(entry: Entry, write: Write, booking: Booking | None) -> Intent:
+def intent_with(before: Intent | None, write: Write, booking: Booking | None) -> Intent:
+    """The intent *before* with *write* added: two workers may intend a write on the same version of the booking.
+
+    The same times stand twice where two workers intend them: if one of the two writes is refused, the other may have
+    been done.
+    """
     span = intended_span(write, booking)
     spans: tuple[Span, ...] = () if span is None else (span,)
-    before = entry.intent
     if before is not None and before.version == write.etag:
         spans = (*before.spans, *(span for span in spans if before.spans.count(span) < 2))
     return Intent(spans, write.etag)
 
 
-def _ordered(spans: Set[Span]) -> tuple[Span, ...]:
-    return tuple(sorted(spans, key=lambda span: (span.start, span.end)))
+def intent_without(before: Intent | None, write: Write, booking: Booking | None) -> Intent | None:
+    """The intent *before* without *write*, which was certainly not done; None if nothing else was intended."""
+    span = intended_span(write, booking)
+    if before is None or before.version != write.etag or span not in before.spans:
+        return before
+    left = [*before.spans]
+    left.remove(span)
+    return Intent(tuple(left), before.version) if left else None
 
 
-def _under_way(entry: Entry, booking: Booking | None) -> Intent | None:
-    """The intent of a write that may still come: its worker need not have died, it may only be slow."""
+def under_way(entry: Entry, booking: Booking | None) -> Intent | None:
+    """The intent of a write that may still come: its worker may be slow rather than dead."""
     intent = entry.intent
     return intent if intent is not None and booking is not None and booking.etag == intent.version else None
-
-
-def agreed_after(action: Action, event: Event, booking: Booking | None) -> Span | None:
-    """What both sides have in common once *action* is done, None if they have not.
-
-    Who only observes goes on as if a link had been written, or nobody would know who moves afterwards.
-    """
-    if isinstance(action, MoveBooking):
-        return action.span
-    if booking is not None and event.span == booking.span and not isinstance(action, CancelBooking):
-        write = action.write if isinstance(action, Observed) else action
-        linked = booking.event_id == event.id or isinstance(write, LinkBooking)
-        return event.span if linked else None
-    return None

@@ -1,160 +1,285 @@
-"""(agreed, event, booking) → action: the rules of the synchronization, without IO.
+"""(pair, agreement) → action: the rules that keep an event and its booking in step. Pure: no IO, no clock.
 
-A change notification only says where to look. What to do follows from the event and the booking as they stand, and
-from what both last agreed on: a late, repeated or reordered notification finds the same and gets the same answer. No
-two systems' clocks are compared.
+Guards come first, a flat list with their reasons. Then one table says for both directions which side follows:
+``VERDICTS``. Which of the two services notified the app is no input: a late, repeated or reordered notification finds
+the same pair and gets the same answer. The clocks of two services are never compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from enum import Enum
 
 from sync.ids import is_event_id
-from sync.messages.changes import Change, Evidence
-from sync.model import Booking, ConflictPolicy, Event, EventType, Span
+from sync.messages.changes import Change
+from sync.model import Booking, ConflictPolicy, Event, EventType
 from sync.pairs.actions import (
     Action,
     CancelBooking,
     Hold,
+    HoldKind,
     Ignore,
-    Leave,
     LinkBooking,
+    LookAgain,
     MoveBooking,
-    Postpone,
     UnlinkBooking,
-    Write,
 )
+from sync.pairs.agreement import NEVER, Agreement
+from sync.pairs.pair import Pair
+
+
+class Side(Enum):
+    """What became of one side since both last agreed."""
+
+    SAME = "same"
+    MOVED = "moved"
+    ENDED = "ended"
+    """The event was deleted or cancelled; the booking was canceled or deactivated."""
+
+
+class Verdict(Enum):
+    """Which side is to follow the other."""
+
+    IN_STEP = "in step"
+    BOOKING_FOLLOWS = "the booking follows"
+    EVENT_FOLLOWS = "the event follows"
+    CONFLICT = "conflict"
+
+
+VERDICTS: dict[tuple[Side, Side], Verdict] = {
+    # the event, the booking
+    (Side.SAME, Side.SAME): Verdict.IN_STEP,
+    (Side.MOVED, Side.SAME): Verdict.BOOKING_FOLLOWS,
+    (Side.ENDED, Side.SAME): Verdict.BOOKING_FOLLOWS,
+    (Side.SAME, Side.MOVED): Verdict.EVENT_FOLLOWS,
+    (Side.SAME, Side.ENDED): Verdict.EVENT_FOLLOWS,
+    (Side.MOVED, Side.MOVED): Verdict.CONFLICT,
+    (Side.ENDED, Side.MOVED): Verdict.CONFLICT,
+    (Side.MOVED, Side.ENDED): Verdict.EVENT_FOLLOWS,
+    (Side.ENDED, Side.ENDED): Verdict.IN_STEP,
+}
+"""A canceled booking is not revived by an event that moved; a person may say otherwise."""
 
 
 def decide(
-    change: Change,
-    event: Event | None,
-    booking: Booking | None,
-    rival: Event | None,
-    now: datetime,
-    agreed: Set[Span] | None = frozenset(),
-    policy: ConflictPolicy = ConflictPolicy.DATAVERSE,
+    pair: Pair, now: datetime, agreement: Agreement = NEVER, policy: ConflictPolicy = ConflictPolicy.DATAVERSE
 ) -> Action:
-    """Say what brings *booking* in step with *event*, as both stand now; None is 'not there'.
+    """Say what brings *pair* in step, given the *agreement* that both sides last had.
 
-    *rival* is the other event that the booking is linked to (see ``rival_id``), None if there is none any more.
-    *agreed* is what both sides last had in common: no span if they never had anything, two while it is not known
-    whether a write of ours took effect. It tells who moved: at first contact, the event. None if they had something in
-    common, and nobody remembers what: any difference is a conflict then.
+    Example: both agreed on 9:00. The event is at 12:00, the booking at 9:00: the booking follows. If the booking is at
+    15:00 by then, both moved: *policy* decides.
     """
-    if event is None:
-        return _decide_gone(change, booking, now, agreed, policy)
-    if not event.has_extension:
-        return Ignore("the event was born in Outlook")
-    if event.booking_id is None:
-        return Ignore("the event's extension holds no booking id")
-    if booking is None:
-        return Ignore("the event's booking does not exist")
-    if booking.mailbox != change.mailbox:
-        return Ignore("the booking belongs to another mailbox")
-    # Asked before a cancellation, too: a copy that its organizer cancels must not cancel the original's booking.
-    if rival is not None and rival.id != event.id:
-        return Ignore("the event is a copy, its booking is linked to another event")
-    if event.is_cancelled:
-        # One that had followed its booking, or that the booking had followed, does not contradict it.
-        return _cancel(booking, now, agreed if event.span != booking.span else frozenset(), policy)
-    return _decide_present(event, booking, agreed, policy)
+    for guard in GUARDS:
+        action = guard(pair, now)
+        if action is not None:
+            return action
+    assert pair.booking is not None  # noqa: S101  the guards have seen to that
+    verdict = VERDICTS[sides(pair, agreement)]
+    return _ACTIONS[verdict](pair, pair.booking, agreement, policy)
+
+
+def sides(pair: Pair, agreement: Agreement) -> tuple[Side, Side]:
+    """What became of the event and of the booking since their last *agreement*."""
+    event, booking = pair.event, pair.booking
+    assert booking is not None  # noqa: S101
+    is_ended = booking.is_canceled or not booking.is_active
+    if event is None or event.is_cancelled:
+        # An event that is cancelled at the booking's times had followed the booking, or the booking had followed it.
+        is_moved = agreement.booking_moved(booking.span) and (event is None or event.span != booking.span)
+        return Side.ENDED, Side.ENDED if is_ended else Side.MOVED if is_moved else Side.SAME
+    moved = agreement.moved(event.span, booking.span)
+    booking_side = Side.ENDED if is_ended else Side.MOVED if moved.booking else Side.SAME
+    return Side.MOVED if moved.event else Side.SAME, booking_side
 
 
 def rival_id(change: Change, event: Event | None, booking: Booking | None) -> str | None:
-    """The id of the other event that must be read before deciding, if any.
+    """The id of the other event that has to be read before deciding, if there is one.
 
-    The booking's id may be an older form of this very event's id (adopted deployments hold plain ids): reading it
+    The booking's id may be an older form of this very event's id, as adopted deployments hold plain ids. Reading it
     with immutable ids asked for tells.
     """
     if event is None or booking is None or booking.event_id in (None, event.id):
         return None
     if booking.mailbox != change.mailbox or event.booking_id != booking.id:
         return None
-    return booking.event_id if is_event_id(booking.event_id or "") else None  # somebody typed in something else
+    # A person may have typed something else into the column.
+    return booking.event_id if is_event_id(booking.event_id or "") else None
 
 
-def choose_linked(change: Change, bookings: Sequence[Booking]) -> Booking | Hold | None:
-    """The one booking linked to the event, among *bookings* that hold its id."""
+def choose_linked(change: Change, bookings: Sequence[Booking]) -> tuple[Booking | None, int]:
+    """The booking that the event stands for, among *bookings* that hold its id, and how many of them there are.
+
+    Those of the change's mailbox come first: a reassigned booking may hold the id for a while.
+    """
     ours = [booking for booking in bookings if booking.mailbox == change.mailbox] or list(bookings)
-    if len(ours) > 1:
-        return Hold(f"{len(ours)} bookings hold this event's id")
-    return ours[0] if ours else None
+    return (ours[0] if ours else None), len(ours)
 
 
-def _decide_gone(
-    change: Change, booking: Booking | None, now: datetime, agreed: Set[Span] | None, policy: ConflictPolicy
-) -> Action:
-    if booking is None or booking.event_id != change.event_id:
-        return Ignore("no booking is linked to the event")
-    if booking.mailbox != change.mailbox:
-        return Ignore("the booking belongs to another mailbox")
-    action = _cancel(booking, now, agreed, policy)
-    if change.evidence is Evidence.NONE and not isinstance(action, Ignore):
-        return Postpone("the event is not there, and nobody told of its deletion", booking.id)
-    return action
+# --- guards ---
 
 
-def _cancel(booking: Booking, now: datetime, agreed: Set[Span] | None, policy: ConflictPolicy) -> Action:
-    """What becomes of a booking whose event is gone or cancelled: done work is never cancelled."""
-    linked = booking.event_id is not None
-    if not booking.is_active:
-        return Ignore("the booking is inactive")
-    if booking.is_canceled:
-        reason = "the booking is canceled already"
-    elif booking.has_begun:
-        reason = "the booking's work has begun"
-    elif booking.span.end <= now:
-        reason = "the booking is over"
-    else:
-        cancel = CancelBooking(booking.id, booking.etag, unlink=linked)
-        if agreed is None:
-            reason = "the event is deleted or cancelled, and whether its booking was moved before is not known"
-            return _conflict(reason, cancel, policy)
-        if agreed and agreed != {booking.span}:
-            return _conflict("the booking was moved, and its event deleted or cancelled", cancel, policy)
-        return cancel
-    return UnlinkBooking(booking.id, booking.etag, reason) if linked else Ignore(reason)
+def _born_in_outlook(pair: Pair, now: datetime) -> Action | None:
+    """The event does not carry our extension, or the extension holds no id of a booking | nothing"""
+    if pair.event is None:
+        return None
+    if not pair.event.has_extension:
+        return Ignore("the event was born in Outlook")
+    return Ignore("the event's extension holds no booking id") if pair.event.booking_id is None else None
 
 
-def _decide_present(event: Event, booking: Booking, agreed: Set[Span] | None, policy: ConflictPolicy) -> Action:
-    linked = booking.event_id == event.id
-    write: Write | None = None if linked else LinkBooking(booking.id, booking.etag, event.id)
+def _ambiguous(pair: Pair, now: datetime) -> Action | None:
+    """The event is gone, and several bookings of the mailbox hold its id | held"""
+    if pair.event is not None or pair.holders < 2:
+        return None
+    hold = Hold(HoldKind.AMBIGUOUS, detail=str(pair.holders))
+    return hold if pair.is_hinted else LookAgain(hold.reason)
+
+
+def _no_booking(pair: Pair, now: datetime) -> Action | None:
+    """The event's booking does not exist; or the event is gone, and no booking is linked to it | nothing"""
+    if pair.event is None:
+        return None if pair.is_linked else Ignore("no booking is linked to the event")
+    return None if pair.booking is not None else Ignore("the event's booking does not exist")
+
+
+def _another_mailbox(pair: Pair, now: datetime) -> Action | None:
+    """The booking belongs to another mailbox | nothing"""
+    is_ours = pair.booking is not None and pair.booking.mailbox == pair.change.mailbox
+    return None if is_ours else Ignore("the booking belongs to another mailbox")
+
+
+def _copy(pair: Pair, now: datetime) -> Action | None:
+    """The event is a copy: its booking is linked to another event that still stands | nothing"""
+    # This comes before a cancellation: if the organizer cancels the copy, the original's booking stays.
+    is_copy = pair.event is not None and pair.rival is not None and pair.rival.id != pair.event.id
+    return Ignore("the event is a copy, its booking is linked to another event") if is_copy else None
+
+
+def _inactive(pair: Pair, now: datetime) -> Action | None:
+    """The event is gone or cancelled, the booking inactive | nothing"""
+    is_inactive = pair.booking is not None and not pair.booking.is_active
+    return Ignore("the booking is inactive") if pair.has_ended and is_inactive else None
+
+
+def _without_evidence(pair: Pair, now: datetime) -> Action | None:
+    """The event is not there, and nothing told of its deletion | look again"""
+    if pair.event is not None or pair.is_hinted or pair.booking is None:
+        return None
+    return LookAgain("the event is not there, and nobody told of its deletion", pair.booking.id)
+
+
+def _done_work(pair: Pair, now: datetime) -> Action | None:
+    """The event is gone or cancelled, the booking's work has begun, or it is over | clear the event's id"""
+    booking = pair.booking
+    if not pair.has_ended or booking is None or booking.is_canceled:
+        return None
+    if booking.has_begun:
+        return _unlink(pair, booking, "the booking's work has begun")
+    return _unlink(pair, booking, "the booking is over") if booking.span.end <= now else None
+
+
+def _in_step(pair: Pair, now: datetime) -> Action | None:
+    """The event is there and linked, and the booking has its times, or is closed | nothing"""
+    if pair.has_ended or pair.event is None or pair.booking is None or not pair.is_linked:
+        return None
+    if not pair.booking.is_open:
+        return Ignore("the booking takes no changes of time any more")
+    return Ignore("the booking is in step") if pair.event.span == pair.booking.span else None
+
+
+def _odd_event(pair: Pair, now: datetime) -> Action | None:
+    """The event ends before it starts, is of a series, or lasts all day | held"""
+    event, booking = pair.event, pair.booking
+    if event is None or booking is None or pair.has_ended:
+        return None
     if booking.is_open and not event.span.is_positive:
-        return Hold("the event ends before it starts", booking.id)
-    if booking.is_open and event.span != booking.span:
-        write = MoveBooking(booking.id, booking.etag, event.span, None if linked else event.id)
-    if write is None:
-        return Ignore("the booking is in step" if booking.is_open else "the booking takes no changes of time any more")
-    # In step they are nobody's business, so what a person has released once is not held again.
+        return Hold(HoldKind.BACKWARDS, booking.id)
     if event.type is not EventType.SINGLE:
-        return Hold(f"the event is of a series ({event.type.value})", booking.id, write)
-    if event.is_all_day:
-        return Hold("the event lasts all day", booking.id, write)
-    if isinstance(write, MoveBooking) and (agreed is None or agreed):
-        return _decide_moved(event, booking, write, agreed, policy)
-    return write
+        return Hold(HoldKind.SERIES, booking.id, _follow(pair, booking), event.type.value)
+    return Hold(HoldKind.ALL_DAY, booking.id, _follow(pair, booking)) if event.is_all_day else None
 
 
-def _decide_moved(
-    event: Event, booking: Booking, move: MoveBooking, agreed: Set[Span] | None, policy: ConflictPolicy
-) -> Action:
-    """Who moved, told by what both last agreed on."""
-    if agreed is None:
-        return _conflict("booking and event differ, and which of them was moved is not known", move, policy)
-    if booking.span not in agreed and event.span in agreed:
-        return Leave("the booking was moved in Dynamics, and its event is to follow", booking.id, write=move)
-    if booking.span in agreed and len(agreed) == 1:
-        return move
-    return _conflict("booking and event were moved apart", move, policy)
+def _closed(pair: Pair, now: datetime) -> Action | None:
+    """The event is there, the booking is closed and not linked to it | link"""
+    event, booking = pair.event, pair.booking
+    if event is None or booking is None or pair.has_ended or booking.is_open:
+        return None
+    return LinkBooking(booking.id, booking.etag, event.id)
 
 
-def _conflict(reason: str, write: CancelBooking | MoveBooking, policy: ConflictPolicy) -> Action:
-    match policy:
-        case ConflictPolicy.OUTLOOK:
-            return write
-        case ConflictPolicy.HOLD:
-            return Hold(reason, write.booking_id, write, is_conflict=True)
-        case _:
-            return Leave(f"{reason}: the booking stays", write.booking_id, is_conflict=True, write=write)
+Guard = Callable[[Pair, datetime], Action | None]
+
+GUARDS: tuple[Guard, ...] = (
+    _born_in_outlook,
+    _ambiguous,
+    _no_booking,
+    _another_mailbox,
+    _copy,
+    _inactive,
+    _without_evidence,
+    _done_work,
+    _in_step,
+    _odd_event,
+    _closed,
+)
+"""The first one that has an answer decides. Each docstring is a row of the decision table: condition | action."""
+
+
+# --- what follows from a verdict ---
+
+
+def _settle(pair: Pair, booking: Booking, agreement: Agreement, policy: ConflictPolicy) -> Action:
+    """Both sides are in step, but perhaps for an id: it is written if both are there, and cleared if both ended."""
+    if pair.has_ended:
+        return _unlink(pair, booking, "the booking is canceled already")
+    return _follow(pair, booking)
+
+
+def _booking_follows(pair: Pair, booking: Booking, agreement: Agreement, policy: ConflictPolicy) -> Action:
+    return _follow(pair, booking)
+
+
+def _event_follows(pair: Pair, booking: Booking, agreement: Agreement, policy: ConflictPolicy) -> Action:
+    """Until the app writes to Outlook, the pair waits for a person or a flow that does."""
+    return Hold(HoldKind.WAITS_FOR_OUTLOOK, booking.id, _follow(pair, booking))
+
+
+def _conflict(pair: Pair, booking: Booking, agreement: Agreement, policy: ConflictPolicy) -> Action:
+    """The policy says whether the event wins, the booking stays, or a person is asked."""
+    write = _follow(pair, booking)
+    if policy is ConflictPolicy.OUTLOOK:
+        return write
+    kinds = _UNKNOWN if agreement.is_lost else _KNOWN
+    hold = Hold(kinds[pair.has_ended], booking.id, write)
+    if policy is ConflictPolicy.HOLD:
+        return hold
+    return Hold(HoldKind.OVERRULED, booking.id, write, hold.reason)
+
+
+_KNOWN = {False: HoldKind.MOVED_APART, True: HoldKind.MOVED_AND_DELETED}
+_UNKNOWN = {False: HoldKind.UNKNOWN_MOVE, True: HoldKind.UNKNOWN_DELETION}
+"""By whether the event has ended."""
+
+_ACTIONS = {
+    Verdict.IN_STEP: _settle,
+    Verdict.BOOKING_FOLLOWS: _booking_follows,
+    Verdict.EVENT_FOLLOWS: _event_follows,
+    Verdict.CONFLICT: _conflict,
+}
+
+
+def _follow(pair: Pair, booking: Booking) -> LinkBooking | CancelBooking | MoveBooking:
+    """The write with which the booking follows its event: the event's times, its id, or its end."""
+    event = pair.event
+    if event is None or event.is_cancelled:
+        return CancelBooking(booking.id, booking.etag, unlink=booking.event_id is not None)
+    if not booking.is_open or event.span == booking.span:
+        return LinkBooking(booking.id, booking.etag, event.id)
+    return MoveBooking(booking.id, booking.etag, event.span, None if pair.is_linked else event.id)
+
+
+def _unlink(pair: Pair, booking: Booking, reason: str) -> Action:
+    if booking.event_id is None:
+        return Ignore(reason)
+    return UnlinkBooking(booking.id, booking.etag, reason)

@@ -1,7 +1,7 @@
-"""What is remembered of each event: what it and its booking last agreed on, what was decided last, when and why.
+"""What the ledger remembers of a pair, as values.
 
-Values and rules without IO; ledger_table.py stores them. The ledger is a cache: what it does not know is read anew. It
-holds ids, times and reasons, nothing of what events are about.
+``remembering.py`` says how an entry follows from another one, ``storage/ledger.py`` stores it. The ledger is a cache:
+the app reads anew what it does not remember. An entry holds ids, times and reasons, and nothing of an event's content.
 """
 
 from __future__ import annotations
@@ -11,58 +11,52 @@ from datetime import datetime
 from enum import StrEnum
 
 from sync.model import Span
-from sync.pairs.actions import (
-    Action,
-    CancelBooking,
-    Hold,
-    Ignore,
-    Leave,
-    LinkBooking,
-    MoveBooking,
-    Observed,
-    Postpone,
-    UnlinkBooking,
-)
+from sync.pairs.actions import HOLDS, WRITTEN, Acts, HoldKind, Outcome, Stage, reason_of
 
 GONE = "gone"
-"""Stands for the version of an event that is no more."""
+"""Stands for the version of an event that does not exist any more."""
 
 VERSIONS = 8
-"""So many versions of an event are remembered, the newest last: a change is notified up to four times."""
+"""Versions of an event that are remembered, the newest last.
+
+Graph notifies of one change up to four times. Too few, and a late notification costs a look; more only take room.
+"""
 
 DECISIONS = 20
-"""The last ones are kept for ``explain``."""
-
-WOULD_BE = "would be "
-"""Begins the outcome of a decision while the app only observes."""
+"""Decisions that are kept for ``explain``. Too few, and a person cannot see what led to a hold; more only take room."""
 
 
 class Kind(StrEnum):
+    """What an event is to the app."""
+
     PAIR = "pair"
     """It carries our extension."""
     GONE = "gone"
+    """It is deleted."""
     NOT_OURS = "not ours"
+    """People made it for themselves."""
 
 
 @dataclass(frozen=True)
 class Intent:
     """Writes that were about to be sent, and the times that the booking has afterwards.
 
-    All were guarded by one *version* of the booking, so that one of them at most took effect.
+    All of them were guarded by one *version* of the booking, so at most one took effect.
     """
 
     spans: tuple[Span, ...]
-    """One twice where two were about to write it: that one of them was refused says nothing of the other."""
+    """The same span stands twice if two workers were about to write it."""
     version: str
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One line of an event's history. The spans are those that were looked at, not those that were written."""
+    """One line of a pair's history. The spans are those that were looked at, not those that were written."""
 
     at: datetime
     cause: str
-    outcome: str
+    outcome: Outcome
+    stage: Stage = Stage.DONE
     reason: str = ""
     event_version: str = ""
     booking_version: str = ""
@@ -71,34 +65,43 @@ class Decision:
     times: int = 1
     """How often in a row the same was decided of the same versions; *at* is the last time."""
 
-    @property
-    def is_observed(self) -> bool:
-        """Whether it would have been done, had the app not only observed."""
-        return self.outcome.startswith(WOULD_BE)
-
 
 @dataclass(frozen=True)
 class Held:
-    """Why a pair is out of step, and since when; ``is_waiting`` for Outlook to follow rather than for a person."""
+    """Why a pair is out of step, and since when."""
 
-    reason: str
+    kind: HoldKind
     since: datetime
     version: str
-    """Of the event; a person's word holds for this one only."""
-    is_waiting: bool = False
-    outcome: str = ""
-    """What the booking will have been if a person releases it; empty where nothing can be done."""
+    """The event's version. A person's answer holds for this version only."""
+    outcome: Outcome | None = None
+    """What becomes of the booking if a person releases it; None where the app can do nothing."""
     is_missed: bool = False
     """Whether the event was only missed, which is no evidence that it was deleted."""
     booking_span: Span | None = None
-    """Where the booking was; a person's word to write over it holds as long as it is there."""
-    is_conflict: bool = False
-    """Whether both sides were changed. That holds for this version of the event, wherever the booking goes."""
+    """The booking's times. A person's answer to write over them holds as long as the booking has them."""
+    detail: str = ""
+    """Completes the reason."""
+
+    @property
+    def reason(self) -> str:
+        """In words for a person."""
+        return reason_of(self.kind, self.detail)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether Outlook is to follow, rather than a person to say."""
+        return HOLDS[self.kind].acts is Acts.OUTLOOK
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether both sides were changed; see ``HoldWords``."""
+        return HOLDS[self.kind].is_conflict
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one event; ``etag`` is that of the stored row, empty if there is none yet."""
+    """What is known of one event and its booking; ``etag`` is the stored row's, empty if there is none yet."""
 
     mailbox: str
     event_id: str
@@ -106,60 +109,42 @@ class Entry:
     kind: Kind = Kind.PAIR
     booking_id: str | None = None
     agreed: tuple[Span, ...] = ()
-    """What both sides last had in common; several where a write of ours is in doubt."""
+    """What both sides last had in common; several where a write of the app's is in doubt."""
     intent: Intent | None = None
     versions: tuple[str, ...] = ()
-    """Those that need no second look, the newest last."""
+    """The event's versions that need no second look, the newest last."""
     modified: datetime | None = None
     """When the event was modified at the newest of them, by Exchange's clock."""
     booking_version: str = ""
-    """The booking's when the event was last seen; as long as it has that one, it was in nobody else's hands since."""
+    """The booking's version when the event was last seen. While the booking has it, nobody edited the booking since."""
     held: Held | None = None
     released: str | None = None
     """The version of the event for which a person said: do it."""
     discarded: str | None = None
-    """The version of the event for which a person said: let it be."""
+    """The version of the event for which a person said: let the booking be."""
     history: tuple[Decision, ...] = ()
     expires: datetime | None = None
 
     @property
     def is_new(self) -> bool:
+        """Whether nothing of it is stored yet."""
         return not self.etag
 
     @property
     def observed(self) -> Decision | None:
-        """The last of its decisions that were not carried out because the app only observed."""
-        return next((decision for decision in reversed(self.history) if decision.is_observed), None)
+        """The last decision that was not carried out because the app only observed."""
+        return next((decision for decision in reversed(self.history) if decision.stage is Stage.OBSERVED), None)
 
     @property
     def is_left_out(self) -> bool:
         """Whether the last write that was decided on was not sent, because the app only observed."""
-        decided = (each for each in reversed(self.history) if each.is_observed or each.outcome in _WRITTEN)
-        return next((decision.is_observed for decision in decided), False)
+        decided = (each for each in reversed(self.history) if each.outcome in WRITTEN and each.stage != Stage.INTENDED)
+        return next((decision.stage is Stage.OBSERVED for decision in decided), False)
 
     @property
     def was_read(self) -> bool:
-        """Whether the event was seen in this mailbox, with a booking that it claims, and not seen to be gone.
+        """Whether the event was seen in this mailbox with a booking that it claims, and its end was not judged since.
 
-        Nothing follows from its being gone while the app only observes, so that it is missed still.
+        While the app only observes, an event that is gone stays one to be missed.
         """
         return GONE in self.versions or (self.kind is Kind.PAIR and bool(self.versions or self.agreed))
-
-
-_OUTCOMES: dict[type[Action], str] = {
-    Ignore: "ignored",
-    Leave: "left",
-    Postpone: "postponed",
-    Hold: "held",
-    LinkBooking: "linked",
-    UnlinkBooking: "unlinked",
-    CancelBooking: "canceled",
-    MoveBooking: "moved",
-}
-
-
-_WRITTEN = {_OUTCOMES[kind] for kind in (LinkBooking, UnlinkBooking, CancelBooking, MoveBooking)}
-
-
-def outcome_of(action: Action) -> str:
-    return WOULD_BE + _OUTCOMES[type(action.write)] if isinstance(action, Observed) else _OUTCOMES[type(action)]

@@ -1,17 +1,32 @@
-"""Reads both sides of a pair, in the order that keeps old states from being written."""
+"""Reads both sides of a pair, in the order that keeps old states from being written. Nothing is decided here.
+
+Order of reads: the event's state is read after the booking whose etag guards the write that follows from it. In the
+other order a slow worker could write an older state of the event over a newer one. Example: a worker reads the event at
+12:00 and then sleeps. The technician drags the event to 15:00, and another worker moves the booking there. The first
+worker wakes up, reads the booking with its new etag, and writes 12:00.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from sync.errors import InvalidId, NotOurs, Stale, Withdrawn
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event
-from sync.pairs.actions import Write
+from sync.pairs.actions import Action, CancelBooking, LinkBooking, MoveBooking, Write
+from sync.pairs.agreement import agreement_in
+from sync.pairs.decision import choose_linked, rival_id
+from sync.pairs.entry import Entry, Kind
+from sync.pairs.pair import Pair
 
 
 class Events(Protocol):
+    """Outlook's side, as far as a pair needs it."""
+
     async def read(self, mailbox: str, event_id: str) -> Event | None:
-        """Raises: MailboxUnavailable, Withdrawn, InvalidId, Transient, Refused."""
+        """The event, None if it is not there. Raises: MailboxUnavailable, Withdrawn, InvalidId, Transient, Refused."""
 
     async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
         """Say whether *event* (None if it cannot be read) stands in one of the mailbox's calendars.
@@ -21,16 +36,138 @@ class Events(Protocol):
 
 
 class Bookings(Protocol):
-    async def read(self, booking_id: str) -> Booking | None: ...
+    """Dynamics' side, as far as a pair needs it."""
+
+    async def read(self, booking_id: str) -> Booking | None:
+        """The booking, None if it does not exist. Raises: Transient, Refused."""
 
     async def linked_to(self, event_id: str) -> Sequence[Booking]:
-        """The bookings that hold exactly *event_id*."""
+        """The bookings that hold exactly *event_id*. Raises: Transient, Refused."""
 
     async def is_own(self, booking: Booking) -> bool:
-        """Whether it was this app that wrote it last. Raises: Transient, Refused."""
+        """Whether this app wrote *booking* last. Raises: Transient, Refused."""
 
     async def write(self, action: Write) -> str:
-        """The row's new etag, empty if nobody can tell.
+        """Write *action*; return the row's new etag, empty if the answer does not tell.
 
-        Raises: Stale if the row changed since it was read, Transient, Refused.
+        Raises: NotWritten if the service refused it, so that nothing was written; Stale, Transient if the row may have
+        been written.
         """
+
+
+@dataclass
+class Looker:
+    """Reads pairs. The three methods after ``look`` ask what only some decisions rest on."""
+
+    events: Events
+    bookings: Bookings
+
+    async def look(self, change: Change, entry: Entry) -> Pair:
+        """Read both sides of the pair that *change* names.
+
+        Raises: Stale if the reads do not fit together, NotOurs if the event is none of ours and cannot be read,
+        MailboxUnavailable, Transient, Refused.
+        """
+        if entry.kind is Kind.GONE:  # a deletion was told of before, and it was so
+            change = replace(change, evidence=max(change.evidence, Evidence.MISSED))
+        known = None if entry.booking_id is None else await self.bookings.read(entry.booking_id)
+        pair = Pair(change, entry, None, known)
+        if pair.is_hinted and not pair.is_linked:
+            pair = await self._with_linked(pair)
+        event = await self._event_now(change, matters=pair.booking is not None)
+        if event is None:
+            return await self._without_event(pair, known)
+        if event.booking_id is None:
+            return replace(pair, event=event, booking=None)
+        booking, is_newer = pair.booking, pair.booking is not None and pair.booking.id == event.booking_id
+        if not is_newer:
+            booking = await self.bookings.read(event.booking_id)
+        rival = await self._rival(change, event, booking)
+        return replace(pair, event=event, booking=booking, rival=rival, event_is_newer=is_newer)
+
+    async def who_wrote(self, pair: Pair, action: Action) -> Pair:
+        """*pair* with the answer whether the app wrote the booking last, if *action* rests on it.
+
+        It does where the ledger has forgotten what a linked pair agreed on. A booking that the app wrote last was in
+        step then, and nobody has moved it since; a booking that somebody else wrote last may have been moved. At first
+        contact the booking follows its event in any case, but it is canceled only if it stands where the event stood.
+        """
+        booking = pair.booking
+        if booking is None or not isinstance(action, CancelBooking | MoveBooking):
+            return pair
+        is_first_contact = booking.event_id is None and isinstance(action, MoveBooking)
+        if is_first_contact or agreement_in(pair.entry, booking).spans:
+            return pair
+        return replace(pair, is_own=await self.bookings.is_own(booking))
+
+    async def event_again(self, pair: Pair, action: Action) -> Pair:
+        """*pair* with its event read once more, if *action* writes the times of an event read before its booking.
+
+        Raises: Stale if the event is gone by now, or belongs to another booking.
+        """
+        if pair.event_is_newer or not isinstance(action, MoveBooking):
+            return pair
+        event = await self._event_now(pair.change, matters=True)
+        if event is None or event.booking_id != action.booking_id:
+            raise Stale("the event went, or got another booking")
+        return replace(pair, event=event, event_is_newer=True)
+
+    async def whether_it_stands(self, pair: Pair, action: Action) -> Pair:
+        """*pair* without its event, if *action* links a closed booking to an event that is in no calendar.
+
+        An event that can be read may lie in Deleted Items. An open booking is canceled once the deletion is processed,
+        or a sweep misses the event; a closed booking would be written for nothing.
+        """
+        event, booking = pair.event, pair.booking
+        if not isinstance(action, LinkBooking) or event is None or booking is None or booking.is_open:
+            return pair
+        if pair.is_hinted or await self.events.stands(pair.change.mailbox, event.id, event):
+            return pair
+        return replace(pair, event=None)
+
+    async def _without_event(self, pair: Pair, known: Booking | None) -> Pair:
+        if not pair.is_hinted and not pair.is_linked:
+            pair = await self._with_linked(pair)
+        # The booking that observing left unlinked is known by the ledger alone.
+        if pair.booking is None and pair.is_hinted and pair.entry.is_left_out:
+            return replace(pair, booking=known)
+        return pair
+
+    async def _with_linked(self, pair: Pair) -> Pair:
+        holders = await self.bookings.linked_to(pair.change.event_id)
+        booking, count = choose_linked(pair.change, holders)
+        return replace(pair, booking=booking, holders=count)
+
+    async def _event_now(self, change: Change, matters: bool) -> Event | None:
+        """The event, None if it is gone.
+
+        With immutable ids a deleted event may stay readable in Deleted Items. So if there is evidence that it is gone,
+        a readable event has to stand in a calendar, too. That is not asked if it does not matter, as no booking is in
+        sight.
+        """
+        is_hinted = change.evidence is not Evidence.NONE
+        try:
+            event = await self.events.read(change.mailbox, change.event_id)
+        except Withdrawn:
+            if is_hinted and not await self.events.stands(change.mailbox, change.event_id, None):
+                return None
+            raise
+        if event is None or not is_hinted or not (matters or event.has_extension):
+            return event
+        return event if await self.events.stands(change.mailbox, change.event_id, event) else None
+
+    async def _rival(self, change: Change, event: Event, booking: Booking | None) -> Event | None:
+        """The other event that the booking is linked to, None if it is gone.
+
+        It may have been deleted without a notification, and still be readable in Deleted Items.
+        """
+        other = rival_id(change, event, booking)
+        if other is None:
+            return None
+        try:
+            rival = await self.events.read(change.mailbox, other)
+        except (InvalidId, Withdrawn, NotOurs):
+            return None
+        if rival is None or rival.id == event.id or await self.events.stands(change.mailbox, rival.id, rival):
+            return rival
+        return None

@@ -4,64 +4,85 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sync.messages.changes import Change
-from sync.model import Booking
-from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, Leave, MoveBooking
+from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, MoveBooking
 from sync.pairs.entry import Entry, Kind
-from sync.pairs.pair import Look
+from sync.pairs.pair import Pair
+
+PATIENT = 3
+"""Tries after which an event that Exchange shows as older than the ledger knows it is believed.
+
+The clocks of two Exchange servers need not agree for ever. Too small, and a lagging copy is taken for the event; too
+large, and a pair waits for a clock.
+"""
 
 
-def is_released(entry: Entry, look: Look) -> bool:
-    """Whether a person has said "do it" of what is there now: who moves the booking afterwards has not been asked."""
-    span = look.booking.span if look.booking is not None else None
-    return entry.held is not None and entry.held.booking_span == span and entry.released == look.version
-
-
-def override(action: Action, look: Look, entry: Entry) -> Action:
+def override(action: Action, pair: Pair, now: datetime) -> Action:
     """*action*, unless a person has said otherwise of just this version of the event."""
-    if isinstance(action, Hold | Leave) and action.write is not None and is_released(entry, look):
+    action = _left_unlinked(action, pair, now) or action
+    if isinstance(action, Hold) and action.write is not None and is_released(pair):
         return action.write
-    if isinstance(action, Hold | Leave | CancelBooking | MoveBooking) and entry.discarded == look.version:
+    if isinstance(action, Hold | CancelBooking | MoveBooking) and pair.entry.discarded == pair.version:
         return Ignore("a person decided to let it be")
-    return _still_in_conflict(action, look, entry) or action
+    return _still_in_conflict(action, pair) or action
 
 
-def _still_in_conflict(action: Action, look: Look, entry: Entry) -> Leave | Hold | None:
-    """What was decided of the event as it is stands, also if a dispatcher moves the booking back again."""
-    held = entry.held
-    if held is None or not held.is_conflict or held.version != look.version or is_released(entry, look):
+def weighed(action: Action, pair: Pair) -> Action:
+    """*action*; a hold in place of a cancellation that no person has released and that lacks evidence."""
+    if isinstance(action, CancelBooking) and lacks_evidence(pair) and not is_released(pair):
+        return Hold(HoldKind.EDITED_SINCE, action.booking_id, action)
+    return action
+
+
+def is_released(pair: Pair) -> bool:
+    """Whether a person has said "do it" of what is there now.
+
+    The answer does not hold if the booking was moved after the person was asked.
+    """
+    held, span = pair.entry.held, pair.booking.span if pair.booking is not None else None
+    return held is not None and held.booking_span == span and pair.entry.released == pair.version
+
+
+def _still_in_conflict(action: Action, pair: Pair) -> Hold | None:
+    """The hold of a conflict that was decided of this version of the event; a booking that moves back ends it not."""
+    held = pair.entry.held
+    if held is None or not held.is_conflict or held.version != pair.version or is_released(pair):
         return None
     if not isinstance(action, CancelBooking | MoveBooking):
         return None
-    if held.is_waiting:
-        return Leave(held.reason, action.booking_id, is_conflict=True, write=action)
-    return Hold(held.reason, action.booking_id, action, is_conflict=True)
+    return Hold(held.kind, action.booking_id, action, held.detail)
 
 
-def left_unlinked(entry: Entry, booking: Booking | None, now: datetime) -> Hold | None:
-    """What becomes of *booking*, which the entry names, when its event is gone and no booking is linked to that.
+def is_left_unlinked(pair: Pair, now: datetime) -> bool:
+    """Whether the app would have linked *pair*'s booking to the event that is gone, had it not only observed.
 
-    Linked, it would be canceled; but that it is not is only because a link was left out. A person is to say.
+    The booking would be canceled if it were linked. A person is to say, as nothing but the observing kept it unlinked.
     """
+    booking, entry = pair.booking, pair.entry
     if booking is None or not entry.is_left_out or booking.mailbox != entry.mailbox:
+        return False
+    return booking.event_id is None and booking.is_open and booking.span.end > now
+
+
+def _left_unlinked(action: Action, pair: Pair, now: datetime) -> Hold | None:
+    if pair.event is not None or not pair.is_hinted or not isinstance(action, Ignore):
         return None
-    if booking.event_id is not None or not booking.is_open or booking.span.end <= now:
+    if pair.booking is None or not is_left_unlinked(pair, now):
         return None
-    cancel = CancelBooking(booking.id, booking.etag, unlink=False)
-    return Hold("its event was deleted, and while the app only observed nothing linked them", booking.id, cancel)
+    cancel = CancelBooking(pair.booking.id, pair.booking.etag, unlink=False)
+    return Hold(HoldKind.UNLINKED, pair.booking.id, cancel)
 
 
-def doubt(look: Look, change: Change, entry: Entry) -> str | None:
-    """Why *look*'s booking is not to be canceled for its event's being gone without a person's word, None if it may.
+def lacks_evidence(pair: Pair) -> bool:
+    """Whether the event's absence alone is too weak a reason to cancel the booking.
 
-    It may have been somebody else's for a while: its event went then, and Outlook has not followed it back yet. A
-    booking that is as it was when the event was seen was in one hand; of any other, somebody has to have told.
+    Example: the booking is reassigned from Anna to Ben and back. Anna's first event was removed for that, and her new
+    one may not exist yet. So unless Graph notified of the deletion, the app cancels only a booking that still has the
+    version it had when the app last saw its event.
     """
-    if look.event is not None or look.booking is None or look.booking.etag == entry.booking_version:
-        return None
-    if change.is_deletion or (entry.kind is Kind.GONE and _is_told_of(entry)):
-        return None
-    return "its event is gone, which nobody told of, and the booking was edited since the event was seen"
+    entry, booking = pair.entry, pair.booking
+    if pair.event is not None or booking is None or booking.etag == entry.booking_version:
+        return False
+    return not (pair.change.is_deletion or (entry.kind is Kind.GONE and _is_told_of(entry)))
 
 
 def _is_told_of(entry: Entry) -> bool:
@@ -69,19 +90,16 @@ def _is_told_of(entry: Entry) -> bool:
     return not entry.held.is_missed if entry.held is not None else not entry.booking_version
 
 
-def is_stale(change: Change, look: Look, entry: Entry) -> bool:
-    """Whether the event may have been read from a copy that lags behind.
+def is_stale(pair: Pair) -> bool:
+    """Whether the event may have been read from a copy of Exchange's that lags behind.
 
-    It was known in a newer state, by Exchange's own clock; or a version was notified that is not known yet, and what
-    was read is one that was. Once more is enough to tell that from a late notification.
+    Either the ledger knows a newer state of it, by Exchange's own clock. Or Graph notified of a version that is not
+    known yet, and the version that was read is a known one. One more try tells that from a late notification.
     """
-    event = look.event
+    event, entry, change = pair.event, pair.entry, pair.change
     if event is None:
         return False
     if event.modified is not None and entry.modified is not None and event.modified < entry.modified:
-        return change.attempt < 3  # the clocks of two Exchange servers need not agree for ever
-    return (
-        change.attempt == 0
-        and change.version not in (None, event.etag, *entry.versions)
-        and event.etag in entry.versions
-    )
+        return change.attempt < PATIENT
+    is_unknown = change.version not in (None, event.etag, *entry.versions)
+    return change.attempt == 0 and is_unknown and event.etag in entry.versions

@@ -1,144 +1,202 @@
-"""Entry → entry: before a write, after a decision, after a sweep, after a person's answer. Pure."""
+"""Entry → entry: before a write, after it, after a sweep, after a person's answer. Pure: no IO, no clock.
+
+What an entry holds stands in ``entry.py``; what follows from it in ``agreement.py`` and ``overrides.py``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, Span
-from sync.pairs.actions import Action, CancelBooking, Hold, Leave, Observed, Postpone, Write
-from sync.pairs.agreement import Refusal, _intent, _ordered, _under_way, agreed_after, agreed_spans
-from sync.pairs.entry import _OUTCOMES, DECISIONS, GONE, VERSIONS, Decision, Entry, Held, Kind, outcome_of
-from sync.pairs.overrides import doubt
-from sync.pairs.pair import Look
+from sync.pairs.actions import (
+    Action,
+    CancelBooking,
+    Hold,
+    LinkBooking,
+    LookAgain,
+    MoveBooking,
+    Observed,
+    Outcome,
+    Stage,
+    Write,
+    outcome_of,
+)
+from sync.pairs.agreement import agreement_in, intent_with, intent_without, ordered, under_way
+from sync.pairs.entry import DECISIONS, GONE, VERSIONS, Decision, Entry, Held, Kind
+from sync.pairs.overrides import lacks_evidence
+from sync.pairs.pair import Pair
 
 YOUNG = timedelta(minutes=10)
-"""An event without our extension may still get it: the extension is a second call after the event's creation."""
+"""Age up to which an event may still get our extension, as that is a second call after the creation.
 
-KEPT, KEPT_AFTER_END, GONE_KEPT, MISSED_KEPT = (timedelta(days=days) for days in (90, 30, 30, 7))
-"""How long an entry is of use after it was written, or after the end of what was agreed on."""
+Too short, and a new booking's event is taken for a meeting of the technician's own for NOT_OURS_FOR; too long, and
+each notification of a new meeting costs a read.
+"""
+
+NOT_OURS_FOR = timedelta(hours=24)
+"""How long it is believed that an event is none of ours.
+
+Too short, and each change of an ordinary meeting costs a read; too long, and an event that gets our extension late is
+followed late.
+"""
+
+KEPT = timedelta(days=90)
+"""How long an entry is kept after it was written. Too short, and a pair that rests is forgotten: a read more."""
+
+KEPT_AFTER_END = timedelta(days=30)
+"""How long an entry is kept after the end of its event. Too short, and late edits of done work cost a read more."""
+
+GONE_KEPT = timedelta(days=30)
+"""How long it is remembered that an event is gone, after the end of its booking. Too short, and a late notification
+of its deletion costs a look."""
+
+MISSED_KEPT = timedelta(days=7)
+"""How long it is believed that a linked event has lost our extension. Too short, and each sweep looks at it again."""
 
 LONGEST = timedelta(days=3_650)
-"""No end further ahead than this counts for that."""
+"""An end further ahead counts as this far ahead: bookings in the year 9999 exist."""
 
 
-def release(entry: Entry, held: Held, now: datetime) -> Entry:
-    """*entry* with a person's word to do what the event asks; it is held until that is done."""
-    history = _with(entry.history, _word("released", held, now))
-    return replace(entry, released=held.version, discarded=None, history=history)
-
-
-def discard(entry: Entry, held: Held, now: datetime) -> Entry:
-    """*entry* with a person's word to let the booking be as it is."""
-    history = _with(entry.history, _word("discarded", held, now))
-    return replace(entry, released=None, discarded=held.version, held=None, history=history)
-
-
-def _word(outcome: str, held: Held, now: datetime) -> Decision:
-    return Decision(now, "said by a person", outcome, held.reason, held.version)
-
-
-def intend(entry: Entry, write: Write, look: Look, change: Change, now: datetime, refusal: Refusal | None) -> Entry:
+def intend(entry: Entry, write: Write, pair: Pair, now: datetime) -> Entry:
     """*entry* as it is stored before *write* is sent, so that a crash in between is known of."""
-    is_gone_still = entry.kind is Kind.GONE and look.event is None  # or nobody would be sure of it any more
+    # An event that is gone stays so: whoever comes after a crash would otherwise not be sure of it.
+    is_gone_still = entry.kind is Kind.GONE and pair.event is None
     return replace(
         entry,
         kind=Kind.GONE if is_gone_still else Kind.PAIR,
         booking_id=write.booking_id,
-        agreed=_ordered(agreed_spans(entry, look.booking, refusal)),
-        intent=_intent(entry, write, look.booking),
-        modified=look.event.modified or entry.modified if look.event is not None else entry.modified,
-        history=_with(entry.history, _decision(write, look, change, now, about_to=True)),
+        agreed=ordered(agreement_in(entry, pair.booking)),
+        intent=intent_with(entry.intent, write, pair.booking),
+        modified=pair.event.modified or entry.modified if pair.event is not None else entry.modified,
+        history=_with(entry.history, _decision(write, pair, now, Stage.INTENDED)),
         expires=now + KEPT,
     )
 
 
-def _end_of(span: Span, now: datetime) -> datetime:
-    """The end, as far as it tells how long to remember something: there are bookings in the year 9999."""
-    return min(span.end, now + LONGEST)
+def withdraw(entry: Entry, write: Write, booking: Booking | None) -> Entry:
+    """*entry* without *write*, which was certainly not done; *booking* is the one that it was decided on.
+
+    Example: both agreed on 9:00, the app sent 12:00, Dataverse refused it, and a dispatcher edits the booking's name.
+    The booking is still where it was agreed on, and nothing of the app's can have moved it: the event's move counts.
+    """
+    return replace(entry, intent=intent_without(entry.intent, write, booking))
 
 
-def conclude(
-    entry: Entry,
-    action: Action,
-    look: Look,
-    change: Change,
-    now: datetime,
-    not_ours_for: timedelta,
-    refusal: Refusal | None = None,
-    written: str = "",
-) -> Entry | None:
+def conclude(entry: Entry, action: Action, pair: Pair, now: datetime, written: str = "") -> Entry | None:
     """*entry* as it is stored after *action* was carried out; None if there is nothing to remember.
 
-    *written* is the version that the booking got by it, as far as that is known.
+    *written* is the version that the booking got by a write, as far as that is known.
     """
-    event, booking = look.event, look.booking
-    is_missed = doubt(look, change, entry) is not None
-    if isinstance(action, Postpone):
+    if isinstance(action, LookAgain):
         return None
-    if event is None:
-        if change.evidence is Evidence.NONE:
-            return None  # nobody is sure of it
-        agreed = _ordered(agreed_spans(entry, booking, refusal))
-        # What a sweep is to find as long as nobody has done it is not forgotten.
-        versions = tuple(dict.fromkeys((*entry.versions, GONE)))[-VERSIONS:] if isinstance(action, Observed) else ()
-        # A person's word, or what waits for one, is of use as long as the booking.
-        until = now if booking is None else max(now, _end_of(booking.span, now))
-        known = replace(entry, kind=Kind.GONE, agreed=agreed, versions=versions, expires=until + GONE_KEPT)
-        if isinstance(action, Hold | Leave) and is_missed:
-            known = replace(known, kind=entry.kind, versions=entry.versions)  # nothing tells that it was deleted
-    elif not event.has_extension:
-        # A sweep comes back to a linked event that its lists do not show: it lost our extension, and not for a day.
-        is_missed_here = change.evidence is Evidence.MISSED or entry.kind is Kind.GONE
-        until = now + (max(not_ours_for, MISSED_KEPT) if is_missed_here else not_ours_for)
-        # One that came back after it was deleted may be young still.
-        if until == now or (_is_young(event) and (not is_missed_here or entry.kind is Kind.GONE)):
-            return None
-        if entry.booking_id is not None and not is_missed_here:
-            return None  # it had our extension, and one look without it does not tell that it lost it
-        return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=until)
+    if pair.event is None:
+        known = _of_gone(entry, action, pair, now)
+    elif not pair.event.has_extension:
+        return _of_nobodys(entry, pair, pair.event, now)
     else:
-        versions = entry.versions if entry.kind is Kind.PAIR else ()
-        if booking is not None:
-            seen = [version for version in (change.version, event.etag) if version]
-            versions = tuple(dict.fromkeys([*(v for v in versions if v not in seen), *seen]))[-VERSIONS:]
-        common = agreed_after(action, event, booking)
-        known = replace(
-            entry,
-            kind=Kind.PAIR,
-            booking_id=booking.id if booking is not None else entry.booking_id,
-            agreed=(common,) if common is not None else _ordered(agreed_spans(entry, booking, refusal)),
-            versions=versions,
-            modified=event.modified or entry.modified,
-            booking_version=written if isinstance(action, Write) else booking.etag if booking is not None else "",
-            expires=max(now + KEPT, _end_of(event.span, now) + KEPT_AFTER_END),
-        )
-    intent = None if isinstance(action, Write) else _under_way(entry, booking)
-    released, held = None, _held(entry, action, look, is_missed, now)
-    if isinstance(action, Observed):
-        # Somebody else may do it now: it is in doubt like a write of our own. A person's word holds until it is done.
-        intent = _intent(entry, action.write, booking)
-        known = replace(known, booking_id=action.booking_id)
-        released = entry.released
-        held = entry.held if entry.released == look.version else held
-    return replace(
+        known = _of_pair(entry, action, pair, pair.event, now, written)
+    if known is None:
+        return None
+    known = replace(
         known,
-        intent=intent,
-        released=released,
-        discarded=entry.discarded if entry.discarded == look.version else None,
-        held=held,
-        history=_with(entry.history, _decision(action, look, change, now)),
+        intent=None if isinstance(action, Write) else under_way(entry, pair.booking),
+        released=None,
+        discarded=entry.discarded if entry.discarded == pair.version else None,
+        held=_held(entry, action, pair, now),
+        history=_with(entry.history, _decision(action, pair, now)),
+    )
+    return _of_observed(known, entry, action, pair) if isinstance(action, Observed) else known
+
+
+def _of_gone(entry: Entry, action: Action, pair: Pair, now: datetime) -> Entry | None:
+    """The event is gone, with some evidence for it."""
+    if not pair.is_hinted:
+        return None
+    # A person's answer, or what waits for one, is of use as long as the booking.
+    until = now if pair.booking is None else max(now, _end_of(pair.booking.span, now))
+    is_doubted = isinstance(action, Hold) and lacks_evidence(pair)  # nothing tells that it was deleted
+    return replace(
+        entry,
+        kind=entry.kind if is_doubted else Kind.GONE,
+        agreed=ordered(agreement_in(entry, pair.booking)),
+        versions=entry.versions if is_doubted else (),
+        expires=until + GONE_KEPT,
     )
 
 
+def _of_nobodys(entry: Entry, pair: Pair, event: Event, now: datetime) -> Entry | None:
+    """The event is there, without our extension."""
+    # A sweep comes back to a linked event that its lists do not show: that one lost our extension, and not for a day.
+    is_missed = pair.change.evidence is Evidence.MISSED or entry.kind is Kind.GONE
+    lasts = MISSED_KEPT if is_missed else NOT_OURS_FOR
+    # An event that came back after its deletion may be young still.
+    may_be_young = not is_missed or entry.kind is Kind.GONE
+    if may_be_young and _is_young(event):
+        return None
+    if entry.booking_id is not None and not is_missed:
+        return None  # it had our extension, and one look without it does not tell that it lost it
+    return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=now + lasts)
+
+
+def _of_pair(entry: Entry, action: Action, pair: Pair, event: Event, now: datetime, written: str) -> Entry:
+    """The event is there, with our extension."""
+    booking, versions = pair.booking, entry.versions if entry.kind is Kind.PAIR else ()
+    if booking is not None:
+        versions = _newest(versions, pair.change.version, event.etag)
+    common = agreed_after(action, event, booking)
+    return replace(
+        entry,
+        kind=Kind.PAIR,
+        booking_id=booking.id if booking is not None else entry.booking_id,
+        agreed=(common,) if common is not None else ordered(agreement_in(entry, booking)),
+        versions=versions,
+        modified=event.modified or entry.modified,
+        booking_version=written if isinstance(action, Write) else booking.etag if booking is not None else "",
+        expires=max(now + KEPT, _end_of(event.span, now) + KEPT_AFTER_END),
+    )
+
+
+def _of_observed(known: Entry, entry: Entry, action: Observed, pair: Pair) -> Entry:
+    """*known* after a write that was not sent.
+
+    Somebody else may do that write now, so it is in doubt like one of the app's own. A sweep goes on missing an event
+    that is gone. A person's answer holds until the write is done.
+    """
+    is_released = entry.released == pair.version
+    return replace(
+        known,
+        booking_id=action.booking_id,
+        intent=intent_with(entry.intent, action.write, pair.booking),
+        versions=_newest(entry.versions, GONE) if pair.event is None else known.versions,
+        released=entry.released,
+        held=entry.held if is_released else known.held,
+    )
+
+
+def agreed_after(action: Action, event: Event, booking: Booking | None) -> Span | None:
+    """What both sides have in common once *action* is done; None if they have nothing in common.
+
+    While the app only observes, a link counts as written: otherwise nothing would tell which side moves afterwards.
+    """
+    if isinstance(action, MoveBooking):
+        return action.span
+    if booking is None or event.span != booking.span or isinstance(action, CancelBooking):
+        return None
+    write = action.write if isinstance(action, Observed) else action
+    is_linked = booking.event_id == event.id or isinstance(write, LinkBooking)
+    return event.span if is_linked else None
+
+
 def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry | None:
-    """*entry* with a pair that a sweep has found in step; None if that is known already, or none of its business."""
+    """*entry* with a pair that a sweep has found in step; None if there is nothing new to remember."""
     if event.booking_id != booking.id or booking.event_id != event.id or event.span != booking.span:
         return None
     if event.modified is not None and entry.modified is not None and event.modified < entry.modified:
         return None  # the list lags behind
-    intent = _under_way(entry, booking)
+    intent = under_way(entry, booking)
     known = (entry.kind, entry.booking_id, entry.booking_version, entry.agreed, entry.intent, entry.held)
     if known == (Kind.PAIR, booking.id, booking.etag, (event.span,), intent, None):
         return None
@@ -148,25 +206,55 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
         booking_id=booking.id,
         agreed=(event.span,),
         intent=intent,
-        versions=(*(v for v in entry.versions if v != event.etag), event.etag)[-VERSIONS:],
+        versions=_newest(entry.versions, event.etag),
         booking_version=booking.etag,
         held=None,
         expires=max(now + KEPT, _end_of(event.span, now) + KEPT_AFTER_END),
     )
 
 
-def hold_missing(entry: Entry, booking: Booking | None, reason: str, now: datetime) -> Entry | None:
-    """*entry* with an event that a sweep misses, but that is not to be taken for deleted without a person's word.
+def hold_missing(entry: Entry, booking: Booking | None, hold: Hold, now: datetime) -> Entry | None:
+    """*entry* with the *hold* of an event that a sweep misses; None if it is held already.
 
-    None if it is held already.
+    Such an event is not taken for deleted without a person's answer.
     """
-    span = booking.span if booking is not None else None
-    before = entry.held
-    if before is not None and (before.reason, before.version, before.booking_span) == (reason, GONE, span):
+    span, before = booking.span if booking is not None else None, entry.held
+    held = Held(hold.kind, now, GONE, Outcome.CANCELED, is_missed=True, booking_span=span, detail=hold.detail)
+    new = (held.kind, held.detail, held.version, held.booking_span)
+    if before is not None and (before.kind, before.detail, before.version, before.booking_span) == new:
         return None
-    held = Held(reason, now, GONE, outcome=_OUTCOMES[CancelBooking], is_missed=True, booking_span=span)
     expires = max(now + KEPT, entry.expires or now)
     return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=expires)
+
+
+Answer = Callable[[Entry, Held, datetime], Entry]
+"""What a person says of a hold: ``release`` or ``discard``."""
+
+
+def release(entry: Entry, held: Held, now: datetime) -> Entry:
+    """*entry* with a person's answer to do what the event asks; it is held until that is done."""
+    history = _with(entry.history, _said(Outcome.RELEASED, held, now))
+    return replace(entry, released=held.version, discarded=None, history=history)
+
+
+def discard(entry: Entry, held: Held, now: datetime) -> Entry:
+    """*entry* with a person's answer to let the booking be as it is."""
+    history = _with(entry.history, _said(Outcome.DISCARDED, held, now))
+    return replace(entry, released=None, discarded=held.version, held=None, history=history)
+
+
+def _said(outcome: Outcome, held: Held, now: datetime) -> Decision:
+    return Decision(now, "said by a person", outcome, reason=held.reason, event_version=held.version)
+
+
+def _newest(versions: tuple[str, ...], *seen: str | None) -> tuple[str, ...]:
+    """*versions* with those that were *seen*, the newest last, as many as are kept."""
+    new = [version for version in seen if version]
+    return tuple(dict.fromkeys([*(version for version in versions if version not in new), *new]))[-VERSIONS:]
+
+
+def _end_of(span: Span, now: datetime) -> datetime:
+    return min(span.end, now + LONGEST)
 
 
 def _is_young(event: Event) -> bool:
@@ -174,28 +262,33 @@ def _is_young(event: Event) -> bool:
     return event.created is None or event.modified is None or event.modified - event.created <= YOUNG
 
 
-def _held(entry: Entry, action: Action, look: Look, is_missed: bool, now: datetime) -> Held | None:
-    if not isinstance(action, Hold | Leave):
+def _held(entry: Entry, action: Action, pair: Pair, now: datetime) -> Held | None:
+    if not isinstance(action, Hold):
         return None
     before = entry.held
-    since = before.since if before is not None and before.version == look.version else now
-    outcome = _OUTCOMES[type(action.write)] if action.write is not None else ""
-    span = look.booking.span if look.booking is not None else None
-    is_waiting, is_conflict = isinstance(action, Leave), action.is_conflict
-    return Held(action.reason, since, look.version, is_waiting, outcome, is_missed, span, is_conflict)
+    return Held(
+        action.kind,
+        before.since if before is not None and before.version == pair.version else now,
+        pair.version,
+        outcome_of(action.write)[0] if action.write is not None else None,
+        lacks_evidence(pair),
+        pair.booking.span if pair.booking is not None else None,
+        action.detail,
+    )
 
 
-def _decision(action: Action, look: Look, change: Change, now: datetime, about_to: bool = False) -> Decision:
-    outcome = outcome_of(action)
+def _decision(action: Action, pair: Pair, now: datetime, stage: Stage | None = None) -> Decision:
+    outcome, came = outcome_of(action)
     return Decision(
         at=now,
-        cause=_cause(change),
-        outcome=f"about to be {outcome}" if about_to else outcome,
+        cause=_cause(pair.change),
+        outcome=outcome,
+        stage=stage or came,
         reason=getattr(action, "reason", ""),
-        event_version=look.version,
-        booking_version=look.booking.etag if look.booking is not None else "",
-        event_span=look.event.span if look.event is not None else None,
-        booking_span=look.booking.span if look.booking is not None else None,
+        event_version=pair.version,
+        booking_version=pair.booking.etag if pair.booking is not None else "",
+        event_span=pair.event.span if pair.event is not None else None,
+        booking_span=pair.booking.span if pair.booking is not None else None,
     )
 
 
@@ -212,9 +305,10 @@ def _cause(change: Change) -> str:
 
 
 def _with(history: tuple[Decision, ...], decision: Decision) -> tuple[Decision, ...]:
-    """The same once more is counted, not repeated; what was about to be done gives way to what was done."""
+    """*history* with *decision*: the same once more is counted, and an intention gives way to what became of it."""
     before = history[-1] if history else None
-    if before is not None and before.outcome.removeprefix("about to be ") == decision.outcome != before.outcome:
+    is_its_end = before is not None and before.stage is Stage.INTENDED and decision.stage is Stage.DONE
+    if before is not None and is_its_end and before.outcome is decision.outcome:
         history = history[:-1]
     elif before is not None and replace(before, at=decision.at, cause=decision.cause, times=1) == decision:
         return (*history[:-1], replace(decision, times=before.times + 1))

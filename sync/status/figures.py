@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sync.model import SyncMode
+from sync.pairs.actions import WRITTEN
 from sync.pairs.entry import Entry
 from sync.storage.breaker import Tripped
 from sync.subscriptions.standing import Roster, Standing
@@ -22,9 +23,6 @@ SWEEP_LATE = timedelta(hours=36)
 """Its timer runs each night."""
 
 SILENT = timedelta(days=1)
-
-WRITTEN = ("moved", "linked", "canceled", "unlinked")
-"""The outcomes that are a write."""
 
 
 @dataclass(frozen=True)

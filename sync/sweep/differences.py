@@ -1,8 +1,9 @@
-"""(events, bookings) → differences: which events of a mailbox a sweep has processed, without IO.
+"""(events, bookings, entries) → differences: which events of a mailbox a sweep has processed. Pure: no IO, no clock.
 
-A list only hints. Each difference goes the way of a notification: it is looked at again, decided and written there.
+A list only hints. Each difference goes the way of a notification: it is looked at again, decided and written there. A
+rule about one pair belongs into ``pairs/``, not here.
 
-What no list can tell: a booking that was never linked, and whose event was made and deleted while no notification came
+No list can tell of a booking that was never linked, and whose event was made and deleted while no notification came
 through. It looks like any booking that never had an event, so it stays as it is.
 """
 
@@ -15,37 +16,69 @@ from datetime import datetime
 from sync.ids import is_event_id
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, Span, Unreadable
-from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, Leave, LinkBooking, MoveBooking, UnlinkBooking
-from sync.pairs.agreement import agreed_spans
+from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, LinkBooking, MoveBooking, UnlinkBooking
+from sync.pairs.agreement import agreement_in
 from sync.pairs.decision import choose_linked, decide
 from sync.pairs.entry import GONE, Entry, Kind
-from sync.pairs.overrides import left_unlinked, override
-from sync.pairs.pair import Look
+from sync.pairs.overrides import is_left_unlinked, override
+from sync.pairs.pair import Pair
 from sync.pairs.remembering import agree
 
 MANY = 3
-"""So many missing events, if they are more than half of all, are not believed to have been deleted."""
+"""Missing events that are not believed to have been deleted, if they are more than half of all that are linked.
+
+Too small, and two deletions in a small calendar wait for a person; too large, and a restored mailbox, all of whose ids
+are new, has its bookings canceled.
+"""
 
 _SUSPICIONS: dict[type[Action], str] = {
     LinkBooking: "its booking is not linked to it",
     MoveBooking: "its booking has other times",
     CancelBooking: "its organizer cancelled it",
     UnlinkBooking: "its organizer cancelled it, after its booking was closed",
-    Leave: "its booking was moved, and it was not",
     Hold: "it is not for a program to settle",
 }
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A change to be processed, and what made it be suspected; ``start`` is when it matters."""
+    """A change to be processed, and why; ``start`` is when it matters."""
 
     change: Change
-    reason: str
+    suspicion: str
     start: datetime
-    is_held: bool = False
-    """For a person to look at: nothing is queued."""
+    hold: Hold | None = None
+    """Set where a person is to look at it: nothing is queued then."""
     booking: Booking | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is queued."""
+        return self.hold is not None
+
+    @property
+    def reason(self) -> str:
+        """Why the pair is held, or suspected to be out of step."""
+        return self.hold.reason if self.hold is not None else self.suspicion
+
+
+@dataclass(frozen=True)
+class Known:
+    """What one mailbox shows, and what the ledger remembers of it."""
+
+    mailbox: str
+    events: Sequence[Event]
+    """Those with our extension that the mailbox's lists show."""
+    bookings: Sequence[Booking]
+    """The active ones of its user, and those that *events* claim."""
+    entries: Mapping[str, Entry]
+    """By the event's id."""
+    at: datetime
+    """When they were listed."""
+
+    def entry(self, event_id: str) -> Entry:
+        """The entry of the event, a new one if nothing is remembered of it."""
+        return self.entries.get(event_id) or Entry(self.mailbox, event_id)
 
 
 def unlisted(events: Sequence[Event], bookings: Sequence[Booking], window: Span) -> list[str]:
@@ -60,137 +93,142 @@ def missing(mailbox: str, events: Sequence[Event | Unreadable], bookings: Sequen
     return frozenset(_linked(mailbox, bookings)).difference(event.id for event in events)
 
 
-def find_differences(
-    mailbox: str,
-    events: Sequence[Event],
-    bookings: Sequence[Booking],
-    now: datetime,
-    entries: Mapping[str, Entry],
-) -> list[Difference]:
+def find_differences(known: Known) -> list[Difference]:
     """Say which events are to be processed, the most imminent first; nothing for a pair in step.
 
-    *events* are those with our extension that the mailbox's lists show, *bookings* the active ones of its user and
-    those that *events* claim, *entries* what the ledger knows of events, by their ids. What ``decide`` would leave
-    alone is left alone here: a booking of somebody else, an inactive one, one that does not exist, or is too far away
-    to be of interest; and what the ledger holds already.
+    What ``decide`` would leave alone is left alone here: a booking of another mailbox, an inactive one, one that does
+    not exist, or is outside the window that was listed; and what the ledger holds already.
     """
-    by_id = {booking.id: booking for booking in bookings}
-    listed = {event.id: event for event in events}
+    found, settled = _of_events(known)
+    found += _of_absent(known, settled)
+    return sorted(found, key=lambda difference: abs(difference.start - known.at))
+
+
+def _of_events(known: Known) -> tuple[list[Difference], set[str]]:
+    """The differences of the events that are listed, and the ids of the bookings whose side these settle."""
+    by_id = {booking.id: booking for booking in known.bookings}
+    listed = {event.id: event for event in known.events}
     found, settled = [], set()
-    for event in events:
+    for event in known.events:
         booking = by_id.get(event.booking_id or "")
         if booking is None:
             continue
-        change, entry = Change(mailbox, event.id), entries.get(event.id) or Entry(mailbox, event.id)
         rival = listed.get(booking.event_id or "")
-        action = decide(change, event, booking, rival, now, agreed_spans(entry, booking))
-        action = override(action, Look(event, booking), entry)
-        if not (isinstance(action, Ignore) or _is_held(action, entry, event.etag, booking)):
-            found.append(Difference(change, _SUSPICIONS[type(action)], booking.span.start, booking=booking))
-        if not isinstance(action, Ignore | Hold):
+        pair = Pair(Change(known.mailbox, event.id), known.entry(event.id), event, booking, rival)
+        action = _ruled(pair, known.at)
+        if not (isinstance(action, Ignore) or _is_held(action, pair)):
+            found.append(Difference(pair.change, _suspicion(action), booking.span.start, booking=booking))
+        if not isinstance(action, Ignore) and not (isinstance(action, Hold) and not action.is_waiting):
             settled.add(booking.id)
-
-    linked = _linked(mailbox, list(by_id.values()))
-    claimed = {event.booking_id for event in events}
-    absent = []
-    for event_id, holders in linked.items():
-        unsettled = [booking for booking in holders if booking.id not in settled]
-        entry = entries.get(event_id) or Entry(mailbox, event_id)
-        # An event that is held may claim the booking, too; an id that was never seen may be an older form of its own.
-        is_claimed = not claimed.isdisjoint(each.id for each in unsettled)
-        if event_id not in listed and unsettled and (entry.was_read or not is_claimed):
-            absent += _absent(Change(mailbox, event_id, evidence=Evidence.MISSED), unsettled, entry, now)
-    count = sum(not each.is_held for each in absent)
-    if count >= MANY and count > len(linked) / 2:
-        reason = f"its event is not in the list, nor are {count - 1} of {len(linked)} others"
-        absent = [each if each.is_held else replace(each, reason=reason, is_held=True) for each in absent]
-    return sorted(found + absent, key=lambda difference: abs(difference.start - now))
+    return found, settled
 
 
-def _is_held(action: Action, entry: Entry, version: str, booking: Booking | None) -> bool:
+def _ruled(pair: Pair, now: datetime) -> Action:
+    return override(decide(pair, now, agreement_in(pair.entry, pair.booking)), pair, now)
+
+
+def _suspicion(action: Action) -> str:
+    if isinstance(action, Hold) and action.is_waiting:
+        return "its booking was moved, and it was not"
+    return _SUSPICIONS[type(action)]
+
+
+def _is_held(action: Action, pair: Pair) -> bool:
     """Whether the ledger holds just these two states, so that nothing new would come of another look.
 
-    What waits for Outlook is looked at as soon as there is something to do; what a person is to say, not before. What a
-    person has released is looked at until it is done, as the message that was queued for it may be lost.
+    A pair that waits for Outlook is looked at as soon as there is something to do; a pair that waits for a person is
+    not. What a person has released is looked at until it is done, as the message that was queued for it may be lost.
     """
-    held, span = entry.held, booking.span if booking is not None else None
-    if held is None or (held.version, held.booking_span) != (version, span) or entry.released == version:
+    held, span = pair.entry.held, pair.booking.span if pair.booking is not None else None
+    if held is None or (held.version, held.booking_span) != (pair.version, span):
         return False
-    return not held.is_waiting or isinstance(action, Hold | Leave)
+    if pair.entry.released == pair.version:
+        return False
+    return not held.is_waiting or isinstance(action, Hold)
 
 
-def _absent(change: Change, bookings: Sequence[Booking], entry: Entry, now: datetime) -> list[Difference]:
+def _of_absent(known: Known, settled: set[str]) -> list[Difference]:
+    """The differences of events that bookings are linked to, and that no list shows."""
+    listed = {event.id for event in known.events}
+    claimed = {event.booking_id for event in known.events}
+    linked = _linked(known.mailbox, known.bookings)
+    absent: list[Difference] = []
+    for event_id, holders in linked.items():
+        unsettled = [booking for booking in holders if booking.id not in settled]
+        # An event that is held may claim the booking, too; an id that was never seen may be an older form of its own.
+        is_claimed = not claimed.isdisjoint(each.id for each in unsettled)
+        if event_id not in listed and unsettled and (known.entry(event_id).was_read or not is_claimed):
+            absent += _absent(Change(known.mailbox, event_id, evidence=Evidence.MISSED), unsettled, known)
+    count = sum(not each.is_held for each in absent)
+    if count < MANY or count <= len(linked) / 2:
+        return absent
+    hold = Hold(HoldKind.MANY_MISSED, detail=f"{count - 1} of {len(linked)}")
+    return [each if each.is_held else replace(each, hold=hold) for each in absent]
+
+
+def _absent(change: Change, bookings: Sequence[Booking], known: Known) -> list[Difference]:
     """At most one difference: the event that *bookings* are linked to is in no list.
 
-    It may have been deleted; but the 404 that processing would find is also the answer for an id of another mailbox, as
-    a reassigned booking holds it for a while, and for an outdated id. So only an event that was read in this mailbox
-    once is queued, and whose deletion was not judged before, as the booking may have been somebody else's then; and
-    none if most of them are missing at once, as after a mailbox was restored and all its ids are new.
+    It may have been deleted. But the 404 that processing would find is also the answer for an id of another mailbox, as
+    a reassigned booking holds it for a while, and for an outdated id. So an event is queued only if it was read in this
+    mailbox once, and if its deletion was not judged before, as the booking may have been another person's then.
     Source: Graph, "Obtain immutable identifiers".
     """
-    booking, start = choose_linked(change, bookings), bookings[0].span.start
-    if isinstance(booking, Hold):
+    entry, start = known.entry(change.event_id), bookings[0].span.start
+    booking, holders = choose_linked(change, bookings)
+    held = Difference(change, "its event is not in the list", start, booking=bookings[0])
+    if holders > 1:
         is_discarded = entry.discarded == GONE
-        return [] if is_discarded else [Difference(change, booking.reason, start, True, bookings[0])]
-    action = decide(change, None, booking, None, now, agreed_spans(entry, booking))
-    action = override(action, Look(None, booking), entry)
-    is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > now
+        return [] if is_discarded else [replace(held, hold=Hold(HoldKind.AMBIGUOUS, detail=str(holders)))]
+    pair = Pair(change, entry, None, booking)
+    action = _ruled(pair, known.at)
+    is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > known.at
     # A booking that was closed meanwhile has nothing left to hold: its event's id is to be cleared.
-    is_held = _is_held(action, entry, GONE, booking) and not isinstance(action, UnlinkBooking)
+    is_held = _is_held(action, pair) and not isinstance(action, UnlinkBooking)
     if isinstance(action, Ignore) or is_lost or is_held:
         return []
     if entry.was_read or entry.released == GONE or (entry.held is not None and not entry.held.is_missed):
-        return [Difference(change, "its event is not in the list", start, booking=bookings[0])]
-    if entry.kind is Kind.GONE:
-        reason = "its event was deleted at a time when the booking was not to be canceled for that"
-    else:
-        reason = "its event is not in the list, and never was seen there"
-    return [Difference(change, reason, start, True, bookings[0])]
+        return [held]
+    kind = HoldKind.DELETED_BEFORE if entry.kind is Kind.GONE else HoldKind.MISSED
+    return [replace(held, hold=Hold(kind))]
 
 
-def agreements(
-    events: Sequence[Event],
-    bookings: Sequence[Booking],
-    entries: Mapping[str, Entry],
-    mailbox: str,
-    now: datetime,
-) -> list[Entry]:
+def agreements(known: Known) -> list[Entry]:
     """What the ledger is to learn of pairs that are in step."""
-    by_id = {booking.id: booking for booking in bookings if booking.mailbox == mailbox}
+    by_id = {booking.id: booking for booking in known.bookings if booking.mailbox == known.mailbox}
     found = []
-    for event in events:
+    for event in known.events:
         booking = by_id.get(event.booking_id or "")
-        known = entries.get(event.id) or Entry(mailbox, event.id)
-        learned = None if booking is None else agree(known, event, booking, now)
+        learned = None if booking is None else agree(known.entry(event.id), event, booking, known.at)
         if learned is not None:
             found.append(learned)
     return found
 
 
-def settled(
-    events: Sequence[Event], bookings: Sequence[Booking], entries: Mapping[str, Entry], now: datetime
-) -> list[Entry]:
-    """*entries* that need not be held any more.
+def settled(known: Known) -> list[Entry]:
+    """The entries that need not be held any more."""
+    by_id = {booking.id: booking for booking in known.bookings}
+    listed = {event.id for event in known.events}
+    held = [entry for entry in known.entries.values() if entry.held is not None]
+    return [
+        replace(entry, held=None)
+        for entry in held
+        if entry.booking_id in by_id and _is_over(entry, by_id[entry.booking_id], listed, known.at)
+    ]
+
+
+def _is_over(entry: Entry, booking: Booking, listed: set[str], now: datetime) -> bool:
+    """Whether a held pair has settled itself.
 
     The event is gone, and the booking has another one, or none though nothing was left out; or it is there, and the
-    booking was closed, became somebody else's or has another one that is there, so that it takes no times any more.
+    booking was closed, became another mailbox's, or has another event that is there: it takes no times any more.
     """
-    by_id = {booking.id: booking for booking in bookings}
-    listed = {event.id for event in events}
-    found = []
-    for entry in entries.values():
-        booking = by_id.get(entry.booking_id or "")
-        if entry.held is None or booking is None:
-            continue
-        is_linked = booking.event_id == entry.event_id
-        if entry.held.version == GONE:
-            is_over = not is_linked and left_unlinked(entry, booking, now) is None
-        else:
-            takes_no_times = not booking.is_open if is_linked else booking.event_id in listed
-            is_over = booking.mailbox != entry.mailbox or takes_no_times
-        if is_over:
-            found.append(replace(entry, held=None))
-    return found
+    is_linked = booking.event_id == entry.event_id
+    if entry.held is not None and entry.held.version == GONE:
+        pair = Pair(Change(entry.mailbox, entry.event_id), entry, None, booking)
+        return not is_linked and not is_left_unlinked(pair, now)
+    takes_no_times = not booking.is_open if is_linked else booking.event_id in listed
+    return booking.mailbox != entry.mailbox or takes_no_times
 
 
 def _linked(mailbox: str, bookings: Sequence[Booking]) -> dict[str, list[Booking]]:

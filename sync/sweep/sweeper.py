@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from sync.messages.parking import Queues
 from sync.model import Booking, Event, Span, Unreadable
 from sync.pairs.entry import Entry
 from sync.pairs.remembering import hold_missing
-from sync.sweep.differences import Difference, agreements, find_differences, missing, settled, unlisted
+from sync.sweep.differences import Difference, Known, agreements, find_differences, missing, settled, unlisted
 from sync.sweep.rounds import AHEAD, ask
 from sync.telemetry import spans as telemetry
 
@@ -132,12 +132,9 @@ class Sweeper:
         now = self.now()
         entries = {entry.event_id: entry for entry in await self.ledger.of_mailbox(mailbox)}
         lists = await self._list(mailbox, Span.of(now - BEHIND, now + AHEAD))
-        differences = find_differences(mailbox, lists.events, lists.bookings, now, entries)
-        learned = [
-            *agreements(lists.events, lists.bookings, entries, mailbox, now),
-            *settled(lists.events, lists.bookings, entries, now),
-            *_held(mailbox, differences, entries, now),
-        ]
+        known = Known(mailbox, lists.events, lists.bookings, entries, now)
+        differences = find_differences(known)
+        learned = [*agreements(known), *settled(known), *_held(known, differences)]
         return _Compared(differences, learned)
 
     async def _list(self, mailbox: str, window: Span) -> _Lists:
@@ -213,16 +210,14 @@ class Sweeper:
             await self.queues.send(CHANGES, messages[place : place + self.messages_at_once], hidden)
 
 
-def _held(
-    mailbox: str, differences: Sequence[Difference], entries: Mapping[str, Entry], now: datetime
-) -> Iterator[Entry]:
-    """Yield the entries of differences that are for a person, where the ledger does not hold them yet."""
+def _held(known: Known, differences: Sequence[Difference]) -> list[Entry]:
+    """What the ledger is to know of the differences that are held."""
+    found = []
     for each in differences:
-        if each.is_held:
-            entry = entries.get(each.change.event_id) or Entry(mailbox, each.change.event_id)
-            held = hold_missing(entry, each.booking, each.reason, now)
-            if held is not None:
-                yield held
+        if each.hold is not None:
+            held = hold_missing(known.entry(each.change.event_id), each.booking, each.hold, known.at)
+            found += [] if held is None else [held]
+    return found
 
 
 def _readable(listed: Sequence[Event | Unreadable]) -> list[Event]:

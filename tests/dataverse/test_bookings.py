@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +26,17 @@ from sync.dataverse import (
 from sync.dataverse import (
     transport as dataverse_transport,
 )
-from sync.errors import Malformed, Misconfigured, Refused, Stale, Throttled, Transient
+from sync.errors import (
+    Malformed,
+    Misconfigured,
+    NoAnswer,
+    NotWritten,
+    Refused,
+    Stale,
+    SyncError,
+    Throttled,
+    Transient,
+)
 from sync.model import Booking, Span
 from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, UnlinkBooking
 from tests.world.services import HOUR, MORNING, NINE, TEN, World, a_world
@@ -36,6 +48,14 @@ async def read(world: World) -> Booking:
     booking = await world.bookings.read(world.booking.id)
     assert booking is not None
     return booking
+
+
+@contextmanager
+def refused(reason: type[SyncError], match: str = "") -> Iterator[pytest.ExceptionInfo[NotWritten]]:
+    """The write was refused for that *reason*, so that certainly nothing was written."""
+    with pytest.raises(NotWritten, match=match) as caught:
+        yield caught
+    assert type(caught.value.reason) is reason
 
 
 class TestReadingABooking:
@@ -240,14 +260,14 @@ class TestWriting:
     async def test_a_row_that_changed_since_it_was_read_is_stale(self, world: World) -> None:
         booking = await read(world)
         world.sandbox.people.dispatcher.rename(world.booking)
-        with pytest.raises(Stale):
+        with refused(Stale):
             await world.bookings.write(LinkBooking(booking.id, booking.etag, EVENT_ID))
         assert world.booking["contoso_outlookeventid"] is None
 
     async def test_a_row_that_was_deleted_is_not_created_again(self, world: World) -> None:
         booking = await read(world)
         world.sandbox.people.dispatcher.delete(world.booking)
-        with pytest.raises(Stale):
+        with refused(Stale):
             await world.bookings.write(LinkBooking(booking.id, booking.etag, EVENT_ID))
         assert world.sandbox.tables.bookings() == []
 
@@ -260,10 +280,51 @@ class TestWriting:
         assert (await read(world)).event_id == EVENT_ID
         assert len(world.sandbox.tables.writes_to(world.booking)) == 2, "created, linked"
 
+    @pytest.mark.parametrize(
+        ("answers", "expected"),
+        [
+            pytest.param([dataverse_errors.error(412, "0x80060882", "x")], (NotWritten, Stale), id="412"),
+            pytest.param([dataverse_errors.error(429, "0x80072322", "x")] * 3, (NotWritten, Throttled), id="429"),
+            pytest.param([dataverse_errors.error(403, "0x80040220", "x")], (NotWritten, Refused), id="403"),
+            pytest.param([dataverse_errors.error(400, "0x80040265", "x")], (NotWritten, Refused), id="400"),
+            pytest.param([dataverse_errors.error(404, "0x80040217", "x")], (NotWritten, Stale), id="404"),
+            pytest.param([dataverse_errors.error(503, "0x80072321", "x")] * 3, (Transient, None), id="503"),
+        ],
+    )
+    async def test_a_refusal_tells_that_nothing_was_written_and_an_outage_does_not(
+        self, world: World, answers: list[Any], expected: tuple[type[SyncError], type[SyncError] | None]
+    ) -> None:
+        booking = await read(world)
+        for each in answers:
+            world.sandbox.faults.order(each.fault(service="dataverse", method="PATCH"))
+        with pytest.raises(SyncError) as caught:
+            await world.bookings.write(LinkBooking(booking.id, booking.etag, EVENT_ID))
+        reason = caught.value.reason if isinstance(caught.value, NotWritten) else None
+        assert (type(caught.value), reason and type(reason)) == expected
+
+    @pytest.mark.parametrize(
+        ("faults", "expected"),
+        [
+            pytest.param([("before", 503), ("before", 412)], Stale, id="an outage, then a refusal"),
+            pytest.param([("after", 503)], Stale, id="done, then an outage; the repetition finds another version"),
+            pytest.param([("before", None)] * 3, NoAnswer, id="no answer at all"),
+            pytest.param([("before", None), ("before", 503), ("before", 503)], NoAnswer, id="one of them unanswered"),
+        ],
+    )
+    async def test_after_one_try_without_a_clear_answer_the_effect_is_unknown(
+        self, world: World, faults: list[tuple[Any, int | None]], expected: type[SyncError]
+    ) -> None:
+        booking = await read(world)
+        body = {"error": {"code": "0x80060882", "message": "x"}}
+        for moment, status in faults:
+            world.sandbox.faults.order(Fault("dataverse", "PATCH", status=status, body=body, moment=moment))
+        with pytest.raises(expected):
+            await world.bookings.write(LinkBooking(booking.id, booking.etag, EVENT_ID))
+
     async def test_a_plugins_refusal_is_final(self, world: World) -> None:
         world.sandbox.dataverse_switches.plugin_refuses = {"*": "Bookings of today are locked."}
         booking = await read(world)
-        with pytest.raises(Refused, match="0x80040265") as caught:
+        with refused(Refused, match="0x80040265") as caught:
             await world.bookings.write(LinkBooking(booking.id, booking.etag, EVENT_ID))
         assert "locked" not in str(caught.value), "the service's words may quote content"
 
@@ -293,7 +354,7 @@ class TestWriting:
             tables.update(row, {"_bookingstatus_value": tables.status("Scheduled").id})
         tables.delete(old)
         booking = await read(world)
-        with pytest.raises(Stale):
+        with refused(Stale):
             await world.bookings.write(CancelBooking(booking.id, booking.etag, unlink=False))
         await world.bookings.write(CancelBooking(booking.id, booking.etag, unlink=False))
         assert world.booking["_bookingstatus_value"] == new.id
@@ -330,7 +391,7 @@ class TestWhichStatusIsCanceled:
         unknown = "00000000-0000-4000-8000-000000000000"
         bookings = dataverse_bookings.DataverseBookings(world.bookings._transport, "contoso_outlookeventid", unknown)
         booking = await read(world)
-        with pytest.raises(Misconfigured, match="CANCELED_STATUS_ID"):
+        with refused(Misconfigured, match="CANCELED_STATUS_ID"):
             await bookings.write(CancelBooking(booking.id, booking.etag, unlink=False))
 
     async def test_inactive_statuses_do_not_count(self, world: World) -> None:
@@ -343,7 +404,7 @@ class TestWhichStatusIsCanceled:
     async def test_while_it_is_a_question_nothing_is_canceled(self, world: World) -> None:
         world.sandbox.tables.add_status("By customer", 3, 690970005)
         booking = await read(world)
-        with pytest.raises(Misconfigured):
+        with refused(Misconfigured):
             await world.bookings.write(CancelBooking(booking.id, booking.etag, unlink=False))
 
 

@@ -11,12 +11,15 @@ import pytest
 from sync.errors import Misconfigured, SyncError, Transient
 from sync.model import Booking, Span
 from sync.operate.explain import Bookings, Finder, Found, build_document, build_lines
+from sync.pairs.actions import HoldKind, Outcome, Stage
 from sync.pairs.entry import GONE, Decision, Entry, Held, Intent, Kind
 from tests.world.fakes import ANNA, BEN, NOW, Table, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 BOOKING = Booking(GUID, 'W/"12"', span(12), "E1", ANNA)
-DECISION = Decision(NOW, "told of a change", "moved", "", 'W/"AAAAAAAAAAAAAAAAb2c=="', 'W/"11"', span(12), span(9))
+DECISION = Decision(
+    NOW, "told of a change", Outcome.MOVED, Stage.DONE, "", 'W/"AAAAAAAAAAAAAAAAb2c=="', 'W/"11"', span(12), span(9)
+)
 ENTRY = Entry(ANNA, "E1", "1", booking_id=GUID, agreed=(span(12),), history=(DECISION,), expires=NOW)
 
 
@@ -100,9 +103,11 @@ class TestItIsTold:
         )
 
     def test_a_decision_with_its_reason_and_how_often(self) -> None:
-        decision = replace(DECISION, outcome="held", reason="it lasts all day", times=3, event_version=GONE)
+        decision = replace(
+            DECISION, outcome=Outcome.HELD, reason="the event lasts all day", times=3, event_version=GONE
+        )
         text = told(replace(ENTRY, history=(decision,)))
-        assert "held: it lasts all day" in text
+        assert "held: the event lasts all day" in text
         assert "told of a change (3 times)" in text
         assert "event    gone" in text
 
@@ -122,13 +127,14 @@ class TestItIsTold:
                 id="which write",
             ),
             pytest.param(
-                replace(ENTRY, held=Held("it lasts all day", NOW, "v2", outcome="moved")),
-                "held         since 2026-03-02 06:00: it lasts all day\n             if released, the booking is moved",
+                replace(ENTRY, held=Held(HoldKind.ALL_DAY, NOW, "v2", Outcome.MOVED)),
+                "held         since 2026-03-02 06:00: the event lasts all day\n"
+                "             if released, the booking is moved",
                 id="what is held",
             ),
             pytest.param(
-                replace(ENTRY, held=Held("it is to follow", NOW, "v2", is_waiting=True)),
-                "waiting      since 2026-03-02 06:00: it is to follow",
+                replace(ENTRY, held=Held(HoldKind.WAITS_FOR_OUTLOOK, NOW, "v2")),
+                "waiting      since 2026-03-02 06:00: the booking was moved in Dynamics, and its event is to follow",
                 id="what waits",
             ),
             pytest.param(replace(ENTRY, released="v2"), "released     for the event at version v2", id="a release"),

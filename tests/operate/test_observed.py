@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from sync.model import Booking
-from sync.operate.observed import Outcome, claimed, observed_rows
+from sync.operate.observed import Fate, claimed, observed_rows
+from sync.pairs.actions import HoldKind, Outcome, Stage
 from sync.pairs.entry import GONE, Decision, Entry, Held
 from tests.world.fakes import ANNA, BEN, NOW, span
 
@@ -18,7 +19,9 @@ BOOKING = Booking(GUID, "b1", span(9), "E1", ANNA)
 
 
 def would_be(what: str, at: float = 0) -> Decision:
-    return Decision(NOW + at * HOUR, "told of a change", f"would be {what}", "", "v2", "b1", span(12), span(9))
+    return Decision(
+        NOW + at * HOUR, "told of a change", Outcome(what), Stage.OBSERVED, "", "v2", "b1", span(12), span(9)
+    )
 
 
 def entry(*history: Decision, event_id: str = "E1", booking_id: str | None = GUID) -> Entry:
@@ -32,20 +35,20 @@ CANCELED = replace(BOOKING, etag="b2", is_canceled=True, event_id=None)
 @pytest.mark.parametrize(
     ("what", "booking", "expected"),
     [
-        pytest.param("moved", MOVED, Outcome.SAME, id="moved to where its event is"),
-        pytest.param("moved", BOOKING, Outcome.NOTHING, id="not moved"),
-        pytest.param("moved", replace(BOOKING, etag="b2"), Outcome.NOTHING, id="not moved, but renamed"),
-        pytest.param("moved", replace(MOVED, span=span(15)), Outcome.ELSE, id="moved elsewhere"),
-        pytest.param("moved", replace(MOVED, is_canceled=True), Outcome.ELSE, id="moved and canceled"),
-        pytest.param("moved", CANCELED, Outcome.ELSE, id="canceled in place of moved"),
-        pytest.param("moved", None, Outcome.ELSE, id="deleted in place of moved"),
-        pytest.param("canceled", CANCELED, Outcome.SAME, id="canceled"),
-        pytest.param("canceled", BOOKING, Outcome.NOTHING, id="not canceled"),
-        pytest.param("canceled", MOVED, Outcome.ELSE, id="moved in place of canceled"),
-        pytest.param("linked", replace(BOOKING, etag="b2"), Outcome.SAME, id="linked"),
-        pytest.param("linked", replace(BOOKING, event_id=None), Outcome.NOTHING, id="not linked"),
-        pytest.param("unlinked", CANCELED, Outcome.SAME, id="unlinked"),
-        pytest.param("unlinked", replace(CANCELED, event_id="E1"), Outcome.NOTHING, id="canceled before, not unlinked"),
+        pytest.param("moved", MOVED, Fate.SAME, id="moved to where its event is"),
+        pytest.param("moved", BOOKING, Fate.NOTHING, id="not moved"),
+        pytest.param("moved", replace(BOOKING, etag="b2"), Fate.NOTHING, id="not moved, but renamed"),
+        pytest.param("moved", replace(MOVED, span=span(15)), Fate.ELSE, id="moved elsewhere"),
+        pytest.param("moved", replace(MOVED, is_canceled=True), Fate.ELSE, id="moved and canceled"),
+        pytest.param("moved", CANCELED, Fate.ELSE, id="canceled in place of moved"),
+        pytest.param("moved", None, Fate.ELSE, id="deleted in place of moved"),
+        pytest.param("canceled", CANCELED, Fate.SAME, id="canceled"),
+        pytest.param("canceled", BOOKING, Fate.NOTHING, id="not canceled"),
+        pytest.param("canceled", MOVED, Fate.ELSE, id="moved in place of canceled"),
+        pytest.param("linked", replace(BOOKING, etag="b2"), Fate.SAME, id="linked"),
+        pytest.param("linked", replace(BOOKING, event_id=None), Fate.NOTHING, id="not linked"),
+        pytest.param("unlinked", CANCELED, Fate.SAME, id="unlinked"),
+        pytest.param("unlinked", replace(CANCELED, event_id="E1"), Fate.NOTHING, id="canceled before, not unlinked"),
     ],
 )
 def test_since_then_it_was(what, booking, expected):
@@ -54,25 +57,33 @@ def test_since_then_it_was(what, booking, expected):
 
 
 def test_what_the_app_has_written_since_is_not_taken_for_somebody_elses():
-    moved = Decision(NOW + HOUR, "told of a change", "moved", "", "v2", "b1", span(12), span(9))
+    moved = Decision(NOW + HOUR, "told of a change", Outcome.MOVED, Stage.DONE, "", "v2", "b1", span(12), span(9))
     [row] = observed_rows([entry(would_be("moved"), moved)], [MOVED], NOW)
-    assert row.outcome is Outcome.WRITTEN
+    assert row.outcome is Fate.WRITTEN
 
 
 def test_what_is_held_by_now_is_said_to_be():
-    held = replace(entry(would_be("linked")), held=Held("its event was deleted", NOW, GONE, outcome="canceled"))
+    held = replace(entry(would_be("linked")), held=Held(HoldKind.DELETED_BEFORE, NOW, GONE, Outcome.CANCELED))
     [row] = observed_rows([held], [replace(BOOKING, event_id=None)], NOW)
-    assert (row.outcome, row.would_be) == (Outcome.HELD, "canceled, if released")
+    assert (row.outcome, row.would_be) == (Fate.HELD, "canceled, if released")
 
 
 def test_a_later_look_that_found_nothing_to_do_has_overtaken_it():
     ignored = Decision(
-        NOW + HOUR, "told of a change", "ignored", "the booking is in step", "v3", "b1", span(9), span(9)
+        NOW + HOUR,
+        "told of a change",
+        Outcome.IGNORED,
+        Stage.DONE,
+        "the booking is in step",
+        "v3",
+        "b1",
+        span(9),
+        span(9),
     )
     [row] = observed_rows([entry(would_be("moved"), ignored)], [BOOKING], NOW)
-    assert row.outcome is Outcome.OVERTAKEN
+    assert row.outcome is Fate.OVERTAKEN
     [row] = observed_rows([entry(would_be("moved"), ignored)], [MOVED], NOW)
-    assert row.outcome is Outcome.SAME
+    assert row.outcome is Fate.SAME
 
 
 def test_the_last_one_stands_for_those_before_it_and_the_newest_is_shown_last():
@@ -83,7 +94,7 @@ def test_the_last_one_stands_for_those_before_it_and_the_newest_is_shown_last():
 
 
 def test_what_is_older_is_left_out_as_is_what_was_written():
-    written = Decision(NOW, "told of a change", "moved", "", "v2", "b1", span(12), span(9))
+    written = Decision(NOW, "told of a change", Outcome.MOVED, Stage.DONE, "", "v2", "b1", span(12), span(9))
     assert observed_rows([entry(would_be("moved", -1)), entry(written)], [BOOKING], NOW) == []
 
 

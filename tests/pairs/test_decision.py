@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import pytest
 
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, ConflictPolicy, Event, EventType, Span
 from sync.pairs.actions import (
+    HOLDS,
     Action,
     CancelBooking,
     Hold,
+    HoldKind,
     Ignore,
-    Leave,
     LinkBooking,
+    LookAgain,
     MoveBooking,
-    Postpone,
     UnlinkBooking,
+    reason_of,
 )
-from sync.pairs.decision import choose_linked, decide, rival_id
+from sync.pairs.agreement import LOST, NEVER, Agreement
+from sync.pairs.decision import VERDICTS, Side, choose_linked, decide, rival_id
+from sync.pairs.entry import Entry
+from sync.pairs.pair import Pair
 from tests.world.fakes import ANNA, BEN, NOW, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
@@ -48,6 +55,19 @@ MOVE = MoveBooking(GUID, 'W/"7"', span(13))
 
 def unlink(reason: str) -> UnlinkBooking:
     return UnlinkBooking(GUID, 'W/"7"', reason)
+
+
+def ruled(
+    event: Event | None,
+    booking: Booking | None,
+    change: Change | None = None,
+    agreement: Agreement = NEVER,
+    policy: ConflictPolicy = ConflictPolicy.DATAVERSE,
+    **read: Any,
+) -> Action:
+    """The decision at six o'clock; Graph has told of the deletion of an event that is gone, unless *change* differs."""
+    change = change or (CHANGE if event is not None else TOLD)
+    return decide(Pair(change, Entry(ANNA, "E1"), event, booking, **read), NOW, agreement, policy)
 
 
 GONE = [
@@ -120,7 +140,7 @@ PRESENT = [
 
 @pytest.mark.parametrize(("event", "booking", "expected"), [*GONE, *CANCELLED_BY_ORGANIZER, *PRESENT])
 def test_the_decision_table(event: Event | None, booking: Booking | None, expected: object) -> None:
-    action = decide(CHANGE if event is not None else TOLD, event, booking, None, NOW)
+    action = ruled(event, booking)
 
     assert isinstance(action, expected) if isinstance(expected, type) else action == expected
 
@@ -129,8 +149,8 @@ def ignored(event: Event | None, booking: Booking | None, reason: str) -> object
     return pytest.param(event, booking, Ignore(reason), id=reason)
 
 
-def held(event: Event, reason: str, write: MoveBooking | None = MOVE) -> object:
-    return pytest.param(event, BOOKING, Hold(reason, GUID, write), id=reason)
+def held(event: Event, hold: Hold, reason: str) -> object:
+    return pytest.param(event, BOOKING, hold, id=reason)
 
 
 @pytest.mark.parametrize(
@@ -146,19 +166,28 @@ def held(event: Event, reason: str, write: MoveBooking | None = MOVE) -> object:
         ignored(CANCELLED, replace(CANCELED, event_id=None), "the booking is canceled already"),
         ignored(EVENT, BOOKING, "the booking is in step"),
         ignored(MOVED, BEGUN, "the booking takes no changes of time any more"),
-        held(replace(EVENT, span=span(9, -1)), "the event ends before it starts", None),
-        held(replace(MOVED, type=EventType.OCCURRENCE), "the event is of a series (occurrence)"),
-        held(replace(MOVED, is_all_day=True), "the event lasts all day"),
+        held(replace(EVENT, span=span(9, -1)), Hold(HoldKind.BACKWARDS, GUID), "the event ends before it starts"),
+        held(
+            replace(MOVED, type=EventType.OCCURRENCE),
+            Hold(HoldKind.SERIES, GUID, MOVE, "occurrence"),
+            "the event is of a series (occurrence)",
+        ),
+        held(replace(MOVED, is_all_day=True), Hold(HoldKind.ALL_DAY, GUID, MOVE), "the event lasts all day"),
     ],
 )
-def test_what_is_not_done_tells_why(event: Event | None, booking: Booking | None, expected: object) -> None:
-    assert decide(CHANGE if event is not None else TOLD, event, booking, None, NOW) == expected
+def test_what_is_not_done_tells_why(
+    event: Event | None, booking: Booking | None, expected: object, request: pytest.FixtureRequest
+) -> None:
+    action = ruled(event, booking)
+    assert action == expected
+    assert isinstance(action, Hold | Ignore)
+    assert action.reason == request.node.callspec.id.rstrip("01")  # the same reason twice is numbered
 
 
 @pytest.mark.parametrize("event", [EVENT, MOVED, CANCELLED, replace(MOVED, is_all_day=True)])
 def test_a_copy_changes_nothing_while_the_original_exists(event: Event) -> None:
     reason = "the event is a copy, its booking is linked to another event"
-    assert decide(CHANGE, event, LINKED_TO_E2, OTHERS, NOW) == Ignore(reason)
+    assert ruled(event, LINKED_TO_E2, rival=OTHERS) == Ignore(reason)
 
 
 @pytest.mark.parametrize(("event", "expected"), [(EVENT, LINK), (MOVED, replace(MOVE, event_id="E1"))])
@@ -167,7 +196,7 @@ def test_an_older_form_of_the_same_id_is_no_other_event(event: Event, expected: 
     booking = replace(BOOKING, event_id="PLAIN")
 
     assert rival_id(CHANGE, event, booking) == "PLAIN"
-    assert decide(CHANGE, event, booking, event, NOW) == expected
+    assert ruled(event, booking, rival=event) == expected
 
 
 @pytest.mark.parametrize(
@@ -188,34 +217,44 @@ def test_the_other_event_is_read_only_where_it_decides(event: Event | None, book
 
 def test_the_hint_of_a_deletion_decides_nothing_of_an_event_that_is_there() -> None:
     for event, booking in [(EVENT, BOOKING), (MOVED, BOOKING), (EVENT, UNLINKED), (CANCELLED, BOOKING)]:
-        assert decide(TOLD, event, booking, None, NOW) == decide(CHANGE, event, booking, None, NOW)
+        assert ruled(event, booking, TOLD) == ruled(event, booking, CHANGE)
 
 
 @pytest.mark.parametrize("booking", [BOOKING, BEGUN, OVER, CANCELED])
 def test_an_event_that_is_not_there_though_nobody_told_is_looked_for_again(booking: Booking) -> None:
     reason = "the event is not there, and nobody told of its deletion"
-    assert decide(CHANGE, None, booking, None, NOW) == Postpone(reason, GUID)
-    missed = decide(replace(CHANGE, evidence=Evidence.MISSED), None, booking, None, NOW)
-    assert missed == decide(TOLD, None, booking, None, NOW)
-    assert not isinstance(missed, Postpone)
+    assert ruled(None, booking, CHANGE) == LookAgain(reason, GUID)
+    missed = ruled(None, booking, replace(CHANGE, evidence=Evidence.MISSED))
+    assert missed == ruled(None, booking, TOLD)
+    assert not isinstance(missed, LookAgain)
 
 
 def test_what_a_closed_booking_cannot_follow_any_more_is_nobodys_business() -> None:
     """An appointment without length is held, until its booking is closed: then nothing is left to say."""
     no_length = replace(EVENT, span=Span(EVENT.span.start, EVENT.span.start))
-    assert isinstance(decide(CHANGE, no_length, BOOKING, None, NOW), Hold)
+    assert isinstance(ruled(no_length, BOOKING), Hold)
     for closed in (BEGUN, CANCELED):
-        assert isinstance(decide(CHANGE, no_length, closed, None, NOW), Ignore)
+        assert isinstance(ruled(no_length, closed), Ignore)
+
+
+def overruled(kind: HoldKind, write: MoveBooking | CancelBooking) -> Hold:
+    """The booking stays, as the policy says."""
+    return Hold(HoldKind.OVERRULED, GUID, write, Hold(kind).reason)
+
+
+def told(action: Action) -> tuple[bool, str]:
+    """Whether the pair waits for Outlook, and why."""
+    assert isinstance(action, Hold)
+    return action.is_waiting, action.reason
 
 
 class TestWhatBothAgreedOnIsForgotten:
     """And the booking cannot tell either, as somebody else wrote it last."""
 
-    MOVE_UNSURE = "booking and event differ, and which of them was moved is not known"
-    CANCEL_UNSURE = "the event is deleted or cancelled, and whether its booking was moved before is not known"
+    MOVE_UNSURE, CANCEL_UNSURE = HoldKind.UNKNOWN_MOVE, HoldKind.UNKNOWN_DELETION
 
     @pytest.mark.parametrize(
-        ("event", "write", "reason"),
+        ("event", "write", "kind"),
         [
             pytest.param(MOVED, MOVE, MOVE_UNSURE, id="the event has other times"),
             pytest.param(None, CANCEL, CANCEL_UNSURE, id="the event is deleted"),
@@ -223,22 +262,21 @@ class TestWhatBothAgreedOnIsForgotten:
         ],
     )
     def test_any_difference_is_a_conflict(
-        self, event: Event | None, write: MoveBooking | CancelBooking, reason: str
+        self, event: Event | None, write: MoveBooking | CancelBooking, kind: HoldKind
     ) -> None:
-        change = TOLD if event is None else CHANGE
-        found = {policy: decide(change, event, BOOKING, None, NOW, None, policy) for policy in ConflictPolicy}
+        found = {policy: ruled(event, BOOKING, agreement=LOST, policy=policy) for policy in ConflictPolicy}
         assert found == {
-            ConflictPolicy.DATAVERSE: Leave(f"{reason}: the booking stays", GUID, is_conflict=True, write=write),
+            ConflictPolicy.DATAVERSE: overruled(kind, write),
             ConflictPolicy.OUTLOOK: write,
-            ConflictPolicy.HOLD: Hold(reason, GUID, write, is_conflict=True),
+            ConflictPolicy.HOLD: Hold(kind, GUID, write),
         }
 
     @pytest.mark.parametrize(("event", "booking"), [(EVENT, BOOKING), (MOVED, BEGUN), (CANCELLED, CANCELED)])
     def test_what_needs_no_such_knowledge_is_decided_without(self, event: Event, booking: Booking) -> None:
-        assert decide(CHANGE, event, booking, None, NOW, None) == decide(CHANGE, event, booking, None, NOW)
+        assert ruled(event, booking, agreement=LOST) == ruled(event, booking)
 
     def test_an_organizer_who_cancels_where_the_booking_is_contradicts_nobody(self) -> None:
-        assert decide(CHANGE, CANCELLED, BOOKING, None, NOW, None) == CANCEL
+        assert ruled(CANCELLED, BOOKING, agreement=LOST) == CANCEL
 
 
 class TestWhoMoved:
@@ -254,7 +292,7 @@ class TestWhoMoved:
         policy: ConflictPolicy = ConflictPolicy.DATAVERSE,
         agreed: frozenset[Span] = AGREED,
     ) -> Action:
-        return decide(TOLD if event is None else CHANGE, event, booking, None, NOW, agreed, policy)
+        return ruled(event, booking, agreement=Agreement.on(agreed), policy=policy)
 
     def test_only_the_event_so_the_booking_follows(self) -> None:
         assert self.decide(MOVED, BOOKING) == MOVE
@@ -262,31 +300,34 @@ class TestWhoMoved:
     @pytest.mark.parametrize("policy", ConflictPolicy)
     def test_only_the_booking_so_it_is_left(self, policy: ConflictPolicy) -> None:
         would_be_done = replace(MOVE, span=span(9))  # as a person may say that the event is right
-        reason = "the booking was moved in Dynamics, and its event is to follow"
-        assert self.decide(EVENT, self.BY_DISPATCHER, policy) == Leave(reason, GUID, write=would_be_done)
+        waiting = Hold(HoldKind.WAITS_FOR_OUTLOOK, GUID, would_be_done)
+        assert self.decide(EVENT, self.BY_DISPATCHER, policy) == waiting
+        assert waiting.is_waiting
 
     @pytest.mark.parametrize("policy", ConflictPolicy)
     def test_both_to_the_same_so_they_are_in_step(self, policy: ConflictPolicy) -> None:
         assert isinstance(self.decide(MOVED, replace(BOOKING, span=span(13)), policy), Ignore)
 
     def test_both_apart_and_the_dispatcher_wins(self) -> None:
-        reason = "booking and event were moved apart: the booking stays"
-        assert self.decide(MOVED, self.BY_DISPATCHER) == Leave(reason, GUID, is_conflict=True, write=MOVE)
+        decided = self.decide(MOVED, self.BY_DISPATCHER)
+        assert decided == overruled(HoldKind.MOVED_APART, MOVE)
+        assert told(decided) == (True, "booking and event were moved apart: the booking stays")
 
     def test_both_apart_and_outlook_wins_where_that_is_set(self) -> None:
         assert self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.OUTLOOK) == MOVE
 
     def test_both_apart_and_a_person_is_asked_where_that_is_set(self) -> None:
-        held = Hold("booking and event were moved apart", GUID, MOVE, is_conflict=True)
-        assert self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.HOLD) == held
+        decided = self.decide(MOVED, self.BY_DISPATCHER, ConflictPolicy.HOLD)
+        assert decided == Hold(HoldKind.MOVED_APART, GUID, MOVE)
+        assert told(decided) == (False, "booking and event were moved apart")
 
     @pytest.mark.parametrize("gone", [None, CANCELLED])
     def test_a_deletion_against_a_move_is_a_conflict_too(self, gone: Event | None) -> None:
-        reason = "the booking was moved, and its event deleted or cancelled"
+        kind = HoldKind.MOVED_AND_DELETED
         assert [self.decide(gone, self.BY_DISPATCHER, policy) for policy in ConflictPolicy] == [
-            Leave(f"{reason}: the booking stays", GUID, is_conflict=True, write=CANCEL),
+            overruled(kind, CANCEL),
             CANCEL,
-            Hold(reason, GUID, CANCEL, is_conflict=True),
+            Hold(kind, GUID, CANCEL),
         ]
 
     @pytest.mark.parametrize("gone", [None, CANCELLED])
@@ -305,30 +346,42 @@ class TestWhoMoved:
     def test_a_write_of_ours_is_in_doubt_and_the_booking_is_as_it_was(self) -> None:
         """Either it was not written, or a dispatcher moved it back: the dispatcher wins."""
         doubt = frozenset([span(9), span(13)])
-        assert isinstance(self.decide(MOVED, BOOKING, agreed=doubt), Leave)
-        assert isinstance(self.decide(MOVED, self.BY_DISPATCHER, agreed=doubt), Leave)
-        assert isinstance(self.decide(None, BOOKING, agreed=doubt), Leave)
+        assert told(self.decide(MOVED, BOOKING, agreed=doubt))[0]
+        assert told(self.decide(MOVED, self.BY_DISPATCHER, agreed=doubt))[0]
+        assert told(self.decide(None, BOOKING, agreed=doubt))[0]
 
     def test_a_closed_booking_is_nobodys_conflict(self) -> None:
         assert isinstance(self.decide(MOVED, replace(self.BY_DISPATCHER, is_canceled=True)), Ignore)
 
     def test_a_booking_moved_and_not_linked_is_not_linked_to_an_event_of_other_times(self) -> None:
-        assert isinstance(self.decide(EVENT, replace(self.BY_DISPATCHER, event_id=None)), Leave)
+        assert told(self.decide(EVENT, replace(self.BY_DISPATCHER, event_id=None)))[0]
 
 
 class TestBookingsThatHoldOneEventsId:
     def test_one_is_the_one(self) -> None:
-        assert choose_linked(CHANGE, [BOOKING]) == BOOKING
+        assert choose_linked(CHANGE, [BOOKING]) == (BOOKING, 1)
 
     def test_none_is_none(self) -> None:
-        assert choose_linked(CHANGE, []) is None
+        assert choose_linked(CHANGE, []) == (None, 0)
 
     def test_the_mailbox_tells_two_apart(self) -> None:
-        assert choose_linked(CHANGE, [replace(REASSIGNED, id="other"), BOOKING]) == BOOKING
+        assert choose_linked(CHANGE, [replace(REASSIGNED, id="other"), BOOKING]) == (BOOKING, 1)
 
     def test_a_reassigned_one_is_still_found(self) -> None:
-        assert choose_linked(CHANGE, [REASSIGNED]) == REASSIGNED
+        assert choose_linked(CHANGE, [REASSIGNED]) == (REASSIGNED, 1)
 
     def test_two_of_one_mailbox_are_for_a_person_to_settle(self) -> None:
         """A booking copied in Dynamics takes the event's id along; which of them the event stands for is unknown."""
-        assert choose_linked(CHANGE, [BOOKING, replace(BOOKING, id="other")]) == Hold("2 bookings hold this event's id")
+        assert choose_linked(CHANGE, [BOOKING, replace(BOOKING, id="other")]) == (BOOKING, 2)
+        reason = "2 bookings hold this event's id"
+        assert told(ruled(None, BOOKING, holders=2)) == (False, reason)
+        assert ruled(None, BOOKING, CHANGE, holders=2) == LookAgain(reason)
+
+
+def test_every_pair_of_sides_has_a_verdict() -> None:
+    assert set(VERDICTS) == set(product(Side, Side))
+
+
+def test_every_reason_to_hold_is_told_in_words() -> None:
+    assert set(HOLDS) == set(HoldKind)
+    assert all(reason_of(kind, "x") for kind in HoldKind)

@@ -11,16 +11,27 @@ import pytest
 from sync.messages.changes import Change, Evidence
 from sync.messages.codec import CHANGES, parse_change_message
 from sync.model import Booking, Event
-from sync.pairs.actions import CancelBooking, Hold, Ignore, Leave, MoveBooking
+from sync.pairs.actions import CancelBooking, Hold, HoldKind, Ignore, MoveBooking, Outcome
 from sync.pairs.entry import GONE, Entry, Held
 from sync.pairs.holds import Answered, Holds, Listed, choose, listed
 from sync.pairs.processing import Processor
-from tests.world.fakes import ANNA, BEN, NOW, BreakerInMemory, Calendars, LedgerInMemory, QueuesInMemory, Table, span
+from tests.world.fakes import (
+    ANNA,
+    BEN,
+    NOW,
+    BreakerInMemory,
+    Calendars,
+    LedgerInMemory,
+    QueuesInMemory,
+    Table,
+    span,
+    waits,
+)
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 OTHER = "c5d7e9fa-ffff-4f11-9f89-000d3adc2b02"
-HELD = Held("it lasts all day", NOW, "v1", outcome="moved")
-WAITING = replace(HELD, is_waiting=True)
+HELD = Held(HoldKind.ALL_DAY, NOW, "v1", Outcome.MOVED)
+WAITING = replace(HELD, kind=HoldKind.WAITS_FOR_OUTLOOK)
 ENTRY = Entry(ANNA, "AAMkEvent1=", booking_id=GUID, held=HELD)
 ALL_DAY = Event("E1", "", span(12), is_all_day=True, has_extension=True, booking_id=GUID)
 BOOKING = Booking(GUID, "", span(9), "E1", ANNA)
@@ -169,7 +180,7 @@ async def test_the_event_wins_over_the_dispatcher_if_a_person_says_so(world: Wor
     world.bookings.edit(GUID, span=span(16))
     if is_moved_too:
         world.calendars.change("E1", span=span(20))
-    assert isinstance(await world.process(Change(ANNA, "E1")), Leave)
+    assert waits(await world.process(Change(ANNA, "E1")))
     [waiting] = await world.held()
     assert waiting.held.is_waiting
     await world.holds.release([waiting])

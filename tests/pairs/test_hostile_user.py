@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
-from sync.errors import MailboxUnavailable, Refused, Stale, SyncError, Transient
+from sync.errors import MailboxUnavailable, NoAnswer, NotWritten, Refused, Stale, SyncError, Throttled, Transient
 from sync.messages.changes import Change, Evidence
 from sync.messages.codec import build_change_message
 from sync.model import Booking, ConflictPolicy, Event, EventType, Span, SyncMode
@@ -31,28 +31,30 @@ def throttled() -> SyncError:
 
 
 def no_answer() -> SyncError:
-    return Transient("no answer")
+    return NoAnswer("no answer")
+
+
+def write_throttled() -> SyncError:
+    return NotWritten(Throttled("429", 30))
 
 
 def unavailable() -> SyncError:
     return MailboxUnavailable("404")
 
 
-def refused() -> SyncError:
-    return Refused("403")
+def write_refused() -> SyncError:
+    return NotWritten(Refused("403"))
 
 
 def refused_in_doubt() -> SyncError:
     """The first try was done and never answered, the second one was refused."""
-    error = Stale("412")
-    error.is_certain = False
-    return error
+    return Stale("412")
 
 
 FAULTS = [
-    *[(call, error) for call in ("event", "booking", "write") for error in (throttled, no_answer)],
+    *[(call, error) for call in ("event", "booking") for error in (throttled, no_answer)],
+    *[("write", error) for error in (write_throttled, no_answer, write_refused)],
     ("event", unavailable),
-    ("write", refused),
     ("answer of the write", no_answer),
     ("answer of the write", refused_in_doubt),
     *[(call, no_answer) for call in ("ledger", "ledger's write", "answer of the ledger", "marks")],

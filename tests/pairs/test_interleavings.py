@@ -15,7 +15,7 @@ from sync.errors import Stale
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, ConflictPolicy, Event, Span
 from sync.pairs.actions import CancelBooking, MoveBooking, Write
-from sync.pairs.processing import Processor
+from sync.pairs.processing import LOOKS, Processor
 from tests.world.fakes import ANNA, BEN, NOW, BreakerInMemory, Calendars, LedgerInMemory, Table, at_once, span
 from tests.world.interleaving import Schedule, Steps, all_schedules, some_schedules
 
@@ -53,6 +53,7 @@ class World:
     is_known: bool = False
     """Whether the ledger knows what both sides agreed on; without, an event that differs from its booking is right."""
     steps: Steps = field(default_factory=Steps)
+    looks: int = LOOKS
 
     def __post_init__(self) -> None:
         self.spans = [span(9)]
@@ -76,7 +77,9 @@ class World:
         return self.bookings.rows[GUID]
 
     async def worker(self, change: Change) -> None:
-        processor = Processor(self.calendars, self.bookings, self.ledger, BreakerInMemory(), lambda: NOW, self.policy)
+        processor = Processor(
+            self.calendars, self.bookings, self.ledger, BreakerInMemory(), lambda: NOW, self.policy, looks=self.looks
+        )
         await processor.process(change)
 
     async def moves_to(self, *spans: Span) -> None:
@@ -173,12 +176,11 @@ def assert_it_ends_where_the_event_is(world: World) -> None:
         *(pytest.param(linked, 2, marks=[pytest.mark.slow, pytest.mark.timeout(900)]) for linked in (True, False)),
     ],
 )
-def test_two_deliveries_of_one_moved_event(linked: bool, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_deliveries_of_one_moved_event(linked: bool, looks: int) -> None:
     """All orders, those of their steps with the ledger included; after so many *looks* the queue brings them back."""
-    monkeypatch.setattr("sync.pairs.processing.LOOKS", looks)
 
     def moved() -> World:
-        world = World(linked)
+        world = World(linked, looks=looks)
         world.move_to(span(15))
         return world
 

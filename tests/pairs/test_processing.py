@@ -16,6 +16,7 @@ from sync.errors import (
     Malformed,
     Misconfigured,
     NotOurs,
+    NotWritten,
     Refused,
     Stale,
     SyncError,
@@ -27,9 +28,20 @@ from sync.intake.coalescing import is_known
 from sync.messages.changes import Batch, Change, Evidence
 from sync.messages.codec import CHANGES, build_batch_messages, build_change_message, parse_change_message
 from sync.messages.parking import PARKS
-from sync.messages.taking import GRACE, SPREAD, process_change
+from sync.messages.taking import SPREAD, process_change
 from sync.model import Booking, ConflictPolicy, Event
-from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, Leave, LinkBooking, MoveBooking, Postpone, Write
+from sync.pairs.actions import (
+    GRACE,
+    Action,
+    CancelBooking,
+    Hold,
+    HoldKind,
+    Ignore,
+    LinkBooking,
+    LookAgain,
+    MoveBooking,
+    Write,
+)
 from sync.pairs.entry import Entry, Kind
 from sync.pairs.processing import LOOKS, Breaker, Processor
 from tests.world.fakes import (
@@ -43,6 +55,7 @@ from tests.world.fakes import (
     Table,
     no_batch,
     span,
+    waits,
 )
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
@@ -99,9 +112,9 @@ class TestProcess:
         await self.process(calendars, bookings)
         bookings.edit(GUID, span=span(16))
         self.remembered.wipe()
-        assert isinstance(await self.process(calendars, bookings), Leave)
+        assert waits(await self.process(calendars, bookings))
         calendars.delete("E1")
-        assert isinstance(await self.process(calendars, bookings, DELETED), Leave)
+        assert waits(await self.process(calendars, bookings, DELETED))
         assert bookings.written == []
         assert self.remembered.entries[ANNA, "E1"].held is not None
 
@@ -124,7 +137,7 @@ class TestProcess:
         calendars.change("E1", span=span(12))
         assert isinstance(await self.process(calendars, bookings), MoveBooking)
 
-    @pytest.mark.parametrize(("hour", "expected"), [(9, CancelBooking), (12, Leave)])
+    @pytest.mark.parametrize(("hour", "expected"), [(9, CancelBooking), (12, Hold)])
     async def test_at_first_contact_a_cancelled_event_cancels_only_a_booking_that_stands_where_it_does(
         self, calendars: Calendars, bookings: Table, hour: int, expected: type[Action]
     ) -> None:
@@ -139,7 +152,7 @@ class TestProcess:
         """Reassigned, it may have been moved once more before Outlook followed, or its new event was: nobody knows."""
         bookings.edit(GUID, event_id="E0")
         calendars.change("E1", span=span(12))
-        assert isinstance(await self.process(calendars, bookings), Leave)
+        assert waits(await self.process(calendars, bookings))
 
     async def test_a_moved_event_is_read_again_after_its_booking(self, calendars: Calendars, bookings: Table) -> None:
         calendars.change("E1", span=span(12))
@@ -159,7 +172,7 @@ class TestProcess:
     ) -> None:
         await self.process(calendars, bookings)
         calendars.delete("E1")
-        assert isinstance(await self.process(calendars, bookings), Postpone)
+        assert isinstance(await self.process(calendars, bookings), LookAgain)
         assert bookings.written == []
         assert isinstance(await self.process(calendars, bookings, MISSED), CancelBooking)
 
@@ -172,10 +185,10 @@ class TestProcess:
         bookings.edit(GUID, mailbox=BEN)
         calendars.delete("E1")
         bookings.edit(GUID, mailbox=ANNA)
-        assert isinstance(await self.process(calendars, bookings), Postpone)
+        assert isinstance(await self.process(calendars, bookings), LookAgain)
         assert isinstance(await self.process(calendars, bookings, missing), Hold)
         self.remembered.wipe()
-        assert isinstance(await self.process(calendars, bookings, missing), Leave)
+        assert waits(await self.process(calendars, bookings, missing))
         assert bookings.written == []
 
     async def test_a_deletion_that_was_told_of_is_believed_whatever_was_edited(
@@ -198,9 +211,9 @@ class TestProcess:
         bookings.edit(GUID, mailbox=BEN)
         calendars.delete("E1")
         bookings.edit(GUID, mailbox=ANNA, span=span(15))
-        assert isinstance(await self.process(calendars, bookings, missing), Leave)
+        assert waits(await self.process(calendars, bookings, missing))
         bookings.edit(GUID, span=span(9))
-        assert isinstance(await self.process(calendars, bookings, missing), Hold | Leave)
+        assert isinstance(await self.process(calendars, bookings, missing), Hold)
         assert not bookings.rows[GUID].is_canceled
 
     async def test_a_late_notification_does_not_cancel_a_booking_that_was_handed_back(
@@ -227,7 +240,7 @@ class TestProcess:
         calendars.delete("E1")
         calendars.reads.clear()
         bookings.reads.clear()
-        assert isinstance(await self.process(calendars, bookings), Postpone)
+        assert isinstance(await self.process(calendars, bookings), LookAgain)
         assert (calendars.reads, bookings.reads) == (["E1"], [GUID])
 
     async def test_a_deletion_that_is_one_too_many_is_held_with_what_the_breaker_says(
@@ -241,7 +254,7 @@ class TestProcess:
         calendars.delete("E1")
         held = await self.process(calendars, bookings, DELETED)
         cancel = CancelBooking(GUID, bookings.rows[GUID].etag, unlink=True)
-        assert held == Hold(f"no more for {ANNA}, E1, {NOW}", GUID, cancel)
+        assert held == Hold(HoldKind.TOO_MANY, GUID, cancel, f"no more for {ANNA}, E1, {NOW}")
         noted = self.remembered.entries[ANNA, "E1"].held
         assert noted is not None
         assert noted.booking_span == span(9), "a release holds as long as it is there"
@@ -250,7 +263,7 @@ class TestProcess:
         self, calendars: Calendars, bookings: Table
     ) -> None:
         calendars.delete("E1")
-        assert isinstance(await self.process(calendars, bookings), Postpone)
+        assert isinstance(await self.process(calendars, bookings), LookAgain)
         calendars.restore("E1")
         assert isinstance(await self.process(calendars, bookings, MISSED), Ignore)
         assert bookings.written == []
@@ -323,7 +336,7 @@ class TestProcess:
         bookings.edit(GUID, event_id=None, is_canceled=True)
         calendars.stays_readable = True
         calendars.delete("E1")
-        assert await self.process(calendars, bookings) == Ignore("the event is in no calendar")
+        assert await self.process(calendars, bookings) == Ignore("no booking is linked to the event")
         assert bookings.written == []
         calendars.restore("E1")
         assert isinstance(await self.process(calendars, bookings), LinkBooking)
@@ -404,7 +417,7 @@ class TestProcess:
                     calendars.delete("E1")
                     assert isinstance(await processing(calendars, self).process(DELETED), Ignore)
                     if outcome == "refused":
-                        raise Stale("412")
+                        raise NotWritten(Stale("412"))
                     self.answer_is_lost = outcome != "written"
                 return await super().write(action)
 
@@ -521,8 +534,8 @@ class TestProcess:
         bookings.put(replace(BOOKING, id="e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10"))
         calendars.delete("E1")
         reason = "2 bookings hold this event's id"
-        assert await self.process(calendars, bookings) == Postpone(reason), "as it may be there again"
-        assert await self.process(calendars, bookings, DELETED) == Hold(reason)
+        assert await self.process(calendars, bookings) == LookAgain(reason), "as it may be there again"
+        assert await self.process(calendars, bookings, DELETED) == Hold(HoldKind.AMBIGUOUS, detail="2")
         assert bookings.written == []
 
     async def test_a_lost_answer_is_found_to_have_been_our_own_write(
@@ -548,7 +561,7 @@ class TestProcess:
 
     @pytest.mark.parametrize(
         ("policy", "kind"),
-        [(ConflictPolicy.DATAVERSE, Leave), (ConflictPolicy.OUTLOOK, MoveBooking), (ConflictPolicy.HOLD, Hold)],
+        [(ConflictPolicy.DATAVERSE, Hold), (ConflictPolicy.OUTLOOK, MoveBooking), (ConflictPolicy.HOLD, Hold)],
     )
     async def test_who_wins_a_conflict_is_a_setting(
         self, calendars: Calendars, bookings: Table, policy: ConflictPolicy, kind: type[Action]
@@ -566,17 +579,15 @@ class TestProcess:
             async def write(self, action: Write) -> str:
                 await super().write(action)
                 self.edit(GUID, span=span(15))
-                error = Stale("412")
-                error.is_certain = False
-                raise error
+                raise Stale("412")
 
         bookings = Doubtful()
         bookings.put(BOOKING)
         await self.process(calendars, bookings)
         calendars.change("E1", span=span(12))
         action = await self.process(calendars, bookings)
-        assert isinstance(action, Leave)
-        assert not action.is_conflict, "which Outlook might win"
+        assert waits(action)
+        assert action.kind is HoldKind.WAITS_FOR_OUTLOOK, "which is no conflict that Outlook might win"
         assert bookings.rows[GUID].span == span(15)
 
     async def test_a_row_that_never_keeps_still_goes_back_to_the_queue(self, calendars: Calendars) -> None:
@@ -589,7 +600,7 @@ class TestProcess:
         bookings = Restless()
         bookings.put(BOOKING)
         calendars.change("E1", span=span(12))
-        with pytest.raises(Stale, match=f"looked at {LOOKS} times: the row changed meanwhile"):
+        with pytest.raises(Stale, match=f"looked at {LOOKS} times: 412"):
             await self.process(calendars, bookings)
         assert bookings.reads == [GUID] * LOOKS
 
@@ -641,7 +652,7 @@ class TestQueueMessages:
         ("outcome", "said"),
         [
             (Ignore("in step"), "ignored"),
-            (Hold("it lasts all day"), "held"),
+            (Hold(HoldKind.ALL_DAY), "held"),
             (Transient("429"), "put back"),
             (Misconfigured("EVENT_ID_COLUMN"), "put back"),
             (MailboxUnavailable("404"), "mailbox unavailable"),
@@ -722,7 +733,7 @@ class TestQueueMessages:
         assert parse_change_message(message) == replace(DELETED, attempt=4)
 
     async def test_what_is_not_believed_is_looked_at_again_later(self, queues: QueuesInMemory) -> None:
-        await self.run(queues, Postpone("the event is not there", GUID))
+        await self.run(queues, LookAgain("the event is not there", GUID))
         [(queue, message, hidden)] = queues.sent
         assert (queue, hidden) == ("booking-changes", GRACE)
         assert parse_change_message(message) == MISSED
@@ -792,5 +803,5 @@ class TestQueueMessages:
     async def test_a_hold_is_logged_as_a_warning_with_its_reason(
         self, queues: QueuesInMemory, caplog: pytest.LogCaptureFixture
     ) -> None:
-        await self.run(queues, Hold("the event lasts all day", GUID))
+        await self.run(queues, Hold(HoldKind.ALL_DAY, GUID))
         assert [(record.levelno, GUID in record.getMessage()) for record in caplog.records] == [(logging.WARNING, True)]

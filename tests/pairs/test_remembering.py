@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,18 +16,21 @@ from sync.pairs.actions import (
     Action,
     CancelBooking,
     Hold,
+    HoldKind,
     Ignore,
-    Leave,
     LinkBooking,
+    LookAgain,
     MoveBooking,
     Observed,
-    Postpone,
+    Outcome,
+    Stage,
     Write,
+    in_words,
 )
-from sync.pairs.agreement import Refusal, agreed_spans
+from sync.pairs.agreement import agreement_in
 from sync.pairs.entry import DECISIONS, GONE, VERSIONS, Decision, Entry, Held, Intent, Kind
-from sync.pairs.overrides import is_released, is_stale, left_unlinked, override
-from sync.pairs.pair import Look
+from sync.pairs.overrides import is_left_unlinked, is_released, is_stale, override
+from sync.pairs.pair import Pair
 from sync.pairs.remembering import (
     GONE_KEPT,
     KEPT,
@@ -38,6 +42,7 @@ from sync.pairs.remembering import (
     hold_missing,
     intend,
     release,
+    withdraw,
 )
 from tests.world.fakes import ANNA, BEN, NOW, span
 
@@ -56,9 +61,33 @@ DAY = timedelta(days=1)
 IN_STEP = Ignore("in step")
 
 
+@dataclass(frozen=True)
+class Look:
+    """Both sides as they were seen."""
+
+    event: Event | None
+    booking: Booking | None
+
+
+def of(look: Look, entry: Entry, change: Change | None = None) -> Pair:
+    """The pair that was seen."""
+    change = change or (TOLD if look.event is None else CHANGE)
+    return Pair(change, entry, look.event, look.booking)
+
+
+WAITING = Hold(HoldKind.WAITS_FOR_OUTLOOK, GUID, MOVE)
+MISSING = Hold(HoldKind.MISSED)
+ALL_DAY = Hold(HoldKind.ALL_DAY, GUID, MOVE)
+
+
+def told(history: Iterable[Decision]) -> list[str]:
+    """What became of each change, in words."""
+    return [in_words(each.outcome, each.stage) for each in history]
+
+
 def concluded(action: Action, event: Event | None, booking: Booking | None, entry: Entry = NEW) -> Entry:
     change = TOLD if event is None else CHANGE
-    known = conclude(entry, action, Look(event, booking), change, NOW, DAY)
+    known = conclude(entry, action, of(Look(event, booking), entry, change), NOW)
     assert known is not None
     return known
 
@@ -69,8 +98,8 @@ class TestWhatIsAgreedOn:
         [
             pytest.param(IN_STEP, EVENT, (span(9),), id="what both have in step"),
             pytest.param(MOVE, replace(EVENT, span=span(12)), (span(12),), id="what the booking was moved to"),
-            pytest.param(Leave("", GUID), replace(EVENT, span=span(12)), (), id="nothing, if the booking is left"),
-            pytest.param(Hold("", GUID), replace(EVENT, span=span(12)), (), id="nothing, if it is held"),
+            pytest.param(WAITING, replace(EVENT, span=span(12)), (), id="nothing, if the booking is left"),
+            pytest.param(ALL_DAY, replace(EVENT, span=span(12)), (), id="nothing, if it is held"),
         ],
     )
     def test_after_an_action(self, action: Action, event: Event, expected: object) -> None:
@@ -81,7 +110,7 @@ class TestWhatIsAgreedOn:
 
     def test_what_was_agreed_on_before_stays_where_nothing_new_is(self) -> None:
         before = replace(NEW, agreed=(span(7),))
-        assert concluded(Leave("", GUID), replace(EVENT, span=span(12)), BOOKING, before).agreed == (span(7),)
+        assert concluded(WAITING, replace(EVENT, span=span(12)), BOOKING, before).agreed == (span(7),)
         assert concluded(CANCEL, None, BOOKING, before).agreed == (span(7),)
 
     def test_a_booking_that_is_not_linked_agrees_on_nothing_until_it_is(self) -> None:
@@ -122,7 +151,7 @@ class TestWhatIsAgreedOn:
 
     def test_a_pair_that_came_in_step_without_a_notification_is_not_held_any_more(self) -> None:
         known = concluded(IN_STEP, EVENT, BOOKING)
-        entry = agree(replace(known, held=Held("moved in Dynamics", NOW, "v2", True)), EVENT, BOOKING, NOW)
+        entry = agree(replace(known, held=Held(HoldKind.WAITS_FOR_OUTLOOK, NOW, "v2")), EVENT, BOOKING, NOW)
         assert entry is not None
         assert entry.held is None
 
@@ -144,81 +173,87 @@ class TestAWriteInDoubt:
     ENTRY = replace(NEW, agreed=(span(9),), intent=Intent((span(12),), "b7"))
 
     def test_the_booking_is_unchanged_so_nothing_was_written(self) -> None:
-        assert agreed_spans(self.ENTRY, BOOKING) == {span(9)}
+        assert agreement_in(self.ENTRY, BOOKING).spans == {span(9)}
 
     def test_the_booking_has_the_times_so_it_was_written(self) -> None:
-        assert agreed_spans(self.ENTRY, replace(BOOKING, etag="b8", span=span(12))) == {span(12)}
+        assert agreement_in(self.ENTRY, replace(BOOKING, etag="b8", span=span(12))).spans == {span(12)}
 
     def test_the_booking_has_other_times_so_nobody_knows(self) -> None:
-        assert agreed_spans(self.ENTRY, replace(BOOKING, etag="b8")) == {span(9), span(12)}
+        assert agreement_in(self.ENTRY, replace(BOOKING, etag="b8")).spans == {span(9), span(12)}
 
     def test_a_refusal_that_is_certain_says_that_it_was_not_written(self) -> None:
         changed = replace(BOOKING, etag="b8")
-        assert agreed_spans(self.ENTRY, changed, Refusal(span(12), "b7")) == {span(9)}
-        assert agreed_spans(self.ENTRY, changed, Refusal(span(12), "b6")) == {span(9), span(12)}
+        assert agreement_in(withdraw(self.ENTRY, MOVE, BOOKING), changed).spans == {span(9)}
+        assert agreement_in(withdraw(self.ENTRY, replace(MOVE, etag="b6"), BOOKING), changed).spans == {
+            span(9),
+            span(12),
+        }
 
     def test_a_refusal_says_nothing_of_what_somebody_else_intended(self) -> None:
         both = replace(self.ENTRY, intent=Intent((span(12), span(15)), "b7"))
         moved = replace(BOOKING, etag="b8", span=span(12))
-        assert agreed_spans(both, moved, Refusal(span(15), "b7")) == {span(12)}
+        assert agreement_in(withdraw(both, replace(MOVE, span=span(15)), BOOKING), moved).spans == {span(12)}
 
     def test_a_refusal_says_nothing_of_the_same_times_of_another_worker(self) -> None:
         """Theirs may have been done, and a dispatcher have moved the booking back since."""
-        entry = intend(self.ENTRY, MOVE, Look(replace(EVENT, span=span(12)), BOOKING), CHANGE, NOW, None)
-        entry = intend(entry, MOVE, Look(replace(EVENT, span=span(12)), BOOKING), CHANGE, NOW, None)
+        entry = intend(self.ENTRY, MOVE, of(Look(replace(EVENT, span=span(12)), BOOKING), self.ENTRY, CHANGE), NOW)
+        entry = intend(entry, MOVE, of(Look(replace(EVENT, span=span(12)), BOOKING), entry, CHANGE), NOW)
         assert entry.intent == Intent((span(12), span(12)), "b7")
         moved_back = replace(BOOKING, etag="b9")
-        assert agreed_spans(entry, moved_back, Refusal(span(12), "b7")) == {span(9), span(12)}
+        assert agreement_in(withdraw(entry, MOVE, BOOKING), moved_back).spans == {span(9), span(12)}
 
     def test_a_booking_that_is_back_where_it_was_may_have_been_moved_in_between(self) -> None:
         """One worker was about to move it, another one to cancel it where it is."""
         both = replace(self.ENTRY, intent=Intent((span(12), span(9)), "b7"))
-        assert agreed_spans(both, replace(BOOKING, etag="b9")) == {span(9), span(12)}
+        assert agreement_in(both, replace(BOOKING, etag="b9")).spans == {span(9), span(12)}
 
     def test_the_id_of_the_event_tells_that_a_link_was_written(self) -> None:
         first = replace(self.ENTRY, agreed=())
-        assert agreed_spans(first, replace(BOOKING, etag="b8", span=span(20))) == {span(12)}
-        assert agreed_spans(first, replace(BOOKING, etag="b8", span=span(20), event_id=None)) == set()
+        assert agreement_in(first, replace(BOOKING, etag="b8", span=span(20))).spans == {span(12)}
+        assert agreement_in(first, replace(BOOKING, etag="b8", span=span(20), event_id=None)).spans == set()
 
     def test_intents_on_one_version_of_the_booking_stand_side_by_side(self) -> None:
         look = Look(replace(EVENT, span=span(15)), BOOKING)
-        entry = intend(self.ENTRY, replace(MOVE, span=span(15)), look, CHANGE, NOW, None)
+        entry = intend(self.ENTRY, replace(MOVE, span=span(15)), of(look, self.ENTRY, CHANGE), NOW)
         assert entry.intent == Intent((span(12), span(15)), "b7")
 
     def test_what_is_about_to_be_done_is_noted_with_the_times_that_the_booking_has_then(self) -> None:
-        entry = intend(NEW, LinkBooking(GUID, "b7", "E1"), Look(EVENT, BOOKING), CHANGE, NOW, None)
+        entry = intend(NEW, LinkBooking(GUID, "b7", "E1"), of(Look(EVENT, BOOKING), NEW, CHANGE), NOW)
         assert (entry.booking_id, entry.intent, entry.expires) == (GUID, Intent((span(9),), "b7"), NOW + KEPT)
-        assert [(each.at, each.outcome) for each in entry.history] == [(NOW, "about to be linked")]
-        assert intend(NEW, CANCEL, Look(None, None), CHANGE, NOW, None).intent == Intent((), "b7")
+        assert [each.at for each in entry.history] == [NOW]
+        assert told(entry.history) == ["about to be linked"]
+        assert intend(NEW, CANCEL, of(Look(None, None), NEW, CHANGE), NOW).intent == Intent((), "b7")
 
     def test_an_intent_on_a_newer_version_settles_the_older_ones(self) -> None:
         newer = replace(BOOKING, etag="b8", span=span(12))
-        entry = intend(self.ENTRY, replace(MOVE, etag="b8", span=span(15)), Look(EVENT, newer), CHANGE, NOW, None)
+        entry = intend(
+            self.ENTRY, replace(MOVE, etag="b8", span=span(15)), of(Look(EVENT, newer), self.ENTRY, CHANGE), NOW
+        )
         assert (entry.agreed, entry.intent) == ((span(12),), Intent((span(15),), "b8"))
 
     def test_what_is_gone_stays_so_while_a_write_is_in_doubt(self) -> None:
         """Who comes after a crash would else not be sure of it, and conclude nothing."""
         gone = replace(self.ENTRY, kind=Kind.GONE)
-        assert intend(gone, CANCEL, Look(None, BOOKING), CHANGE, NOW, None).kind is Kind.GONE
-        assert intend(gone, MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None).kind is Kind.PAIR
+        assert intend(gone, CANCEL, of(Look(None, BOOKING), gone, CHANGE), NOW).kind is Kind.GONE
+        assert intend(gone, MOVE, of(Look(EVENT, BOOKING), gone, CHANGE), NOW).kind is Kind.PAIR
 
     def test_who_was_about_to_write_may_only_be_slow(self) -> None:
         """Somebody else finds the pair in step, and then the write of an older state of the event comes after all."""
         for entry in (concluded(IN_STEP, EVENT, BOOKING, self.ENTRY), agree(self.ENTRY, EVENT, BOOKING, NOW)):
             assert entry is not None
-            assert agreed_spans(entry, BOOKING) == {span(9)}
-            assert agreed_spans(entry, replace(BOOKING, etag="b8", span=span(12))) == {span(12)}
+            assert agreement_in(entry, BOOKING).spans == {span(9)}
+            assert agreement_in(entry, replace(BOOKING, etag="b8", span=span(12))).spans == {span(12)}
 
     @pytest.mark.parametrize(("event", "change"), [(None, TOLD), (replace(EVENT, span=span(20)), CHANGE)])
     def test_what_became_of_it_is_remembered_as_far_as_it_is_known(self, event: Event | None, change: Change) -> None:
-        def agreed(booking: Booking, refusal: Refusal | None) -> object:
-            known = conclude(self.ENTRY, Leave("", GUID), Look(event, booking), change, NOW, DAY, refusal)
+        def agreed(booking: Booking, entry: Entry = self.ENTRY) -> object:
+            known = conclude(entry, WAITING, of(Look(event, booking), entry, change), NOW)
             return known is not None and known.agreed
 
         moved, changed = replace(BOOKING, etag="b8", span=span(12)), replace(BOOKING, etag="b8")
-        assert agreed(moved, None) == (span(12),)
-        assert agreed(changed, None) == (span(9), span(12))
-        assert agreed(changed, Refusal(span(12), "b7")) == (span(9),)
+        assert agreed(moved) == (span(12),)
+        assert agreed(changed) == (span(9), span(12))
+        assert agreed(changed, withdraw(self.ENTRY, MOVE, BOOKING)) == (span(9),)
 
     def test_once_the_booking_has_changed_nobody_can_write_any_more(self) -> None:
         changed = replace(BOOKING, etag="b8")
@@ -229,7 +264,7 @@ class TestAWriteInDoubt:
         spans = [span(hour, hours) for hour in (3, 5, 8) for hours in (1, 2, 4)]
         entry = replace(self.ENTRY, agreed=tuple(reversed(spans)))
         moved = replace(EVENT, span=span(20))
-        known = concluded(Leave("", GUID), moved, replace(BOOKING, etag="b8"), entry)
+        known = concluded(WAITING, moved, replace(BOOKING, etag="b8"), entry)
         assert known.agreed == (*spans, span(12))
 
     def test_done_it_is_in_doubt_no_more(self) -> None:
@@ -239,7 +274,7 @@ class TestAWriteInDoubt:
 class TestWhatNeedsNoSecondLook:
     def test_a_pair_is_not_forgotten_because_one_look_did_not_show_its_extension(self) -> None:
         known = concluded(IN_STEP, EVENT, BOOKING)
-        assert conclude(known, IN_STEP, Look(MEETING, None), CHANGE, NOW, DAY) is None
+        assert conclude(known, IN_STEP, of(Look(MEETING, None), known, CHANGE), NOW) is None
 
     def test_the_versions_that_were_notified_and_read(self) -> None:
         entry = concluded(IN_STEP, replace(EVENT, etag="v3"), BOOKING)
@@ -270,7 +305,7 @@ class TestWhatNeedsNoSecondLook:
     def test_an_event_that_lost_our_extension_is_not_ours_for_a_week_as_every_sweep_comes_back_to_it(self) -> None:
         young = replace(MEETING, created=NOW)
         for event in (MEETING, young):
-            entry = conclude(NEW, IN_STEP, Look(event, None), MISSED, NOW, timedelta(0))
+            entry = conclude(NEW, IN_STEP, of(Look(event, None), NEW, MISSED), NOW)
             assert entry is not None
             assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + MISSED_KEPT)
 
@@ -280,30 +315,29 @@ class TestWhatNeedsNoSecondLook:
             Look(young, None),
             MISSED,
         )  # as a deletion was told of before
-        assert conclude(back, IN_STEP, look, looked_for, NOW, DAY) is None
-        assert conclude(NEW, IN_STEP, look, looked_for, NOW, DAY) is not None
+        assert conclude(back, IN_STEP, of(look, back, looked_for), NOW) is None
+        assert conclude(NEW, IN_STEP, of(look, NEW, looked_for), NOW) is not None
 
     def test_an_old_meeting_of_somebodys_own_is_not_ours_for_a_day(self) -> None:
         entry = concluded(IN_STEP, MEETING, None)
         assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + DAY)
 
     @pytest.mark.parametrize(
-        ("event", "hours"),
+        "event",
         [
-            pytest.param(replace(MEETING, created=NOW - timedelta(minutes=10)), DAY, id="it is young"),
-            pytest.param(replace(MEETING, created=None), DAY, id="nobody knows its age"),
-            pytest.param(MEETING, timedelta(0), id="it is turned off"),
+            pytest.param(replace(MEETING, created=NOW - timedelta(minutes=10)), id="it is young"),
+            pytest.param(replace(MEETING, created=None), id="nobody knows its age"),
         ],
     )
-    def test_a_meeting_is_looked_at_again_if(self, event: Event, hours: timedelta) -> None:
-        assert conclude(NEW, IN_STEP, Look(event, None), CHANGE, NOW, hours) is None
+    def test_a_meeting_is_looked_at_again_if(self, event: Event) -> None:
+        assert conclude(NEW, IN_STEP, of(Look(event, None), NEW, CHANGE), NOW) is None
 
     def test_a_deletion_that_was_told_of_and_seen(self) -> None:
         assert concluded(CANCEL, None, BOOKING).kind is Kind.GONE
 
     def test_a_deletion_that_nobody_told_of_is_not_remembered(self) -> None:
-        assert conclude(NEW, Postpone("", GUID), Look(None, BOOKING), TOLD, NOW, DAY) is None
-        assert conclude(NEW, Ignore(""), Look(None, None), CHANGE, NOW, DAY) is None
+        assert conclude(NEW, LookAgain("", GUID), of(Look(None, BOOKING), NEW, TOLD), NOW) is None
+        assert conclude(NEW, Ignore(""), of(Look(None, None), NEW, CHANGE), NOW) is None
 
     @pytest.mark.parametrize(
         ("known", "change", "expected"),
@@ -331,67 +365,71 @@ class TestAStateThatLagsBehind:
 
     def test_modified_before_what_is_known(self) -> None:
         older = Look(replace(EVENT, etag="v0", modified=NOW - timedelta(seconds=1)), BOOKING)
-        assert is_stale(CHANGE, older, self.KNOWN)
-        assert not is_stale(replace(CHANGE, attempt=3), older, self.KNOWN), "servers' clocks may differ for ever"
+        assert is_stale(of(older, self.KNOWN, CHANGE))
+        assert not is_stale(of(older, self.KNOWN, replace(CHANGE, attempt=3))), "servers' clocks may differ for ever"
 
     def test_modified_before_what_somebody_is_about_to_write(self) -> None:
-        about_to = intend(NEW, MOVE, Look(replace(EVENT, modified=NOW), BOOKING), CHANGE, NOW, None)
+        about_to = intend(NEW, MOVE, of(Look(replace(EVENT, modified=NOW), BOOKING), NEW, CHANGE), NOW)
         older = Look(replace(EVENT, etag="v0", modified=NOW - timedelta(seconds=1)), BOOKING)
-        assert is_stale(CHANGE, older, about_to)
+        assert is_stale(of(older, about_to, CHANGE))
 
     def test_a_new_version_was_told_of_and_a_known_one_read(self) -> None:
         look = Look(replace(EVENT, modified=NOW), BOOKING)
-        assert is_stale(replace(CHANGE, version="v9"), look, self.KNOWN)
-        assert not is_stale(replace(CHANGE, version="v9", attempt=1), look, self.KNOWN), "it was an old notification"
+        assert is_stale(of(look, self.KNOWN, replace(CHANGE, version="v9")))
+        assert not is_stale(of(look, self.KNOWN, replace(CHANGE, version="v9", attempt=1))), (
+            "it was an old notification"
+        )
 
     @pytest.mark.parametrize("version", ["v1", "v2", None])
     def test_what_is_known_was_told_of(self, version: str | None) -> None:
-        assert not is_stale(replace(CHANGE, version=version), Look(EVENT, BOOKING), self.KNOWN)
+        assert not is_stale(of(Look(EVENT, BOOKING), self.KNOWN, replace(CHANGE, version=version)))
 
     def test_a_newer_state_or_none_at_all(self) -> None:
-        assert not is_stale(CHANGE, Look(replace(EVENT, etag="v9", modified=NOW), BOOKING), self.KNOWN)
-        assert not is_stale(TOLD, Look(None, BOOKING), self.KNOWN)
+        assert not is_stale(of(Look(replace(EVENT, etag="v9", modified=NOW), BOOKING), self.KNOWN, CHANGE))
+        assert not is_stale(of(Look(None, BOOKING), self.KNOWN, TOLD))
 
 
 class TestHeld:
     def test_with_its_reason_and_since_when(self) -> None:
-        entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING)
-        assert entry.held == Held("it lasts all day", NOW, "v2", outcome="moved", booking_span=span(9))
-        again = conclude(entry, Hold("it lasts all day", GUID, MOVE), Look(EVENT, BOOKING), CHANGE, NOW + DAY, DAY)
+        entry = concluded(ALL_DAY, EVENT, BOOKING)
+        assert entry.held == Held(HoldKind.ALL_DAY, NOW, "v2", Outcome.MOVED, booking_span=span(9))
+        again = conclude(entry, ALL_DAY, of(Look(EVENT, BOOKING), entry, CHANGE), NOW + DAY)
         assert again is not None
         assert again.held == entry.held, "since the first time"
 
     def test_what_waits_for_outlook_is_told_apart(self) -> None:
-        held = concluded(Leave("moved in Dynamics", GUID), EVENT, BOOKING).held
+        held = concluded(WAITING, EVENT, BOOKING).held
         assert held is not None
         assert held.is_waiting
-        assert held.outcome == "", "nothing to be done was named"
+        assert held.outcome is Outcome.MOVED
 
     def test_in_step_again_it_is_not_held(self) -> None:
-        assert concluded(IN_STEP, EVENT, BOOKING, replace(NEW, held=Held("", NOW, "v1"))).held is None
+        assert concluded(IN_STEP, EVENT, BOOKING, replace(NEW, held=Held(HoldKind.ALL_DAY, NOW, "v1"))).held is None
 
     @pytest.mark.parametrize(("event", "version"), [(EVENT, "v2"), (None, GONE)])
     def test_a_release_holds_for_this_version_of_the_event_only(self, event: Event | None, version: str) -> None:
-        hold, look = Hold("", GUID, MOVE), Look(event, BOOKING)
+        hold, look = ALL_DAY, Look(event, BOOKING)
         held = concluded(hold, event, BOOKING)
-        assert override(hold, look, replace(held, released=version)) == MOVE
-        assert override(Leave("", GUID, write=MOVE), look, replace(held, released=version)) == MOVE
-        assert override(hold, look, replace(held, released="another")) == hold
-        assert override(replace(hold, write=None), look, replace(held, released=version)) == replace(hold, write=None)
+        assert override(hold, of(look, replace(held, released=version)), NOW) == MOVE
+        assert override(WAITING, of(look, replace(held, released=version)), NOW) == MOVE
+        assert override(hold, of(look, replace(held, released="another")), NOW) == hold
+        assert override(replace(hold, write=None), of(look, replace(held, released=version)), NOW) == replace(
+            hold, write=None
+        )
 
     def test_a_release_holds_as_long_as_the_booking_is_where_it_was(self) -> None:
         """A dispatcher who moves it afterwards knows of it, or has another reason; a note changes its version only."""
-        hold = Hold("", GUID, MOVE)
+        hold = ALL_DAY
         held = replace(concluded(hold, EVENT, BOOKING), released="v2")
-        assert override(hold, Look(EVENT, replace(BOOKING, etag="b8")), held) == MOVE
-        assert override(hold, Look(EVENT, replace(BOOKING, etag="b8", span=span(20))), held) == hold
-        assert not is_released(held, Look(EVENT, None))
+        assert override(hold, of(Look(EVENT, replace(BOOKING, etag="b8")), held), NOW) == MOVE
+        assert override(hold, of(Look(EVENT, replace(BOOKING, etag="b8", span=span(20))), held), NOW) == hold
+        assert not is_released(of(Look(EVENT, None), held))
 
-    @pytest.mark.parametrize("action", [Hold("", GUID, MOVE), Leave("", GUID, write=MOVE), CANCEL, MOVE])
+    @pytest.mark.parametrize("action", [ALL_DAY, WAITING, CANCEL, MOVE])
     def test_what_a_person_discards_stays_as_it_is(self, action: Action) -> None:
         look = Look(EVENT, BOOKING)
-        assert override(action, look, replace(NEW, discarded="v2")) == Ignore("a person decided to let it be")
-        assert override(action, look, replace(NEW, discarded="v1")) == action
+        assert override(action, of(look, replace(NEW, discarded="v2")), NOW) == Ignore("a person decided to let it be")
+        assert override(action, of(look, replace(NEW, discarded="v1")), NOW) == action
 
     def test_a_word_is_forgotten_with_the_version_it_was_said_of(self) -> None:
         entry = concluded(MOVE, EVENT, BOOKING, replace(NEW, released="v2", discarded="v1"))
@@ -399,58 +437,69 @@ class TestHeld:
         assert concluded(IN_STEP, EVENT, BOOKING, replace(NEW, discarded="v2")).discarded == "v2"
 
     def test_released_it_is_held_until_it_is_done(self) -> None:
-        entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING, replace(NEW, discarded="v2"))
+        entry = concluded(ALL_DAY, EVENT, BOOKING, replace(NEW, discarded="v2"))
         assert entry.held is not None
         released = release(entry, entry.held, NOW + DAY)
         assert (released.released, released.discarded, released.held) == ("v2", None, entry.held)
-        said = Decision(NOW + DAY, "said by a person", "released", "it lasts all day", "v2")
+        said = Decision(NOW + DAY, "said by a person", Outcome.RELEASED, Stage.DONE, "the event lasts all day", "v2")
         assert released.history[-1] == said
         assert concluded(MOVE, EVENT, BOOKING, released).held is None
 
     def test_discarded_it_is_held_no_more(self) -> None:
-        entry = concluded(Hold("it lasts all day", GUID, MOVE), EVENT, BOOKING)
+        entry = concluded(ALL_DAY, EVENT, BOOKING)
         assert entry.held is not None
         discarded = discard(replace(entry, released="v2"), entry.held, NOW + DAY)
         assert (discarded.released, discarded.discarded, discarded.held) == (None, "v2", None)
-        said = Decision(NOW + DAY, "said by a person", "discarded", "it lasts all day", "v2")
+        said = Decision(NOW + DAY, "said by a person", Outcome.DISCARDED, Stage.DONE, "the event lasts all day", "v2")
         assert discarded.history[-1] == said
 
     def test_what_a_sweep_misses_is_held_once(self) -> None:
-        entry = hold_missing(replace(NEW, booking_id="another"), BOOKING, "not in the list", NOW)
+        entry = hold_missing(replace(NEW, booking_id="another"), BOOKING, MISSING, NOW)
         assert entry is not None
-        assert entry.held == Held("not in the list", NOW, GONE, False, "canceled", True, span(9))
+        assert entry.held == Held(HoldKind.MISSED, NOW, GONE, Outcome.CANCELED, True, span(9))
         assert (entry.booking_id, entry.expires) == (GUID, NOW + KEPT)
-        assert hold_missing(entry, BOOKING, "not in the list", NOW + DAY) is None
+        assert hold_missing(entry, BOOKING, MISSING, NOW + DAY) is None
 
     def test_what_a_sweep_misses_is_not_forgotten_earlier_for_that(self) -> None:
-        entry = hold_missing(replace(NEW, expires=NOW + 2 * KEPT), BOOKING, "not in the list", NOW)
+        entry = hold_missing(replace(NEW, expires=NOW + 2 * KEPT), BOOKING, MISSING, NOW)
         assert entry is not None
         assert entry.expires == NOW + 2 * KEPT
 
     @pytest.mark.parametrize(
-        ("booking", "reason"),
-        [(BOOKING, "nor are others"), (replace(BOOKING, span=span(15)), "not in the list"), (None, "not in the list")],
+        ("booking", "hold"),
+        [
+            (BOOKING, Hold(HoldKind.MANY_MISSED, detail="2 of 3")),
+            (replace(BOOKING, span=span(15)), MISSING),
+            (None, MISSING),
+        ],
     )
-    def test_what_a_sweep_misses_is_held_anew_if_it_is_another_thing(self, booking: Booking, reason: str) -> None:
-        entry = hold_missing(NEW, BOOKING, "not in the list", NOW)
+    def test_what_a_sweep_misses_is_held_anew_if_it_is_another_thing(self, booking: Booking, hold: Hold) -> None:
+        entry = hold_missing(NEW, BOOKING, MISSING, NOW)
         assert entry is not None
-        again = hold_missing(entry, booking, reason, NOW + DAY)
+        again = hold_missing(entry, booking, hold, NOW + DAY)
         assert again is not None
         assert again.held is not None
-        assert (again.booking_id, again.held.reason, again.held.since) == (GUID, reason, NOW + DAY)
+        assert (again.booking_id, again.held.reason, again.held.since) == (GUID, hold.reason, NOW + DAY)
 
     def test_of_a_deletion_it_is_known_until_some_time_after_the_end_of_the_booking(self) -> None:
         later = replace(BOOKING, span=span(9, day=200))
-        assert concluded(Hold("too many", GUID, CANCEL), None, later).expires == later.span.end + GONE_KEPT
+        assert (
+            concluded(Hold(HoldKind.TOO_MANY, GUID, CANCEL, "too many"), None, later).expires
+            == later.span.end + GONE_KEPT
+        )
         assert concluded(IN_STEP, None, None).expires == NOW + GONE_KEPT
 
 
 class TestHistory:
     def test_a_decision_tells_what_was_seen_on_both_sides(self) -> None:
         [decision] = concluded(MOVE, replace(EVENT, span=span(12)), BOOKING).history
-        assert decision == Decision(NOW, "told of a change", "moved", "", "v2", "b7", span(12), span(9))
+        assert decision == Decision(
+            NOW, "told of a change", Outcome.MOVED, Stage.DONE, "", "v2", "b7", span(12), span(9)
+        )
         [decision] = concluded(Ignore("not there"), EVENT, None).history
-        assert decision == Decision(NOW, "told of a change", "ignored", "not there", "v2", "", span(9))
+        assert decision == Decision(
+            NOW, "told of a change", Outcome.IGNORED, Stage.DONE, "not there", "v2", "", span(9)
+        )
 
     @pytest.mark.parametrize(
         ("change", "cause"),
@@ -461,25 +510,30 @@ class TestHistory:
         ],
     )
     def test_a_decision_tells_what_brought_it_about(self, change: Change, cause: str) -> None:
-        known = conclude(NEW, IN_STEP, Look(EVENT, BOOKING), change, NOW, DAY)
+        known = conclude(NEW, IN_STEP, of(Look(EVENT, BOOKING), NEW, change), NOW)
         assert known is not None
         assert [each.cause for each in known.history] == [cause]
 
     def test_what_was_about_to_be_done_gives_way_to_what_was_done(self) -> None:
-        about_to = intend(NEW, MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None)
-        assert [each.outcome for each in about_to.history] == ["about to be moved"]
-        assert [each.outcome for each in concluded(MOVE, EVENT, BOOKING, about_to).history] == ["moved"]
-        later = intend(concluded(IN_STEP, EVENT, BOOKING), MOVE, Look(EVENT, BOOKING), CHANGE, NOW, None)
-        assert [each.outcome for each in concluded(MOVE, EVENT, BOOKING, later).history] == ["ignored", "moved"]
+        about_to = intend(NEW, MOVE, of(Look(EVENT, BOOKING), NEW, CHANGE), NOW)
+        assert told(about_to.history) == ["about to be moved"]
+        assert told(concluded(MOVE, EVENT, BOOKING, about_to).history) == ["moved"]
+        later = intend(
+            concluded(IN_STEP, EVENT, BOOKING),
+            MOVE,
+            of(Look(EVENT, BOOKING), concluded(IN_STEP, EVENT, BOOKING), CHANGE),
+            NOW,
+        )
+        assert told(concluded(MOVE, EVENT, BOOKING, later).history) == ["ignored", "moved"]
         after_a_crash = concluded(IN_STEP, EVENT, BOOKING, about_to).history
-        assert [each.outcome for each in after_a_crash] == ["about to be moved", "ignored"]
+        assert told(after_a_crash) == ["about to be moved", "ignored"]
 
     def test_the_same_again_is_counted(self) -> None:
         entry: Entry | None = concluded(MOVE, EVENT, BOOKING)
         for day in range(3):
             assert entry is not None
             change = replace(CHANGE, attempt=day)
-            entry = conclude(entry, IN_STEP, Look(EVENT, BOOKING), change, NOW + day * DAY, DAY)
+            entry = conclude(entry, IN_STEP, of(Look(EVENT, BOOKING), entry, change), NOW + day * DAY)
         assert entry is not None
         assert [(each.outcome, each.times) for each in entry.history] == [("moved", 1), ("ignored", 3)]
         assert (entry.history[-1].at, entry.history[-1].cause) == (NOW + 2 * DAY, "told of a change, try 3")
@@ -539,7 +593,7 @@ class TestTheYear9999:
         for entry in (concluded(IN_STEP, event, booking), agree(NEW, event, booking, NOW)):
             assert entry is not None
             assert entry.agreed == (at_the_end,)
-        gone = conclude(NEW, IN_STEP, Look(None, booking), TOLD, NOW, DAY)
+        gone = conclude(NEW, IN_STEP, of(Look(None, booking), NEW, TOLD), NOW)
         assert gone is not None
         assert gone.expires is not None
 
@@ -547,31 +601,30 @@ class TestTheYear9999:
 class TestAnotherBooking:
     def test_what_was_agreed_on_with_one_booking_says_nothing_of_another(self) -> None:
         entry = replace(NEW, booking_id="other", agreed=(span(9),), intent=Intent((span(12),), "b1"))
-        assert agreed_spans(entry, BOOKING) == set()
+        assert agreement_in(entry, BOOKING).spans == set()
 
 
 class TestAConflict:
-    HELD = Held("moved apart", NOW, "v2", is_waiting=True, booking_span=span(16), is_conflict=True)
+    HELD = Held(HoldKind.OVERRULED, NOW, "v2", booking_span=span(16), detail="moved apart")
 
     @pytest.mark.parametrize("write", [MOVE, CANCEL])
     def test_what_was_decided_of_an_event_stands_when_the_booking_moves_back(self, write: Write) -> None:
         entry = replace(NEW, held=self.HELD)
-        kept = override(write, Look(EVENT, BOOKING), entry)
-        assert isinstance(kept, Leave)
-        assert kept.write == write
-        asked = replace(entry, held=replace(self.HELD, is_waiting=False))
-        assert isinstance(override(write, Look(EVENT, BOOKING), asked), Hold)
+        kept = override(write, of(Look(EVENT, BOOKING), entry), NOW)
+        assert kept == Hold(HoldKind.OVERRULED, GUID, write, "moved apart")
+        asked = replace(entry, held=replace(self.HELD, kind=HoldKind.MOVED_APART))
+        assert isinstance(override(write, of(Look(EVENT, BOOKING), asked), NOW), Hold)
 
     def test_a_new_version_of_the_event_is_judged_anew(self) -> None:
-        assert override(MOVE, Look(replace(EVENT, etag="v3"), BOOKING), replace(NEW, held=self.HELD)) == MOVE
+        assert override(MOVE, of(Look(replace(EVENT, etag="v3"), BOOKING), replace(NEW, held=self.HELD)), NOW) == MOVE
 
     def test_a_booking_that_only_waited_for_its_event_follows_it_again(self) -> None:
-        entry = replace(NEW, held=replace(self.HELD, is_conflict=False))
-        assert override(MOVE, Look(EVENT, BOOKING), entry) == MOVE
+        entry = replace(NEW, held=replace(self.HELD, kind=HoldKind.WAITS_FOR_OUTLOOK))
+        assert override(MOVE, of(Look(EVENT, BOOKING), entry), NOW) == MOVE
 
     def test_a_person_may_say_otherwise(self) -> None:
         entry = release(replace(NEW, held=self.HELD), self.HELD, NOW)
-        assert override(MOVE, Look(EVENT, replace(BOOKING, span=span(16))), entry) == MOVE
+        assert override(MOVE, of(Look(EVENT, replace(BOOKING, span=span(16))), entry), NOW) == MOVE
 
 
 class TestObserved:
@@ -579,22 +632,24 @@ class TestObserved:
 
     def concluded(self, entry: Entry, write: MoveBooking | CancelBooking, event: Event | None = MOVED) -> Entry:
         look = Look(event, BOOKING)
-        found = conclude(entry, Observed(write), look, TOLD if event is None else CHANGE, NOW, DAY)
+        found = conclude(entry, Observed(write), of(look, entry, TOLD if event is None else CHANGE), NOW)
         assert found is not None
         return found
 
     def test_it_is_told_as_what_would_have_been_done(self) -> None:
-        assert [decision.outcome for decision in self.concluded(NEW, MOVE).history] == ["would be moved"]
+        assert told(self.concluded(NEW, MOVE).history) == ["would be moved"]
 
     def test_it_is_in_doubt_like_a_write_that_was_sent_as_somebody_else_may_do_it(self) -> None:
         found = self.concluded(replace(NEW, agreed=(span(9),)), MOVE)
         assert found.is_left_out
-        assert agreed_spans(found, BOOKING) == {span(9)}
-        assert agreed_spans(found, replace(BOOKING, etag="b8", span=span(12))) == {span(12)}
-        assert agreed_spans(found, replace(BOOKING, etag="b8", span=span(20))) == {span(9), span(12)}
+        assert agreement_in(found, BOOKING).spans == {span(9)}
+        assert agreement_in(found, replace(BOOKING, etag="b8", span=span(12))).spans == {span(12)}
+        assert agreement_in(found, replace(BOOKING, etag="b8", span=span(20))).spans == {span(9), span(12)}
 
     def test_a_later_write_that_was_sent_is_none_that_was_left_out(self) -> None:
-        found = conclude(self.concluded(NEW, MOVE), MOVE, Look(MOVED, BOOKING), CHANGE, NOW, DAY)
+        found = conclude(
+            self.concluded(NEW, MOVE), MOVE, of(Look(MOVED, BOOKING), self.concluded(NEW, MOVE), CHANGE), NOW
+        )
         assert found is not None
         assert not found.is_left_out
 
@@ -612,10 +667,10 @@ class TestObserved:
     def test_a_booking_that_only_observing_left_unlinked_is_not_forgotten_with_its_event(
         self, changes: dict[str, Any], is_held: bool
     ) -> None:
-        booking = replace(BOOKING, **changes)
-        assert (left_unlinked(self.concluded(NEW, MOVE), booking, NOW) is not None) == is_held
-        assert left_unlinked(NEW, booking, NOW) is None
-        assert left_unlinked(self.concluded(NEW, MOVE), None, NOW) is None
+        booking, left_out = replace(BOOKING, **changes), self.concluded(NEW, MOVE)
+        assert (is_left_unlinked(of(Look(None, booking), left_out), NOW)) == is_held
+        assert not is_left_unlinked(of(Look(None, booking), NEW), NOW)
+        assert not is_left_unlinked(of(Look(None, None), left_out), NOW)
 
     def test_the_version_is_known(self) -> None:
         assert self.concluded(NEW, MOVE).versions == ("v2",)
@@ -628,12 +683,12 @@ class TestObserved:
         assert is_known(replace(TOLD, version="v1"), Notified(NOW, gone.kind, frozenset(gone.versions), gone.expires))
 
     def test_a_persons_word_holds_until_it_is_done(self) -> None:
-        held = Held("the event lasts all day", NOW, "v2")
+        held = Held(HoldKind.ALL_DAY, NOW, "v2")
         found = self.concluded(replace(NEW, released="v2", held=held), MOVE)
         assert (found.released, found.held) == ("v2", held)
 
     def test_it_is_the_last_one_that_is_reported(self) -> None:
         found = self.concluded(self.concluded(NEW, MOVE), CANCEL, None)
         assert found.observed is not None
-        assert found.observed.outcome == "would be canceled"
+        assert told([found.observed]) == ["would be canceled"]
         assert NEW.observed is None

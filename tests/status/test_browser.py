@@ -24,6 +24,7 @@ from azure.storage.queue.aio import QueueClient
 from playwright.async_api import Browser, Page, async_playwright
 
 from sandbox.graph import errors as graph_errors
+from sync.pairs.actions import HoldKind
 from sync.pairs.entry import Entry, Held
 from sync.storage.counters import CounterTable
 from sync.storage.ledger import LedgerTable
@@ -258,7 +259,7 @@ async def fill(storage: str, count: int, is_well: bool) -> None:
 
     await counters.put_roster(Roster(now, now - timedelta(days=20), tuple(map(standing, mailboxes))))
     for number in range(0 if is_well else 120):
-        held = Held("the event lasts all day", now - number * HOUR, "1", is_waiting=number % 3 == 0)
+        held = Held(HoldKind.ALL_DAY if number % 3 else HoldKind.WAITS_FOR_OUTLOOK, now - number * HOUR, "1")
         booking = f"c5d7e9fa-6b1c-4f11-9f89-{number:012x}"
         await ledger.write(Entry(mailboxes[number], f"E{number}", booking_id=booking, held=held, expires=now))
     await counters.close()

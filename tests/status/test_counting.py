@@ -17,7 +17,7 @@ from sync.intake.spreading import spread
 from sync.messages.changes import Batch
 from sync.messages.codec import CHANGES, build_change_message, parse_change_message, parse_changes
 from sync.messages.taking import process_change
-from sync.pairs.actions import Ignore, Postpone
+from sync.pairs.actions import Ignore, LookAgain
 from sync.pairs.entry import Kind
 from sync.status.counting import Counting
 from sync.subscriptions.standing import Roster, Standing
@@ -219,7 +219,7 @@ MESSAGE = build_change_message(parse_change_message(json.dumps({"mailbox": ANNA,
     ("result", "outcome"),
     [
         (Ignore("in step"), "ignored"),
-        (Postpone("not found"), "postponed"),
+        (LookAgain("not found"), "postponed"),
         (Transient("503"), "put back"),
         (Misconfigured("no status"), "put back"),
         (MailboxUnavailable("404"), "mailbox unavailable"),

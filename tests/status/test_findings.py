@@ -11,8 +11,17 @@ from typer.main import get_command
 
 from sync.model import SyncMode
 from sync.operate.commands import cli
-from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, Observed, UnlinkBooking
-from sync.pairs.entry import Held, outcome_of
+from sync.pairs.actions import (
+    CancelBooking,
+    HoldKind,
+    LinkBooking,
+    MoveBooking,
+    Observed,
+    Stage,
+    UnlinkBooking,
+    outcome_of,
+)
+from sync.pairs.entry import Held
 from sync.status.figures import HOURS, WRITTEN, Backlog, Gathered, State
 from sync.status.findings import Level, Status, build_status, summary_lines
 from sync.storage.breaker import Tripped
@@ -187,16 +196,16 @@ def test_what_counts_as_written_is_what_the_app_says_of_its_writes():
         CancelBooking(GUID, "b1", unlink=True),
         UnlinkBooking(GUID, "b1", "its event was deleted"),
     ]
-    assert {outcome_of(write) for write in writes} == set(WRITTEN)
-    assert outcome_of(Observed(writes[0])) not in WRITTEN
+    assert {outcome_of(write)[0] for write in writes} == set(WRITTEN)
+    assert outcome_of(Observed(writes[0]))[1] is Stage.OBSERVED
 
 
 def test_holds_are_told_by_reason_and_the_longest_first():
-    later = replace(HELD, held=Held("too many", NOW + MINUTE, "1"))
+    later = replace(HELD, held=Held(HoldKind.TOO_MANY, NOW + MINUTE, "1"))
     holds = build_status(replace(WELL, held=((later, LEFT, HELD), 2)), AT).holds
     assert holds is not None
     assert (holds.total, holds.for_a_person, holds.waiting, holds.not_looked_at) == (5, 2, 1, 2)
-    assert [row.reason for row in holds.rows][-1] == "too many"
+    assert [row.reason for row in holds.rows][-1] == later.held.reason
     assert holds.rows[0].booking == GUID
 
 

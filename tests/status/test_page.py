@@ -11,6 +11,7 @@ from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 
+from sync.pairs.actions import HoldKind
 from sync.pairs.entry import Entry, Held
 from sync.status.figures import Gathered
 from sync.status.findings import build_status
@@ -168,7 +169,8 @@ def test_the_highest_bar_fills_the_chart_and_two_parts_stand_on_each_other():
 
 def test_many_holds_are_folded_away():
     held = tuple(
-        Entry(ANNA, f"E{number}", booking_id=GUID, held=Held("too many", NOW, "1")) for number in range(SHOWN + 1)
+        Entry(ANNA, f"E{number}", booking_id=GUID, held=Held(HoldKind.TOO_MANY, NOW, "1"))
+        for number in range(SHOWN + 1)
     )
     page = page_of(replace(WELL, held=(held, 7)))
     assert f"Booking by booking: {SHOWN} of {SHOWN + 8}" in page

@@ -12,6 +12,7 @@ from azure.data.tables.aio import TableClient
 from azure.storage.queue.aio import QueueClient
 
 from sync.errors import Transient
+from sync.pairs.actions import HoldKind
 from sync.pairs.entry import Entry, Held
 from sync.status.findings import Level
 from sync.status.reading import Overview
@@ -27,7 +28,7 @@ from tests.world.keeper import people
 from tests.world.nowhere import NOWHERE, UNREACHABLE
 
 NOW = datetime.now(UTC)
-HELD = Held("the event lasts all day", NOW, "1")
+HELD = Held(HoldKind.ALL_DAY, NOW, "1")
 
 
 def an_overview(tables: str, queues: str) -> Overview:
@@ -65,7 +66,7 @@ async def test_all_parts_come_together(overview: Overview, storage: str) -> None
     await overview.counters.put_roster(Roster(NOW, NOW - HOUR, (Standing(ANNA, NOW + 5 * HOUR),)))
     await overview.counters.put("one", hour_of(NOW), Figures(notified={ANNA: hour_of(NOW)}))
     entry = await overview.ledger.write(Entry(ANNA, "E1", held=HELD, expires=NOW))
-    await overview.ledger.write(Entry(BEN, "E2", held=replace(HELD, is_waiting=True), expires=NOW))
+    await overview.ledger.write(Entry(BEN, "E2", held=replace(HELD, kind=HoldKind.WAITS_FOR_OUTLOOK), expires=NOW))
     await overview.breaker.table.put({"PartitionKey": "breaker", "RowKey": EVERYBODY, "at": NOW, "count": 201})
     await overview.queues.send("booking-changes", ["one", "two"])
     await overview.queues.send("booking-changes", ["later"], hidden=60)

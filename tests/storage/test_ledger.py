@@ -12,6 +12,7 @@ import pytest
 from sync.errors import Stale, Transient
 from sync.intake.coalescing import Notified, is_known, is_queued
 from sync.messages.changes import Change, Evidence
+from sync.pairs.actions import HoldKind, Outcome, Stage
 from sync.pairs.entry import Decision, Entry, Held, Intent, Kind
 from sync.storage.breaker import Breaker
 from sync.storage.ledger import AT_ONCE, TABLE, UNKNOWN, LedgerTable, key_of
@@ -33,10 +34,14 @@ FULL = Entry(
     intent=Intent((span(12),), 'W/"7"'),
     versions=('W/"1"', 'W/"2"'),
     modified=NOW,
-    held=Held("the event lasts all day", NOW, 'W/"2"'),
+    held=Held(HoldKind.ALL_DAY, NOW, 'W/"2"'),
     released='W/"2"',
     discarded="gone",
-    history=(Decision(NOW, "told of a change", "held", "the event lasts all day", 'W/"2"', "", span(9), None, 3),),
+    history=(
+        Decision(
+            NOW, "told of a change", Outcome.HELD, Stage.DONE, "the event lasts all day", 'W/"2"', "", span(9), None, 3
+        ),
+    ),
     expires=NOW + timedelta(days=90),
 )
 
@@ -249,7 +254,7 @@ async def now(ledger: LedgerTable):  # type: ignore[no-untyped-def]
 
 
 async def test_what_was_not_written_is_found_by_its_time(ledger: LedgerTable) -> None:
-    observed = replace(FULL.history[0], outcome="would be moved")
+    observed = replace(FULL.history[0], outcome=Outcome.MOVED, stage=Stage.OBSERVED)
     await ledger.write(FULL)
     await ledger.write(replace(FULL, event_id="E2", history=(observed, FULL.history[0])))
     await ledger.write(replace(FULL, event_id="E3", history=(replace(observed, at=NOW - timedelta(days=1)),)))

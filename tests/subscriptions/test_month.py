@@ -20,6 +20,7 @@ from sandbox.graph.mailboxes import Event
 from sandbox.world.people import Technician
 from sync.errors import SyncError
 from sync.model import SyncMode
+from sync.pairs.actions import in_words
 from tests.world.app import COLUMN, DAY, HOUR, KEY, NEW_KEY, App, is_in_step
 
 KINDS = (
@@ -127,7 +128,9 @@ class Month:
         """The one case that is not promised (docs/guarantees.md, P4): the deletion is told of when it is back."""
         told = ("told of its deletion", "canceled")
         entries = [entry for entry in self.app.ledger.entries.values() if entry.booking_id == booking.id]
-        return any((each.cause[:20], each.outcome) == told for entry in entries for each in entry.history)
+        return any(
+            (each.cause[:20], in_words(each.outcome, each.stage)) == told for entry in entries for each in entry.history
+        )
 
     def bring_later(self, booking: Row, to: Technician, to_its_former_one: bool = False) -> None:
         dispatcher = self.app.sandbox.people.dispatcher

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, EventType, Span
+from sync.pairs.actions import HoldKind, Outcome, Stage
 from sync.pairs.entry import GONE, Decision, Entry, Held, Kind
-from sync.sweep.differences import agreements, find_differences, missing, settled
+from sync.sweep.differences import Known, agreements, find_differences, missing, settled
 from sync.sweep.sweeper import AHEAD, BEHIND
 from tests.world.fakes import ANNA, BEN, NOW, span
 
@@ -25,23 +27,28 @@ COPY = replace(EVENT, id=OTHER)
 OVER = span(9, day=-3)
 
 
-def known(*event_ids: str) -> dict[str, Entry]:
+def seen_before(*event_ids: str) -> dict[str, Entry]:
     """Events that were read in the mailbox before."""
     return {event_id: Entry(ANNA, event_id, "1", versions=('W/"0"',)) for event_id in event_ids}
 
 
-SEEN = known(LINKED, OTHER)
+SEEN = seen_before(LINKED, OTHER)
+
+
+def known(events: Sequence[Event], bookings: Sequence[Booking], entries: Mapping[str, Entry]) -> Known:
+    """What Anna's mailbox shows, and what is remembered of it."""
+    return Known(ANNA, events, bookings, entries, NOW)
 
 
 def found(events: list[Event], bookings: list[Booking]) -> list[Change]:
     """What would be queued, where both events were seen by an earlier sweep."""
-    differences = find_differences(ANNA, events, bookings, NOW, SEEN)
+    differences = find_differences(known(events, bookings, SEEN))
     return [each.change for each in differences if not each.is_held]
 
 
 def test_an_event_that_was_never_seen_in_this_mailbox_is_not_taken_for_deleted() -> None:
     """Its booking may have come from another technician with the id of the other's event."""
-    [held] = find_differences(ANNA, [], [BOOKING], NOW, {})
+    [held] = find_differences(known([], [BOOKING], {}))
     assert held.is_held
 
 
@@ -50,16 +57,16 @@ def test_most_events_missing_at_once_are_not_taken_for_deleted() -> None:
     ids = [f"AAkA{number}=" for number in range(8)]
     bookings = [replace(BOOKING, id=f"b0000000-0000-4000-8000-00000000000{n}", event_id=ids[n]) for n in range(8)]
     events = [replace(EVENT, id=each.event_id or "", booking_id=each.id) for each in bookings]
-    seen = known(*ids)
-    few = find_differences(ANNA, events[2:], bookings, NOW, seen)
-    most = find_differences(ANNA, events[5:], bookings, NOW, seen)
+    seen = seen_before(*ids)
+    few = find_differences(known(events[2:], bookings, seen))
+    most = find_differences(known(events[5:], bookings, seen))
     assert ([each.is_held for each in few], [each.is_held for each in most]) == ([False] * 2, [True] * 5)
 
 
 def test_the_ledger_learns_of_pairs_in_step_once() -> None:
-    [entry] = agreements([EVENT], [BOOKING], {}, ANNA, NOW)
+    [entry] = agreements(known([EVENT], [BOOKING], {}))
     assert (entry.event_id, entry.booking_id, entry.agreed) == (LINKED, BOOKING_ID, (span(9),))
-    assert agreements([EVENT], [BOOKING], {LINKED: entry}, ANNA, NOW) == []
+    assert agreements(known([EVENT], [BOOKING], {LINKED: entry})) == []
 
 
 @pytest.mark.parametrize(
@@ -71,7 +78,7 @@ def test_the_ledger_learns_of_pairs_in_step_once() -> None:
     ],
 )
 def test_the_ledger_learns_nothing_of(event: Event, booking: Booking) -> None:
-    assert agreements([event], [booking], {}, ANNA, NOW) == []
+    assert agreements(known([event], [booking], {})) == []
 
 
 def test_an_event_of_somebody_elses_booking_is_not_missing() -> None:
@@ -83,53 +90,58 @@ class TestWhatTheLedgerKnows:
     LEFT = replace(BOOKING, span=span(16))
 
     def looked_at(self, events: list[Event], booking: Booking, entry: Entry) -> list[Change]:
-        return [each.change for each in find_differences(ANNA, events, [booking], NOW, {LINKED: entry})]
+        return [each.change for each in find_differences(known(events, [booking], {LINKED: entry}))]
 
     def test_a_booking_that_was_moved_in_dynamics_is_looked_at_until_it_is_known_to_wait(self) -> None:
         assert self.looked_at([EVENT], self.LEFT, self.ENTRY) == [Change(ANNA, LINKED)]
-        waiting = replace(self.ENTRY, held=Held("", NOW, EVENT.etag, is_waiting=True, booking_span=span(16)))
+        waiting = replace(self.ENTRY, held=Held(HoldKind.WAITS_FOR_OUTLOOK, NOW, EVENT.etag, booking_span=span(16)))
         assert self.looked_at([EVENT], self.LEFT, waiting) == []
 
     def test_what_is_held_is_not_looked_at_again_until_it_changes(self) -> None:
         all_day = replace(MOVED, is_all_day=True)
-        held = replace(self.ENTRY, held=Held("", NOW, EVENT.etag, booking_span=span(9)))
+        held = replace(self.ENTRY, held=Held(HoldKind.ALL_DAY, NOW, EVENT.etag, booking_span=span(9)))
         assert self.looked_at([all_day], BOOKING, held) == []
         assert self.looked_at([replace(all_day, etag='W/"2"')], BOOKING, held) == [Change(ANNA, LINKED)]
 
     def test_a_deletion_that_was_judged_before_is_for_a_person(self) -> None:
         gone = replace(self.ENTRY, kind=Kind.GONE)
-        [difference] = find_differences(ANNA, [], [BOOKING], NOW, {LINKED: gone})
+        [difference] = find_differences(known([], [BOOKING], {LINKED: gone}))
         assert difference.is_held
 
     def test_a_cancellation_that_is_held_is_not_asked_for_each_night(self) -> None:
         gone = replace(self.ENTRY, kind=Kind.GONE)
-        assert self.looked_at([], BOOKING, replace(gone, held=Held("", NOW, GONE, booking_span=span(9)))) == []
+        assert (
+            self.looked_at([], BOOKING, replace(gone, held=Held(HoldKind.ALL_DAY, NOW, GONE, booking_span=span(9))))
+            == []
+        )
         assert self.looked_at([], BOOKING, replace(gone, discarded=GONE)) == []
 
     def test_a_cancellation_that_waits_is_asked_for_as_soon_as_it_may_be(self) -> None:
-        waiting = replace(self.ENTRY, kind=Kind.GONE, held=Held("", NOW, GONE, is_waiting=True, booking_span=span(16)))
+        waiting = replace(
+            self.ENTRY, kind=Kind.GONE, held=Held(HoldKind.WAITS_FOR_OUTLOOK, NOW, GONE, booking_span=span(16))
+        )
         assert self.looked_at([], self.LEFT, waiting) == []
         assert self.looked_at([], BOOKING, waiting) == [Change(ANNA, LINKED, evidence=Evidence.MISSED)]
 
     def test_what_a_person_released_is_looked_at_until_it_is_done(self) -> None:
         """The message that the release queued may have been lost."""
-        released = replace(self.ENTRY, released=EVENT.etag, held=Held("", NOW, EVENT.etag, is_waiting=True))
+        released = replace(self.ENTRY, released=EVENT.etag, held=Held(HoldKind.WAITS_FOR_OUTLOOK, NOW, EVENT.etag))
         assert self.looked_at([EVENT], self.LEFT, released) == [Change(ANNA, LINKED)]
-        gone = replace(self.ENTRY, kind=Kind.GONE, released=GONE, held=Held("", NOW, GONE))
+        gone = replace(self.ENTRY, kind=Kind.GONE, released=GONE, held=Held(HoldKind.ALL_DAY, NOW, GONE))
         assert self.looked_at([], BOOKING, gone) == [Change(ANNA, LINKED, evidence=Evidence.MISSED)]
 
     @pytest.mark.parametrize("version", [EVENT.etag, GONE])
     def test_what_is_held_is_looked_at_again_once_its_booking_is_moved(self, version: str) -> None:
         """It may be settled by that; Dataverse tells nobody."""
-        held = replace(self.ENTRY, held=Held("", NOW, version, booking_span=span(15)))
+        held = replace(self.ENTRY, held=Held(HoldKind.ALL_DAY, NOW, version, booking_span=span(15)))
         events = [] if version == GONE else [MOVED]
         [change] = self.looked_at(events, self.LEFT, held)
         assert change.event_id == LINKED
-        held = replace(self.ENTRY, held=Held("", NOW, version, booking_span=span(16)))
+        held = replace(self.ENTRY, held=Held(HoldKind.ALL_DAY, NOW, version, booking_span=span(16)))
         assert self.looked_at(events, self.LEFT, held) == []
 
     def test_a_cancellation_that_is_held_is_over_once_a_dispatcher_has_canceled(self) -> None:
-        held = replace(self.ENTRY, kind=Kind.GONE, held=Held("", NOW, GONE, booking_span=span(9)))
+        held = replace(self.ENTRY, kind=Kind.GONE, held=Held(HoldKind.ALL_DAY, NOW, GONE, booking_span=span(9)))
         canceled = replace(BOOKING, is_canceled=True)
         assert self.looked_at([], canceled, held) == [Change(ANNA, LINKED, evidence=Evidence.MISSED)]
 
@@ -138,7 +150,7 @@ class TestWhatTheLedgerKnows:
         assert self.looked_at([all_day], BOOKING, replace(self.ENTRY, discarded=EVENT.etag)) == []
 
     def test_an_event_that_was_none_of_ours_was_never_read_as_the_mailboxs_own(self) -> None:
-        [difference] = find_differences(ANNA, [], [BOOKING], NOW, {LINKED: replace(self.ENTRY, kind=Kind.NOT_OURS)})
+        [difference] = find_differences(known([], [BOOKING], {LINKED: replace(self.ENTRY, kind=Kind.NOT_OURS)}))
         assert difference.is_held
 
 
@@ -166,24 +178,26 @@ ELSEWHERE = replace(BOOKING, event_id=OTHER)
 def test_what_is_held_for_a_booking_is_over_once_nothing_can_be_done_to_it(
     version: str, booking: Booking, is_over: bool
 ) -> None:
-    held = Entry(ANNA, LINKED, "1", booking_id=BOOKING_ID, held=Held("the event lasts all day", NOW, version))
+    held = Entry(ANNA, LINKED, "1", booking_id=BOOKING_ID, held=Held(HoldKind.ALL_DAY, NOW, version))
     events = [replace(EVENT, id=OTHER), *([] if version == GONE else [EVENT])]
-    assert settled(events, [booking], {LINKED: held}, NOW) == ([replace(held, held=None)] if is_over else [])
+    assert settled(known(events, [booking], {LINKED: held})) == ([replace(held, held=None)] if is_over else [])
 
 
 def test_a_deletion_that_is_held_as_only_observing_left_its_booking_unlinked_stays_so_until_that_is_closed() -> None:
-    left_out = Decision(NOW, "told of a change", "would be linked")
-    held = Entry(ANNA, LINKED, "1", booking_id=BOOKING_ID, held=Held("deleted", NOW, GONE), history=(left_out,))
+    left_out = Decision(NOW, "told of a change", Outcome.LINKED, Stage.OBSERVED)
+    held = Entry(
+        ANNA, LINKED, "1", booking_id=BOOKING_ID, held=Held(HoldKind.DELETED_BEFORE, NOW, GONE), history=(left_out,)
+    )
     unlinked = replace(BOOKING, event_id=None)
-    assert settled([], [unlinked], {LINKED: held}, NOW) == []
-    assert settled([], [replace(unlinked, is_canceled=True)], {LINKED: held}, NOW) == [replace(held, held=None)]
+    assert settled(known([], [unlinked], {LINKED: held})) == []
+    assert settled(known([], [replace(unlinked, is_canceled=True)], {LINKED: held})) == [replace(held, held=None)]
 
 
 def test_an_event_that_two_bookings_hold_is_not_held_again_once_a_person_has_let_it_be() -> None:
     both = [BOOKING, replace(BOOKING, id="b0000000-0000-4000-8000-000000000002")]
-    [difference] = find_differences(ANNA, [], both, NOW, SEEN)
+    [difference] = find_differences(known([], both, SEEN))
     assert difference.is_held
-    assert find_differences(ANNA, [], both, NOW, {LINKED: replace(SEEN[LINKED], discarded=GONE)}) == []
+    assert find_differences(known([], both, {LINKED: replace(SEEN[LINKED], discarded=GONE)})) == []
 
 
 def test_an_older_form_of_a_held_events_id_is_not_reported_either() -> None:
@@ -194,12 +208,12 @@ def test_an_older_form_of_a_held_events_id_is_not_reported_either() -> None:
 def test_a_missing_event_of_two_bookings_is_held() -> None:
     """As its notification would be: nobody can tell whose it was."""
     other = replace(BOOKING, id="b0000000-0000-4000-8000-000000000002")
-    [difference] = find_differences(ANNA, [], [BOOKING, other], NOW, SEEN)
+    [difference] = find_differences(known([], [BOOKING, other], SEEN))
     assert difference.is_held
 
 
 def test_what_somebody_typed_in_is_not_looked_for() -> None:
-    assert find_differences(ANNA, [], [replace(BOOKING, event_id="ask Ben!")], NOW, SEEN) == []
+    assert find_differences(known([], [replace(BOOKING, event_id="ask Ben!")], SEEN)) == []
 
 
 # Two lists, compared.
@@ -272,7 +286,7 @@ def test_an_id_that_differs_in_case_alone_is_another_event():
 def test_the_most_imminent_comes_first():
     days = [100, 3, -2, 0, 30]
     bookings = [replace(BOOKING, id=f"b{day}", event_id=f"e{day}", span=span(12, day=day)) for day in days]
-    differences = find_differences(ANNA, [], bookings, NOW, {})
+    differences = find_differences(known([], bookings, {}))
     assert [each.change.event_id for each in differences] == ["e0", "e-2", "e3", "e30", "e100"]
 
 

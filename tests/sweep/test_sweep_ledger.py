@@ -14,6 +14,7 @@ from sandbox.world.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sync.messages.changes import Change, Evidence
 from sync.messages.codec import CHANGES, build_change_message
 from sync.model import ConflictPolicy, SyncMode
+from sync.pairs.actions import in_words
 from sync.pairs.entry import GONE, Entry, Kind
 from tests.world.app import COLUMN, DAY, HOUR, START, App, is_canceled, is_in_step
 from tests.world.sweeping import be_deaf, hire, pairs_of, sweep_all
@@ -304,7 +305,10 @@ async def test_an_app_that_only_observes_knows_who_moved_beside_flows_that_link_
     ana.move(event, HOUR)
     await settle(app)
     [entry] = app.ledger.entries.values()
-    assert [decision.outcome for decision in entry.history] == ["would be linked", "would be moved"]
+    assert [in_words(decision.outcome, decision.stage) for decision in entry.history] == [
+        "would be linked",
+        "would be moved",
+    ]
     shift(app, booking, 5 * HOUR)
     ana.edit(event)
     await settle(app)

@@ -232,22 +232,27 @@ class Hosted:
 
     async def run(self, until: datetime | None = None) -> None:
         """Hand over what there is until all is done, or until nothing is left to do before *until*."""
-        while True:
-            visible = next((message for message in self._waiting() if message.due <= self.now), None)
-            if self.posts:
-                await self._post(self.posts[0])
-            elif visible is not None:
-                await self._take(visible)
-            elif self._waiting():
-                due = min(message.due for message in self._waiting())
-                if until is not None and due > until:
-                    return
-                self.now = due
-            elif self.later and until is None:
-                await self.later[0](self)
-                self.later.pop(0)
-            else:
-                return
+        while await self.step(until):
+            pass
+
+    async def step(self, until: datetime | None = None) -> bool:
+        """Hand over one thing, or let time pass to the next one before *until*; False if there is none."""
+        visible = next((message for message in self._waiting() if message.due <= self.now), None)
+        if self.posts:
+            await self._post(self.posts[0])
+        elif visible is not None:
+            await self._take(visible)
+        elif self._waiting():
+            due = min(message.due for message in self._waiting())
+            if until is not None and due > until:
+                return False
+            self.now = due
+        elif self.later and until is None:
+            await self.later[0](self)
+            self.later.pop(0)
+        else:
+            return False
+        return True
 
     async def run_to_crash(self, point: int | None) -> Tape:
         """Run, and die at *point* if it comes so far. What is left runs in a new process."""

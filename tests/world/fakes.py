@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from sync.errors import Stale, SyncError, Transient
+from sync.errors import NoAnswer, NotWritten, Stale, SyncError, Transient
 from sync.intake.coalescing import Notified
 from sync.messages.changes import Batch, Change, Evidence
 from sync.model import Booking, Event, Span
-from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, UnlinkBooking, Write
+from sync.pairs.actions import Action, CancelBooking, Hold, LinkBooking, MoveBooking, UnlinkBooking, Write
 from sync.pairs.entry import Entry
 from sync.subscriptions.outages import LastRun, Made, Trouble, next_trouble
 
@@ -36,6 +36,11 @@ def span(hour: float, hours: float = 1, day: int = 0) -> Span:
 def evidence_of(is_deletion: bool) -> Evidence:
     """What a notification tells."""
     return Evidence.TOLD if is_deletion else Evidence.NONE
+
+
+def waits(action: Action) -> bool:
+    """Whether the pair waits for Outlook to follow."""
+    return isinstance(action, Hold) and action.is_waiting
 
 
 async def at_once() -> None:
@@ -105,6 +110,15 @@ class Calendars:
         return []
 
 
+@dataclass(frozen=True)
+class Answer:
+    """To a write: *error*, before or after the write is done; *meanwhile* happens before the app hears of it."""
+
+    error: SyncError
+    is_done: bool = False
+    meanwhile: Callable[[], object] = lambda: None
+
+
 @dataclass
 class Table:
     """The bookings. ``written`` holds what the app wrote, in order; people change rows by ``edit``."""
@@ -116,6 +130,8 @@ class Table:
     version: int = 0
     answer_is_lost: bool = False
     """The next write takes effect, but its answer never arrives."""
+    answers: list[Answer] = field(default_factory=list)
+    """What the next writes are answered with, first to last; without, a write is done."""
 
     def put(self, booking: Booking) -> Booking:
         """Nobody has touched it since the app linked it, unless it says so."""
@@ -153,9 +169,13 @@ class Table:
 
     async def write(self, action: Write) -> str:
         await self.pause()
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None and not answer.is_done:
+            answer.meanwhile()
+            raise answer.error
         row = self.rows.get(action.booking_id)
         if row is None or row.etag != action.etag:
-            raise Stale("412")
+            raise NotWritten(Stale("412"))
         match action:
             case LinkBooking():
                 row = replace(row, event_id=action.event_id)
@@ -167,9 +187,12 @@ class Table:
                 row = replace(row, span=action.span, event_id=action.event_id or row.event_id)
         written = self.put(replace(row, modified_by=APP))
         self.written.append(action)
+        if answer is not None:
+            answer.meanwhile()
+            raise answer.error
         if self.answer_is_lost:
             self.answer_is_lost = False
-            raise Transient("no answer")
+            raise NoAnswer("no answer")
         return written.etag
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from sync.pairs.actions import HoldKind
 from sync.pairs.entry import Entry, Held
 from sync.status.figures import Backlog, Gathered
 from sync.subscriptions.deployment import LIFETIME
@@ -30,5 +31,5 @@ def with_standings(*standings: Standing, **roster: object) -> Gathered:
 
 
 BEHIND = Backlog("booking-changes", 9, AT - 20 * MINUTE, 0)
-HELD = Entry(ANNA, "E1", booking_id=GUID, held=Held("the event lasts all day", NOW, "1"))
-LEFT = Entry(ANNA, "E2", booking_id=GUID, held=Held("its booking was moved", NOW, "1", is_waiting=True))
+HELD = Entry(ANNA, "E1", booking_id=GUID, held=Held(HoldKind.ALL_DAY, NOW, "1"))
+LEFT = Entry(ANNA, "E2", booking_id=GUID, held=Held(HoldKind.WAITS_FOR_OUTLOOK, NOW, "1"))

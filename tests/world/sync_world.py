@@ -16,7 +16,7 @@ from typing import Any
 
 from hypothesis import note
 
-from sync.errors import MailboxUnavailable, Stale, SyncError, Transient
+from sync.errors import MailboxUnavailable, NotWritten, SyncError, Transient
 from sync.graph.client_state import build_client_state
 from sync.intake.acknowledging import receive
 from sync.intake.coalescing import Notified
@@ -181,8 +181,9 @@ class WatchedTable(Table):
             await self.pause()
             before = self.rows.get(action.booking_id)
             written = await super().write(action)
-        except Stale as error:
-            error.is_certain = self.world.faults.errors.pop("answer of the write", None) is None
+        except NotWritten as error:
+            if self.world.faults.errors.pop("answer of the write", None) is not None:
+                raise error.reason from error  # an earlier try may have been done
             raise
         assert before is not None
         self.world.judge(before, action)

@@ -173,13 +173,13 @@ def test_every_step_comes_true_and_it_stays_up_to_be_played_with(tmp_path: Path)
         assert [step for step in STEPS if step not in output] == []
         assert output.count("\n          + ") == len(STEPS)
         assert "All 10 steps came true" in output
-        assert "processed action=MoveBooking" in (tmp_path / ".sandbox" / "app.log").read_text("utf-8")
+        assert "processed outcome=moved" in (tmp_path / ".sandbox" / "app.log").read_text("utf-8")
         url = output.rpartition("curl ")[2].strip()
         outside = read_up_to("sync doctor --outside ", process).rpartition(" ")[2].strip()
         booking = read_up_to("sync explain ", process).rpartition(" ")[2].strip()
         request = urllib.request.Request(f"{url}/technician/move?event=E3&minutes=30", method="POST")
         urllib.request.urlopen(request).close()
-        read_up_to("the app: processed action=MoveBooking booking=B3 mailbox=Ana event=E3", process)
+        read_up_to("the app: processed outcome=moved booking=B3 mailbox=Ana event=E3", process)
         well = operate(tmp_path, "doctor", "--json", "--outside", outside)
         assert well.returncode == 0, well.stdout
         assert json.loads(well.stdout)["counts"] == {"ok": 21, "skipped": 1}
