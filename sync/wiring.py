@@ -233,7 +233,8 @@ async def close() -> None:
     if _queues.cache_info().currsize:
         await _queues().close()
     if _table.cache_info().currsize:
-        await _table("ledger").close()
+        for name in ("ledger", "roster"):
+            await _table(name).close()
     if _counting.cache_info().currsize:
         _counting().close()
     if _counters.cache_info().currsize:
@@ -379,6 +380,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     from sync.pairs.processing import Processor
     from sync.settings import is_loopback
     from sync.storage.breaker import Breaker
+    from sync.storage.roster import TABLE, RosterTable
     from sync.subscriptions.deployment import Deployment
     from sync.subscriptions.keeper import Keeper
     from sync.subscriptions.standing import counts_after, standings_after
@@ -395,7 +397,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     to_dataverse = _to_dataverse(may_write=settings.sync_mode is not SyncMode.OBSERVE)
     bookings = DataverseBookings(to_dataverse, settings.event_id_column, settings.canceled_status_id)
     door = Door(to_graph.pauses, to_dataverse.pauses)
-    memory = _memory(settings)
+    memory = RosterTable(_table(TABLE))
 
     async def wanted() -> Sequence[str]:
         await door.wait_for_dataverse()  # a backlog of changes may leave it open for moments only
@@ -422,7 +424,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     breaker = Breaker(_table("ledger"), settings.cancellations_per_mailbox, settings.cancellations_in_all)
     policy, mode = settings.conflict_policy, settings.sync_mode
     processor = Processor(events, bookings, _ledger(), breaker, _now, policy, mode)
-    return Parts(door, processor, keeper, sweeper, rounds, queues, looked_at, (to_graph, to_dataverse, memory))
+    return Parts(door, processor, keeper, sweeper, rounds, queues, looked_at, (to_graph, to_dataverse))
 
 
 @cache
@@ -437,21 +439,6 @@ def _to_dataverse(may_write: bool) -> Transport:
 
     url = _environment_settings().dataverse_url
     return Transport(url, _credential(is_loopback(url)), _now, partial(_counting().spent, DATAVERSE), may_write)
-
-
-def _memory(settings: Settings) -> RosterTable:
-    from sync.errors import Misconfigured
-    from sync.storage.roster import RosterTable
-
-    if settings.storage:
-        try:
-            return RosterTable.of_connection_string(settings.storage)
-        except ValueError:  # as for the queues, which may do with less
-            raise Misconfigured("AzureWebJobsStorage is no connection string, or leads to no tables") from None
-    url = settings.storage_table_url or f"https://{settings.storage_account}.table.core.windows.net"
-    if settings.storage_queue_url and not (settings.storage_table_url or settings.storage_account):
-        url = settings.storage_queue_url.replace(".queue.", ".table.")
-    return RosterTable.of_identity(url, _credential(False, settings.storage_client_id))
 
 
 @cache

@@ -59,7 +59,6 @@ NEEDS = {
     "dataverse/transport": {"azure.core", "requests"},
     "settings": {"pydantic"},
     "storage/queues": {"azure.core", "azure.storage"},
-    "storage/roster": {"azure.core", "azure.data"},
     "storage/tables": {"azure.core", "azure.data"},
     "storage/ledger": {"pydantic"},
     "storage/poison": {"azure.core", "azure.storage"},

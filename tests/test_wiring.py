@@ -160,7 +160,7 @@ async def test_the_rosters_table_is_reached_by(environment, settings, url):
         environment.delenv(name, raising=False)
     use(environment, **settings)
     memory = (await wiring._parts()).keeper.memory
-    assert memory._table.url.rstrip("/") == url
+    assert memory._table._client.url.rstrip("/") == url
 
 
 @pytest.mark.parametrize(

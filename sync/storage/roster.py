@@ -1,7 +1,7 @@
-"""What runs of the roster remember, in a table of the app's storage account.
+"""Keeps in the table ``roster`` what runs remember of mailboxes, of each other, and of rounds of sweeps.
 
 A table that cannot be reached is as good as an empty one: losing it costs tries, and what operators are shown. Only of
-the last run it has to be known whether there was one.
+the last run it has to be known whether there was one. No rule about any of it lives here.
 """
 
 from __future__ import annotations
@@ -12,55 +12,46 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
-from azure.data.tables import UpdateMode
-from azure.data.tables.aio import TableClient
-
-from sync.errors import Transient
+from sync.errors import Misconfigured, Transient
+from sync.storage.tables import Row, StorageTable
 from sync.subscriptions.outages import LastRun, Made, Trouble, next_trouble
 
 log = logging.getLogger(__name__)
 
 TABLE = "roster"
 
-_MARKS = 2_000
+_IDS_IN_A_COLUMN = 2_000
+"""Short ids in one column, which holds 32,000 characters. Source: Azure Storage, "Table service data model".
+
+Too few, and ten thousand mailboxes need more columns than a row has; too many, and storage refuses the row.
+"""
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
-_OPTIONS: dict[str, Any] = {"retry_total": 1, "connection_timeout": 2, "read_timeout": 5}
-
 
 class RosterTable:
-    """Mailboxes that could not be subscribed, and the last run; the table is created on first use."""
+    """Mailboxes in trouble, the last run, the subscriptions it made, and the last round of sweeps."""
 
-    def __init__(self, table: TableClient) -> None:
+    def __init__(self, table: StorageTable) -> None:
         self._table = table
 
-    @classmethod
-    def of_connection_string(cls, connection_string: str) -> RosterTable:
-        return cls(TableClient.from_connection_string(connection_string, TABLE, **_OPTIONS))
-
-    @classmethod
-    def of_identity(cls, url: str, credential: AsyncTokenCredential) -> RosterTable:
-        return cls(TableClient(url, TABLE, credential=credential, **_OPTIONS))
-
     async def troubles(self) -> Mapping[str, Trouble]:
+        """Return what went wrong, by mailbox; nothing if the table cannot be reached."""
         found = {}
         with _forgiven("read"):
-            async for entity in self._table.query_entities("PartitionKey eq 'trouble'"):
-                trouble = _trouble(entity)
+            async for row in self._table.query("PartitionKey eq 'trouble'", {}):
+                trouble = _trouble(row)
                 if trouble is not None:
                     found[trouble.mailbox] = trouble
         return found
 
     async def remember(self, mailbox: str, reason: str, now: datetime, rarely: bool, in_gap: bool = False) -> None:
+        """Note that one more try of *mailbox* has failed; see ``next_trouble``."""
         with _forgiven("written"):
-            before = None
-            with suppress(ResourceNotFoundError):
-                before = _trouble(await self._table.get_entity("trouble", mailbox))
+            known = await self._table.get("trouble", mailbox)
+            before = _trouble(known) if known is not None else None
             trouble = next_trouble(mailbox, reason, before, now, rarely, in_gap)
-            await self._put(
+            await self._table.put(
                 {
                     "PartitionKey": "trouble",
                     "RowKey": mailbox,
@@ -73,122 +64,118 @@ class RosterTable:
             )
 
     async def forget(self, mailbox: str) -> None:
+        """Note that *mailbox* is well."""
         with _forgiven("written"):
-            await self._table.delete_entity("trouble", mailbox)
+            await self._table.delete("trouble", mailbox)
 
     async def last_run(self) -> LastRun | None:
-        """Raises: Transient, as "there was none" would be noted, and the traces of an outage lost with it."""
+        """Return the last run; None if there was none.
+
+        Raises: Transient, as "there was none" would be noted, and the traces of an outage lost with it.
+        """
         try:
-            entity = await self._table.get_entity("run", "last")
-        except ResourceNotFoundError:
-            return None
-        except AzureError as error:
-            raise _unreachable(error) from None
-        with suppress(*_UNREADABLE):
-            lifetime = timedelta(minutes=entity["lifetime"])
-            unreached = entity.get("unreached_since")
-            return LastRun(
-                _moment(entity["at"]),
-                lifetime,
-                entity.get("leavers_stay") is True,
-                _moment(unreached) if unreached is not None else None,
-            )
+            row = await self._table.get("run", "last")
+        except Misconfigured as error:
+            raise Transient(f"table {TABLE}: {error}") from None
+        if row is not None:
+            with suppress(*_UNREADABLE):
+                unreached = row.get("unreached_since")
+                return LastRun(
+                    at=_moment(row["at"]),
+                    lifetime=timedelta(minutes=row["lifetime"]),
+                    leavers_stay=row["leavers_stay"] is True,
+                    unreached_since=_moment(unreached) if unreached is not None else None,
+                )
         return None
 
     async def ran(self, run: LastRun) -> None:
-        lifetime = int(run.lifetime / timedelta(minutes=1))
+        """Note the last run. Its lifetime is stored in whole minutes."""
+        row: dict[str, Any] = {
+            "PartitionKey": "run",
+            "RowKey": "last",
+            "at": run.at,
+            "lifetime": int(run.lifetime / timedelta(minutes=1)),
+            "leavers_stay": run.leavers_stay,
+        }
+        if run.unreached_since is not None:
+            row["unreached_since"] = run.unreached_since
         with _forgiven("written"):
-            last = {"at": run.at, "lifetime": lifetime, "leavers_stay": run.leavers_stay}
-            unreached = {"unreached_since": run.unreached_since} if run.unreached_since else {}
-            await self._put({"PartitionKey": "run", "RowKey": "last", **last, **unreached})
+            await self._table.put(row)
 
     async def made(self) -> Made | None:
-        with _forgiven("read"), suppress(ResourceNotFoundError):
-            entity = await self._table.get_entity("run", "made")
-            with suppress(*_UNREADABLE):
-                return Made(str(entity["deployment"]), frozenset(_marks(entity)))
+        """Return the subscriptions that were not listed as they were made; None if none are known."""
+        with _forgiven("read"), suppress(*_UNREADABLE):
+            row = await self._table.get("run", "made")
+            if row is not None:
+                return Made(str(row["deployment"]), frozenset(_ids(row)))
         return None
 
     async def remember_made(self, made: Made) -> None:
-        """Some 40,000 fit in the entity's mebibyte; of more, nothing is remembered."""
+        """Note these subscriptions. Some 40,000 fit in the row's mebibyte; of more, none is remembered."""
         with _forgiven("written"):
             row = {"PartitionKey": "run", "RowKey": "made", "deployment": made.deployment}
-            await self._put({**row, **_columns(made.ids)})
+            await self._table.put({**row, **_columns(made.ids)})
 
     async def last_round(self) -> datetime | None:
         """Return when the last round that ended had begun; None if none is known."""
-        with _forgiven("read"), suppress(ResourceNotFoundError):
-            entity = await self._table.get_entity("run", "round")
-            with suppress(*_UNREADABLE):
-                return _moment(entity["begun"])
+        with _forgiven("read"), suppress(*_UNREADABLE):
+            row = await self._table.get("run", "round")
+            if row is not None:
+                return _moment(row["begun"])
         return None
 
     async def remember_round(self, begun: datetime) -> None:
         """Note a round that ended."""
         with _forgiven("written"):
-            await self._put({"PartitionKey": "run", "RowKey": "round", "begun": begun})
+            await self._table.put({"PartitionKey": "run", "RowKey": "round", "begun": begun})
 
     async def probe(self) -> None:
         """Write, read and delete a row that no run looks at; the table is created as on first use.
 
-        Raises: Transient.
+        Raises: Transient, Misconfigured.
         """
-        try:
-            await self._put({"PartitionKey": "probe", "RowKey": "probe"})
-            await self._table.get_entity("probe", "probe")
-            await self._table.delete_entity("probe", "probe")
-        except AzureError as error:
-            raise _unreachable(error) from None
-
-    async def _put(self, entity: dict[str, Any]) -> None:
-        try:
-            await self._table.upsert_entity(entity, mode=UpdateMode.REPLACE)
-        except ResourceNotFoundError:
-            with suppress(ResourceExistsError):
-                await self._table.create_table()
-            await self._table.upsert_entity(entity, mode=UpdateMode.REPLACE)
-
-    async def close(self) -> None:
-        await self._table.close()
+        await self._table.put({"PartitionKey": "probe", "RowKey": "probe"})
+        await self._table.get("probe", "probe")
+        await self._table.delete("probe", "probe")
 
 
 @contextmanager
-def _forgiven(what: str) -> Iterator[None]:
+def _forgiven(done: str) -> Iterator[None]:
+    """Go on if the table cannot be reached, with a line in the log that it could not be *done*."""
     try:
         yield
-    except ResourceNotFoundError:
-        pass  # no table yet
-    except AzureError as error:
-        log.warning("the roster's table could not be %s error=%s", what, type(error).__name__)
+    except (Transient, Misconfigured) as error:
+        log.warning("the roster's table could not be %s reason=%r", done, str(error))
 
 
-def _unreachable(error: AzureError) -> Transient:
-    status = getattr(error, "status_code", None) or ""
-    return Transient(f"table: {type(error).__name__} {status}".rstrip())
-
-
-def _columns(marks: frozenset[str]) -> dict[str, str]:
-    """In several columns, as one holds 32,000 characters. Source: Azure Storage, "Table service data model"."""
-    ordered = sorted(marks)
+def _columns(ids: frozenset[str]) -> dict[str, str]:
+    """Spread *ids* over columns."""
+    ordered = sorted(ids)
     return {
-        f"marks{place // _MARKS}": ",".join(ordered[place : place + _MARKS]) for place in range(0, len(ordered), _MARKS)
+        f"ids{place // _IDS_IN_A_COLUMN}": ",".join(ordered[place : place + _IDS_IN_A_COLUMN])
+        for place in range(0, len(ordered), _IDS_IN_A_COLUMN)
     }
 
 
-def _marks(entity: Mapping[str, Any]) -> list[str]:
-    parts = [str(entity[name]) for name in entity if name.startswith("marks")]
-    return [mark for part in parts for mark in part.split(",") if mark]
+def _ids(row: Row) -> list[str]:
+    parts = [str(row[name]) for name in row if name.startswith("ids")]
+    return [each for part in parts for each in part.split(",") if each]
 
 
-def _trouble(entity: Mapping[str, Any]) -> Trouble | None:
-    """None if somebody else wrote it, or another version of this app."""
+def _trouble(row: Row) -> Trouble | None:
+    """Read *row*; None if a person has edited it into another shape."""
     with suppress(*_UNREADABLE):
-        since, next_try = _moment(entity["since"]), _moment(entity["next_try"])
-        in_gap = entity.get("in_gap") is True
-        return Trouble(entity["RowKey"], str(entity["reason"]), since, int(entity["tries"]), next_try, in_gap)
+        return Trouble(
+            mailbox=row["RowKey"],
+            reason=str(row["reason"]),
+            since=_moment(row["since"]),
+            tries=int(row["tries"]),
+            next_try=_moment(row["next_try"]),
+            in_gap=row.get("in_gap") is True,
+        )
     return None
 
 
 def _moment(value: datetime) -> datetime:
-    """A plain datetime in UTC, of the library's own kind."""
+    """Return a plain datetime in UTC; the library has a kind of its own."""
     return datetime.fromtimestamp(value.timestamp(), UTC)

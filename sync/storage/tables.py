@@ -137,7 +137,7 @@ class StorageTable:
             raise Stale(f"table {self._client.table_name}: somebody else wrote it") from None
         except HttpResponseError as error:
             if error.status_code == 403:
-                raise Misconfigured("the app's identity needs the role Storage Table Data Contributor") from None
+                raise Misconfigured("403: the app's identity needs the role Storage Table Data Contributor") from None
             raise self._transient(error) from None
         except AzureError as error:
             raise self._transient(error) from None

@@ -341,7 +341,7 @@ FAILURES = [
         lambda h: h.move_storage("Queue", "Table"), "storage account", "ServiceRequestError", id="no storage account"
     ),
     pytest.param(lambda h: h.move_storage("Queue"), "queues", "queue: ServiceRequestError", id="no queues"),
-    pytest.param(lambda h: h.move_storage("Table"), "table", "table: ServiceRequestError", id="no tables"),
+    pytest.param(lambda h: h.move_storage("Table"), "table", "table roster: ServiceRequestError", id="no tables"),
     pytest.param(
         switched("graph", "secrets_end", [datetime.now(UTC) - timedelta(days=days) for days in (40, 2)]),
         "secrets",

@@ -21,7 +21,8 @@ from sync.messages.codec import (
     build_lifecycle_message,
     build_sweep_message,
 )
-from sync.storage.roster import RosterTable
+from sync.storage.roster import TABLE, RosterTable
+from sync.storage.tables import StorageTable
 from sync.subscriptions.deployment import LIFETIME
 from sync.subscriptions.outages import LastRun
 from tests.world.operator import CODE, HOUR, KEY, MAILBOX, TOMORROW, Operator
@@ -84,8 +85,8 @@ async def test_applying_shows_why_a_mailbox_failed(operator: Operator, ana: Tech
 
 async def test_applying_after_an_outage_has_all_mailboxes_swept(operator: Operator, ana: Technician) -> None:
     """The next run of the timer would not notice, this one has been run."""
-    table = RosterTable.of_connection_string(operator.storage)
-    await table.ran(LastRun(datetime.now(UTC) - timedelta(days=1), LIFETIME))
+    table = StorageTable.of_connection_string(operator.storage, TABLE)
+    await RosterTable(table).ran(LastRun(datetime.now(UTC) - timedelta(days=1), LIFETIME))
     await table.close()
     assert (await operator.reads("subscriptions apply"))["queued_sweeps"] == 1
     assert operator.queued(SWEEPS) == [{"sweep": ana.mailbox.id}]

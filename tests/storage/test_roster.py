@@ -13,27 +13,28 @@ from azure.data.tables import TableServiceClient
 
 from sync.errors import Transient
 from sync.storage.roster import TABLE, RosterTable
+from sync.storage.tables import StorageTable
 from sync.subscriptions.deployment import LIFETIME
 from sync.subscriptions.outages import LastRun, Made, Trouble
 from tests.world.app import App
 from tests.world.fakes import ANNA, BEN, NOW
+from tests.world.nowhere import NOWHERE
 
 HOUR = timedelta(hours=1)
 MOMENT = datetime(2026, 3, 2, 6, 7, 8, 123_000, tzinfo=UTC)
-NOWHERE = "DefaultEndpointsProtocol=http;AccountName=nobody;AccountKey=bm9ib2R5;TableEndpoint=http://127.0.0.1:9/nobody"
 
 
 @pytest.fixture
 async def table(storage: str) -> AsyncIterator[RosterTable]:
-    table = RosterTable.of_connection_string(storage)
-    yield table
+    table = StorageTable.of_connection_string(storage, TABLE)
+    yield RosterTable(table)
     await table.close()
 
 
 @pytest.fixture
 async def nowhere() -> AsyncIterator[RosterTable]:
-    table = RosterTable.of_connection_string(NOWHERE)
-    yield table
+    table = StorageTable.of_connection_string(NOWHERE, TABLE)
+    yield RosterTable(table)
     await table.close()
 
 
@@ -130,14 +131,14 @@ def _row(key: str) -> dict[str, object]:
     return {"PartitionKey": "trouble", "RowKey": key, "reason": "403", "since": NOW, "tries": 1, "next_try": NOW}
 
 
-async def test_what_another_version_wrote_is_left_out(table, storage):
+async def test_a_row_that_somebody_has_edited_is_left_out(table, storage):
     await table.remember(ANNA, "403", NOW, rarely=True)
     with TableServiceClient.from_connection_string(storage) as service:
         client = service.get_table_client(TABLE)
         client.upsert_entity({"PartitionKey": "trouble", "RowKey": BEN, "why": "in other words"})
         client.upsert_entity(_row("c") | {"tries": "many"})
         client.upsert_entity({"PartitionKey": "run", "RowKey": "last", "at": "yesterday"})
-        client.upsert_entity({"PartitionKey": "run", "RowKey": "made", "marks0": "000000000000"})
+        client.upsert_entity({"PartitionKey": "run", "RowKey": "made", "ids0": "000000000000"})
     assert list(await table.troubles()) == [ANNA]
     assert await table.last_run() is None
     assert await table.made() is None
@@ -179,8 +180,8 @@ async def test_a_run_remembers_in_the_table_what_the_next_process_reads(app: App
     app.memory = table
     app.install("k" * 40)
     await app.keeper.keep()
-    another = RosterTable.of_connection_string(storage)
-    app.memory = another
+    another = StorageTable.of_connection_string(storage, TABLE)
+    app.memory = RosterTable(another)
     app.install("k" * 40)
     plan = await app.keeper.plan()
     await another.close()
@@ -194,5 +195,5 @@ async def test_a_run_remembers_in_the_table_what_the_next_process_reads(app: App
 
 async def test_a_probe_tells_what_nothing_else_here_does(table, nowhere):
     await table.probe()
-    with pytest.raises(Transient, match=r"table: ServiceRequestError$"):
+    with pytest.raises(Transient, match=r"table roster: ServiceRequestError$"):
         await nowhere.probe()
