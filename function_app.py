@@ -12,9 +12,9 @@ async def notifications(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(**await wiring.notifications(req.params, req.get_body()))
 
 
-@app.queue_trigger("msg", queue_name="booking-changes", connection="AzureWebJobsStorage")
-async def process_change(msg: func.QueueMessage) -> None:
-    await wiring.process_change(msg.get_body())
+@app.queue_trigger("msg", queue_name="outlook-changes", connection="AzureWebJobsStorage")
+async def process_outlook_change(msg: func.QueueMessage) -> None:
+    await wiring.process_outlook_change(msg.get_body())
 
 
 @app.queue_trigger("msg", queue_name="subscription-lifecycle", connection="AzureWebJobsStorage")

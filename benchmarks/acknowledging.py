@@ -23,7 +23,7 @@ from benchmarks.report import Progress, Row, at_most
 from sandbox.host.azurite import Azurite
 from sync import wiring
 from sync.graph.notifications import parse_notifications
-from sync.messages.codec import CHANGES, build_batch_messages
+from sync.messages.codec import OUTLOOK_CHANGES, build_batch_messages
 
 KEY = "k" * 40
 ROUNDS = {1: (100, 1_000), 10: (0, 500), 100: (100, 300)}
@@ -61,7 +61,7 @@ async def _answers(storage: str, rounds: Mapping[int, int], progress: Progress) 
     rows, done = [], 0
     rng = random.Random(1)
     raw = QueueClient.from_connection_string(storage, "raw", message_encode_policy=BinaryBase64EncodePolicy())
-    changes = QueueClient.from_connection_string(storage, CHANGES)
+    changes = QueueClient.from_connection_string(storage, OUTLOOK_CHANGES)
     async with raw, changes:
         await asyncio.gather(raw.create_queue(), changes.create_queue())
 

@@ -46,10 +46,10 @@ FIRST_CHANGE = """
 import asyncio, logging, os
 logging.disable(logging.CRITICAL)
 from azure.functions.queue import QueueMessage
-from function_app import process_change
+from function_app import process_outlook_change
 from sync import wiring
 async def process():
-    await process_change(QueueMessage(body=os.environ["CHANGE"]))
+    await process_outlook_change(QueueMessage(body=os.environ["CHANGE"]))
     print((time.perf_counter() - begun) * 1000)
     await wiring.close()
 asyncio.run(process())

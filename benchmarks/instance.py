@@ -83,19 +83,19 @@ async def the_app() -> AsyncIterator[Do]:
     from sync import wiring
     from sync.messages import taking as messages_taking
 
-    process, done = messages_taking.process_change, {"linked", "moved", "ignored"}
+    process, done = messages_taking.process_outlook_change, {"linked", "moved", "ignored"}
 
-    async def process_change(*arguments: Any) -> str:
+    async def process_outlook_change(*arguments: Any) -> str:
         outcome = await process(*arguments)
         if outcome not in done:
             raise RuntimeError(f"a change was not done: {outcome}")
         return outcome
 
-    messages_taking.process_change = process_change  # type: ignore[assignment]
+    messages_taking.process_outlook_change = process_outlook_change  # type: ignore[assignment]
 
     async def do(work: Work) -> None:
         change = {"mailbox": work.mailbox, "event": work.event}
-        await wiring.process_change(json.dumps(change).encode())
+        await wiring.process_outlook_change(json.dumps(change).encode())
 
     yield do
     await wiring.close()

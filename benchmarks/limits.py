@@ -32,8 +32,8 @@ from sandbox.graph.errors import TOO_MANY_REQUESTS
 from sandbox.server import Sandbox
 from sync.graph.events import PER_MAILBOX
 from sync.messages.changes import Change
-from sync.messages.codec import CHANGES, build_change_message
-from sync.messages.taking import process_change
+from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
+from sync.messages.taking import process_outlook_change
 from tests.world.app import KEY, App, an_app
 
 LATENCY = 0.035
@@ -137,7 +137,7 @@ class Queue:
     async def send(
         self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
     ) -> Sequence[datetime]:
-        if queue != CHANGES:
+        if queue != OUTLOOK_CHANGES:
             raise AssertionError(f"sent to {queue}: {messages[0]}")
         visible_at = self._now() + timedelta(seconds=hidden)
         for message in messages:
@@ -208,13 +208,13 @@ async def work_off(
 
         sandbox.calls.listeners.append(witness)
         queue = Queue(now)
-        await queue.send(CHANGES, [build_change_message(change) for change in backlog.changes])
+        await queue.send(OUTLOOK_CHANGES, [build_change_message(change) for change in backlog.changes])
         begun = now()
         async with asyncio.TaskGroup() as group:
             for app in [first, *(_another(first) for _ in range(instances - 1))]:
                 _delay(app, loop, latency)
                 process = partial(
-                    process_change,
+                    process_outlook_change,
                     process=app.processor.process,
                     spread=app.spread,
                     queues=queue,

@@ -179,7 +179,7 @@ module app 'modules/app.bicep' = {
       EXTENSION_NAME: extensionName
       EXTENSION_PROPERTY: extensionProperty
       GRAPH_URL: graphUrl
-      'AzureWebJobs.process_change.Disabled': changesPaused
+      'AzureWebJobs.process_outlook_change.Disabled': changesPaused
       OTEL_TRACES_SAMPLER: tracesSampler
       OTEL_TRACES_SAMPLER_ARG: tracesSamplerArg
     }

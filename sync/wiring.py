@@ -86,15 +86,15 @@ def _plain_text(status: int, body: str) -> Answer:
     return Answer(body=body, status_code=status, mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"})
 
 
-async def process_change(message: bytes) -> None:
-    from sync.messages.codec import CHANGES, parse_origin
-    from sync.messages.taking import SPREAD, process_change
+async def process_outlook_change(message: bytes) -> None:
+    from sync.messages.codec import OUTLOOK_CHANGES, parse_origin
+    from sync.messages.taking import SPREAD, process_outlook_change
     from sync.telemetry.counters import OUTCOME
 
     text, telemetry = _text(message), _telemetry()
     origin = parse_origin(text)
-    with telemetry.span(f"process {CHANGES}", "consumer", origin) as told:
-        outcome = await process_change(text, _process, _spread, _queues(), _let_in)
+    with telemetry.span(f"process {OUTLOOK_CHANGES}", "consumer", origin) as told:
+        outcome = await process_outlook_change(text, _process, _spread, _queues(), _let_in)
         told.set(outcome=outcome)
     if outcome != SPREAD:
         telemetry.aged(outcome, origin)
@@ -331,13 +331,13 @@ async def _sweep(mailbox: str) -> None:
 async def _tell_left() -> None:
     """How much is held, waiting and parked, for those who look at the app's work, if there is somebody."""
     from sync.errors import SyncError
-    from sync.messages.codec import CHANGES, LIFECYCLE, SWEEPS
+    from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, SWEEPS
 
     telemetry = _telemetry()
     if not telemetry.is_on():
         return
     try:
-        for queue in (CHANGES, LIFECYCLE, SWEEPS):
+        for queue in (OUTLOOK_CHANGES, LIFECYCLE, SWEEPS):
             parked, _ = await _queues().backlog(f"{queue}-poison")
             telemetry.measure(telemetry.POISON, parked, queue=queue)
         counts = {"held": 0, "waiting": 0}

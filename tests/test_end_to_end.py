@@ -121,7 +121,7 @@ async def test_a_refused_change_is_parked_once_with_its_reason(app: Running) -> 
 async def test_a_malformed_message_is_parked_at_once_and_the_others_go_on(app: Running) -> None:
     ana = app.sandbox.people.hire("Ana")
     await app.subscribe()
-    async with QueueClient.from_connection_string(app.storage, "booking-changes") as queue:
+    async with QueueClient.from_connection_string(app.storage, "outlook-changes") as queue:
         await until_exists(queue)
         await queue.send_message(base64.b64encode(b'{"id": "x", "mailbox": "../users/all"}').decode())
     booking, _ = app.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)

@@ -8,8 +8,8 @@ param operatorsGroupId string
 
 var packageContainer = 'app-package'
 var queueNames = [
-  'booking-changes'
-  'booking-changes-poison'
+  'outlook-changes'
+  'outlook-changes-poison'
   'subscription-lifecycle'
   'subscription-lifecycle-poison'
   'sweeps'

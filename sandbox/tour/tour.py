@@ -34,7 +34,7 @@ from sandbox.tour.timeline import Timeline
 
 STOPPED = 130
 """Exit status after Ctrl-C before the tour was over, as of a shell."""
-CHANGES = "booking-changes"
+CHANGES = "outlook-changes"
 LOOK_AGAIN = 0.03
 PAUSE = 1.0
 """Seconds between two steps, where a person is watching."""

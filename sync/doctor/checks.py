@@ -16,7 +16,7 @@ from uuid import uuid4
 from sync.doctor.findings import Finding, Instruments, failed, ok, skipped, warning
 from sync.doctor.probes import Answer, clock_offset, shake_hands
 from sync.errors import AccessDenied, MailboxUnavailable, Malformed, Refused, Transient
-from sync.messages.codec import CHANGES
+from sync.messages.codec import OUTLOOK_CHANGES
 from sync.model import Span, Subscription
 from sync.settings import Settings
 from sync.subscriptions.deployment import Deployment
@@ -239,7 +239,9 @@ async def storage_account(on: Instruments) -> Finding:
             return str(error)
         return None
 
-    of_queues, of_table = await asyncio.gather(trouble(on.queues.backlog(CHANGES)), trouble(on.memory.last_run()))
+    of_queues, of_table = await asyncio.gather(
+        trouble(on.queues.backlog(OUTLOOK_CHANGES)), trouble(on.memory.last_run())
+    )
     return failed(f"{of_queues}; {of_table}") if of_queues and of_table else ok("there, and it knows the caller")
 
 

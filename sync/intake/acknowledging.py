@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from sync.errors import Malformed, Transient
 from sync.graph.notifications import parse_notifications
-from sync.messages.codec import CHANGES, LIFECYCLE, build_batch_messages, build_lifecycle_message
+from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, build_batch_messages, build_lifecycle_message
 from sync.messages.parking import Queues
 from sync.telemetry import counters
 from sync.telemetry import spans as telemetry
@@ -50,7 +50,7 @@ async def receive(body: bytes, keys: Sequence[str], queues: Queues) -> Reply:
     lifecycle = [build_lifecycle_message(replace(item, origin=origin)) for item in received.lifecycle]
     try:
         await asyncio.gather(
-            queues.send(CHANGES, build_batch_messages(received.changes, origin), within=ACK_WITHIN),
+            queues.send(OUTLOOK_CHANGES, build_batch_messages(received.changes, origin), within=ACK_WITHIN),
             queues.send(LIFECYCLE, lifecycle, within=ACK_WITHIN),
         )
     except Transient as error:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from sync.intake.coalescing import Notified, is_known, is_queued, settle_seconds, streak
 from sync.messages.changes import Batch, Change
-from sync.messages.codec import CHANGES, build_change_message
+from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.messages.parking import Queues
 from sync.pairs.entry import Kind
 from sync.telemetry import counters
@@ -72,7 +72,7 @@ class _Queued:
 
 async def _queue(queues: Queues, marks: Marks, new: Sequence[_Queued], hidden: int) -> None:
     """The messages first: a mark that nobody follows would keep later ones from the queue."""
-    dues = await queues.send(CHANGES, [build_change_message(each.change) for each in new], hidden)
+    dues = await queues.send(OUTLOOK_CHANGES, [build_change_message(each.change) for each in new], hidden)
     if hidden:
         marked = zip(new, dues, strict=True)
         with suppress(TimeoutError):

@@ -16,7 +16,7 @@ from sync.ids import is_event_id
 from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification, SweepRequest
 from sync.telemetry.spans import Origin
 
-CHANGES = "booking-changes"
+OUTLOOK_CHANGES = "outlook-changes"
 LIFECYCLE = "subscription-lifecycle"
 SWEEPS = "sweeps"
 """The queues; what cannot be processed ends in the one with ``-poison`` behind its name."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sync.errors import MailboxUnavailable, Malformed, Misconfigured, Refused, Throttled, Transient
 from sync.messages.changes import Batch, Change, Evidence
-from sync.messages.codec import CHANGES, build_change_message, parse_changes
+from sync.messages.codec import OUTLOOK_CHANGES, build_change_message, parse_changes
 from sync.messages.parking import Queues, park, put_back
 from sync.pairs.actions import Action, Done
 
@@ -26,7 +26,7 @@ async def _let_in(mailbox: str) -> None:
     return None
 
 
-async def process_change(
+async def process_outlook_change(
     text: str,
     process: Callable[[Change], Awaitable[Action]],
     spread: Callable[[Batch], Awaitable[None]],
@@ -42,12 +42,12 @@ async def process_change(
     try:
         change = parse_changes(text)
     except Malformed as error:
-        await park(queues, CHANGES, text, error)
+        await park(queues, OUTLOOK_CHANGES, text, error)
         return "parked"
     if isinstance(change, Batch):
         await spread(change)
         for unreadable in change.unreadable:
-            await park(queues, CHANGES, unreadable, Malformed("a change of a batch"))
+            await park(queues, OUTLOOK_CHANGES, unreadable, Malformed("a change of a batch"))
         return SPREAD
     try:
         await let_in(change.mailbox)
@@ -60,13 +60,13 @@ async def process_change(
     except (Transient, Misconfigured) as error:
         await _put_back(queues, change, error)
     except (Refused, Malformed) as error:
-        await park(queues, CHANGES, text, error)
+        await park(queues, OUTLOOK_CHANGES, text, error)
         return "parked"
     else:
         done = Done.of(action)
         if done.again_after is not None:
             again = build_change_message(replace(change, evidence=Evidence.MISSED))
-            await queues.send(CHANGES, [again], hidden=done.again_after)
+            await queues.send(OUTLOOK_CHANGES, [again], hidden=done.again_after)
         log.log(
             logging.WARNING if done.needs_a_person else logging.INFO,
             "processed outcome=%s booking=%s mailbox=%s event=%s reason=%r",
@@ -83,4 +83,4 @@ async def process_change(
 async def _put_back(queues: Queues, change: Change, error: Transient | Misconfigured) -> None:
     """Being throttled is no attempt of the change's: however often it is, that does not make it poison."""
     again = change if isinstance(error, Throttled) else replace(change, attempt=change.attempt + 1)
-    await put_back(queues, CHANGES, build_change_message(again), again.attempt, error)
+    await put_back(queues, OUTLOOK_CHANGES, build_change_message(again), again.attempt, error)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sync import wiring
-from sync.messages.codec import CHANGES, LIFECYCLE, SWEEPS
+from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, SWEEPS
 from sync.operate.command_line import DONE, FAILED, AsJson, Verbose, run
 from sync.operate.rows import parked_rows
 from sync.operate.terminal import Terminal
@@ -18,7 +18,7 @@ commands = typer.Typer()
 
 
 class Queue(StrEnum):
-    CHANGES = CHANGES
+    OUTLOOK_CHANGES = OUTLOOK_CHANGES
     LIFECYCLE = LIFECYCLE
     SWEEPS = SWEEPS
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sync.errors import Stale
 from sync.messages.changes import Change
-from sync.messages.codec import CHANGES, build_change_message
+from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.messages.parking import Queues
 from sync.pairs.entry import Entry, Held
 from sync.pairs.remembering import discard, release
@@ -125,7 +125,7 @@ class Holds:
         async for said in self._said(useful, release, answered):
             # After the word is in the ledger: of a release whose message is lost, the sweep makes another one.
             changes = [Change(each.entry.mailbox, each.entry.event_id) for each in said]
-            await self.queues.send(CHANGES, [build_change_message(change) for change in changes])
+            await self.queues.send(OUTLOOK_CHANGES, [build_change_message(change) for change in changes])
         return answered
 
     async def discard(self, chosen: Sequence[Listed]) -> Answered:

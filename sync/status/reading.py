@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from sync.errors import SyncError
-from sync.messages.codec import CHANGES, LIFECYCLE, SWEEPS
+from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, SWEEPS
 from sync.model import SyncMode
 from sync.status.figures import HOURS, Backlog, Gathered
 from sync.status.findings import Status, build_status
@@ -53,7 +53,7 @@ class Overview:
             tried("The mailboxes", self._roster()),
             tried("The last failure of the roster", self.counters.failure()),
             tried("The counts", self.counters.hours(hour_of(now) - HOUR * (HOURS - 1))),
-            tried("The queues", asyncio.gather(*map(self._backlog, (CHANGES, LIFECYCLE, SWEEPS)))),
+            tried("The queues", asyncio.gather(*map(self._backlog, (OUTLOOK_CHANGES, LIFECYCLE, SWEEPS)))),
             tried("The holds", self.ledger.some_held(HELD_ROWS)),
             tried("The breaker", self.breaker.tripped()),
         )

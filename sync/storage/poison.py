@@ -20,7 +20,7 @@ from azure.storage.queue import QueueMessage
 from sync.errors import Malformed, Transient
 from sync.messages.changes import Batch, Change, LifecycleNotification, SweepRequest
 from sync.messages.codec import (
-    CHANGES,
+    OUTLOOK_CHANGES,
     SWEEPS,
     build_batch_messages,
     build_change_message,
@@ -41,7 +41,7 @@ HELD = 120
 
 Content = Change | Batch | LifecycleNotification | SweepRequest
 
-_PARSERS: dict[str, Callable[[str], Content]] = {CHANGES: parse_changes, SWEEPS: parse_sweep_message}
+_PARSERS: dict[str, Callable[[str], Content]] = {OUTLOOK_CHANGES: parse_changes, SWEEPS: parse_sweep_message}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from sync.errors import Stale, Transient
 from sync.messages.changes import Change, Evidence
-from sync.messages.codec import CHANGES, build_change_message
+from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.messages.parking import Queues
 from sync.model import Booking, Event, Span, Unreadable
 from sync.pairs.entry import Entry
@@ -207,7 +207,7 @@ class Sweeper:
     async def _queue(self, changes: Sequence[Change], hidden: float = 0) -> None:
         messages = [build_change_message(change) for change in changes]
         for place in range(0, len(messages), self.messages_at_once):
-            await self.queues.send(CHANGES, messages[place : place + self.messages_at_once], hidden)
+            await self.queues.send(OUTLOOK_CHANGES, messages[place : place + self.messages_at_once], hidden)
 
 
 def _held(known: Known, differences: Sequence[Difference]) -> list[Entry]:

@@ -29,7 +29,7 @@ FORBIDDEN = {
 PLATFORM = {
     *("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", "APPLICATIONINSIGHTS_CONNECTION_STRING", "AZURE_CLIENT_ID"),
     *("AzureWebJobsStorage__blobServiceUri", "AzureWebJobsStorage__credential", "AzureWebJobsStorage__tableServiceUri"),
-    *("AzureWebJobs.process_change.Disabled", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
+    *("AzureWebJobs.process_outlook_change.Disabled", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
 }
 
 # Source: Azure, "Azure built-in roles".
@@ -153,8 +153,8 @@ def test_the_app_gets_its_settings_and_nothing_unknown():
 
 def test_what_can_be_paused_is_the_function_that_writes_bookings():
     disabled = [name for name in app_settings() if name.endswith(".Disabled")]
-    assert disabled == ["AzureWebJobs.process_change.Disabled"]
-    assert "async def process_change(" in FUNCTIONS
+    assert disabled == ["AzureWebJobs.process_outlook_change.Disabled"]
+    assert "async def process_outlook_change(" in FUNCTIONS
 
 
 def test_what_the_docs_set_by_hand_a_deployment_can_be_told():
@@ -164,7 +164,7 @@ def test_what_the_docs_set_by_hand_a_deployment_can_be_told():
         command for text in texts for command in re.findall(r"config appsettings set((?:[^\n]*\\\n)*[^\n]*)", text)
     ]
     by_hand = {name for command in commands for name in re.findall(r"([A-Za-z_.]+)=", command.replace("?code=", ""))}
-    assert {"SYNC_MODE", "AzureWebJobs.process_change.Disabled", "OTEL_TRACES_SAMPLER"} <= by_hand
+    assert {"SYNC_MODE", "AzureWebJobs.process_outlook_change.Disabled", "OTEL_TRACES_SAMPLER"} <= by_hand
     assert by_hand <= set(app_settings())
 
 

@@ -15,8 +15,8 @@ from sync.graph.client_state import build_client_state
 from sync.intake.acknowledging import receive
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch, Change
-from sync.messages.codec import CHANGES, parse_change_message, parse_changes
-from sync.messages.taking import process_change
+from sync.messages.codec import OUTLOOK_CHANGES, parse_change_message, parse_changes
+from sync.messages.taking import process_outlook_change
 from sync.model import Booking, Event
 from sync.pairs.actions import Action
 from sync.pairs.processing import Processor
@@ -66,7 +66,7 @@ class Storm:
         self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
     ) -> Sequence[datetime]:
         due = self.now + timedelta(seconds=hidden)
-        self.waiting += [(due, message) for message in messages if queue == CHANGES]
+        self.waiting += [(due, message) for message in messages if queue == OUTLOOK_CHANGES]
         for change in map(parse_changes, messages):
             if isinstance(change, Change):
                 self.delays.setdefault(change.mailbox, []).append(due - self.now)
@@ -86,7 +86,7 @@ class Storm:
         due = [message for at, message in self.waiting if at <= self.now]
         self.waiting = [(at, message) for at, message in self.waiting if at > self.now]
         for message in due:
-            await process_change(message, self._process, self._spread, self)
+            await process_outlook_change(message, self._process, self._spread, self)
         if due:
             await self.work()
 

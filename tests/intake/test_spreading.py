@@ -15,7 +15,7 @@ from sync.intake.acknowledging import ACK_WITHIN, receive
 from sync.intake.coalescing import Notified
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch, Change, Evidence
-from sync.messages.codec import CHANGES, LIFECYCLE, build_change_message, parse_changes
+from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, build_change_message, parse_changes
 from tests.world.fakes import ANNA, BEN, NOW, LedgerInMemory, QueuesInMemory
 
 KEY = "k" * 40
@@ -52,7 +52,7 @@ class TestReceive:
     async def test_202_means_that_changes_and_lifecycle_notifications_are_queued(self) -> None:
         queues = QueuesInMemory()
         assert (await receive(self.BODY, [KEY], queues)).status == 202
-        assert [parse_changes(message) for message in queues.of(CHANGES)] == [Batch((MOVED, DELETED))]
+        assert [parse_changes(message) for message in queues.of(OUTLOOK_CHANGES)] == [Batch((MOVED, DELETED))]
         assert len(queues.of(LIFECYCLE)) == 1
 
     async def test_a_hundred_changes_are_one_message_as_graph_times_the_answer(self) -> None:
@@ -97,7 +97,7 @@ class TestSpread:
     async def test_each_event_gets_a_message_of_its_own_that_waits_for_more_of_the_same(self) -> None:
         queues = QueuesInMemory()
         await spread(Batch((MOVED, DELETED)), queues, LedgerInMemory(), 5)
-        assert queues.sent == [(CHANGES, build_change_message(change), 5) for change in (MOVED, DELETED)]
+        assert queues.sent == [(OUTLOOK_CHANGES, build_change_message(change), 5) for change in (MOVED, DELETED)]
 
     async def test_the_same_batch_once_more_queues_nothing_while_its_messages_wait(self) -> None:
         """The host brings a message again whose process died before it was deleted."""

@@ -22,11 +22,11 @@ LARGEST = 48 * 1024
 
 async def test_a_parked_message_keeps_its_text_and_the_reason():
     queues = QueuesInMemory()
-    await park(queues, "booking-changes", '{"mailbox": "m"}', Refused("dataverse 403 0x80040220"))
+    await park(queues, "outlook-changes", '{"mailbox": "m"}', Refused("dataverse 403 0x80040220"))
     [(queue, message, hidden)] = queues.sent
-    assert (queue, hidden) == ("booking-changes-poison", 0)
+    assert (queue, hidden) == ("outlook-changes-poison", 0)
     assert json.loads(message) == {
-        "queue": "booking-changes",
+        "queue": "outlook-changes",
         "error": "Refused",
         "reason": "dataverse 403 0x80040220",
         "message": '{"mailbox": "m"}',
@@ -45,21 +45,21 @@ async def test_a_parked_message_fits_in_one_whatever_it_holds(character):
 
 async def test_a_message_that_cannot_be_parked_is_left_to_the_host():
     with pytest.raises(Transient):
-        await park(QueuesInMemory(refuses=True), "booking-changes", "{}", Refused("403"))
+        await park(QueuesInMemory(refuses=True), "outlook-changes", "{}", Refused("403"))
 
 
 async def test_a_message_put_back_is_hidden_for_as_long_as_the_service_asks():
     queues = QueuesInMemory()
-    await put_back(queues, "booking-changes", "{}", 1, Transient("429", retry_after=300))
+    await put_back(queues, "outlook-changes", "{}", 1, Transient("429", retry_after=300))
     [(queue, message, hidden)] = queues.sent
-    assert (queue, message) == ("booking-changes", "{}")
+    assert (queue, message) == ("outlook-changes", "{}")
     assert 300 <= hidden <= 360
 
 
 @pytest.mark.parametrize("error", [Transient("503"), Stale("412"), Misconfigured("no token")], ids=repr)
 async def test_a_message_put_back_waits_a_moment_if_nothing_was_asked(error):
     queues = QueuesInMemory()
-    await put_back(queues, "booking-changes", "{}", 1, error)
+    await put_back(queues, "outlook-changes", "{}", 1, error)
     [(_, _, hidden)] = queues.sent
     assert 15 <= hidden <= 18
 
@@ -67,16 +67,16 @@ async def test_a_message_put_back_waits_a_moment_if_nothing_was_asked(error):
 async def test_a_message_is_put_back_for_about_a_day_and_then_parked():
     queues = QueuesInMemory()
     for attempt in range(1, PARKS + 2):
-        await put_back(queues, "booking-changes", "{}", attempt, Transient("503"))
-    assert len(queues.of("booking-changes")) == PARKS
-    [parked] = queues.of("booking-changes-poison")
+        await put_back(queues, "outlook-changes", "{}", attempt, Transient("503"))
+    assert len(queues.of("outlook-changes")) == PARKS
+    [parked] = queues.of("outlook-changes-poison")
     assert json.loads(parked)["reason"] == "503"
     assert 0.75 * DAY < sum(hidden for _, _, hidden in queues.sent) < 1.5 * DAY
 
 
 async def test_a_message_that_cannot_be_put_back_is_left_to_the_host():
     with pytest.raises(Transient):
-        await put_back(QueuesInMemory(refuses=True), "booking-changes", "{}", 1, Transient("503"))
+        await put_back(QueuesInMemory(refuses=True), "outlook-changes", "{}", 1, Transient("503"))
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ def test_no_wait_is_longer_than_a_message_can_be_hidden(attempt, retry_after, ch
 async def test_a_herd_is_spread():
     queues = QueuesInMemory()
     for _ in range(20):
-        await put_back(queues, "booking-changes", "{}", 1, Transient("503"))
+        await put_back(queues, "outlook-changes", "{}", 1, Transient("503"))
     assert len({hidden for _, _, hidden in queues.sent}) > 10

@@ -106,7 +106,7 @@ async def test_storage_that_cannot_be_reached_is_one_line(operator: Operator) ->
     operator.environment.set(AzureWebJobsStorage=nowhere)
     result = await operator.types("poison")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: queue booking-changes-poison: ")
+    assert result.stderr.startswith("error: queue outlook-changes-poison: ")
     assert len(result.stderr.splitlines()) == 1
 
 

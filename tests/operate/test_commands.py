@@ -14,8 +14,8 @@ from sandbox.graph import errors as graph_errors
 from sandbox.world.people import Technician
 from sync.messages.changes import Change, Evidence, LifecycleNotification, SweepRequest
 from sync.messages.codec import (
-    CHANGES,
     LIFECYCLE,
+    OUTLOOK_CHANGES,
     SWEEPS,
     build_change_message,
     build_lifecycle_message,
@@ -163,7 +163,7 @@ async def test_one_mailbox_is_compared_and_its_differences_queued(operator: Oper
     assert (difference["mailbox"], difference["event"]) == (ana.mailbox.id, event.immutable_id)
     assert difference["reason"] == "its booking is not linked to it"
     assert document["queued"] is True
-    [message] = operator.queued(CHANGES)
+    [message] = operator.queued(OUTLOOK_CHANGES)
     assert message["event"] == event.immutable_id
     assert operator.writes() == 0
 
@@ -178,7 +178,7 @@ async def test_a_dry_run_shows_differences_and_queues_nothing(operator: Operator
     assert [each["event"] for each in document["differences"]] == [sooner.immutable_id, later.immutable_id]
     assert document["mailboxes"] == (1 if which == "one" else 2)
     assert document["queued"] is False
-    assert operator.queued(CHANGES) + operator.queued(SWEEPS) == []
+    assert operator.queued(OUTLOOK_CHANGES) + operator.queued(SWEEPS) == []
     assert operator.writes() == 0
 
 
@@ -196,7 +196,7 @@ async def test_a_mailbox_that_the_app_does_not_look_after_is_not_swept(
     result = await operator.types(f"sweep --mailbox {mailbox}{options}")
     assert result.exit_code == 2
     assert f"{mailbox} is no active user among the bookable resources, or not in MAILBOXES" in result.stderr
-    assert operator.queued(CHANGES) == []
+    assert operator.queued(OUTLOOK_CHANGES) == []
 
 
 async def test_what_is_held_is_not_said_to_be_queued(operator: Operator, ana: Technician) -> None:
@@ -207,7 +207,7 @@ async def test_what_is_held_is_not_said_to_be_queued(operator: Operator, ana: Te
     ana.delete(event)
     result = await operator.types(f"sweep --mailbox {ana.mailbox.id}")
     assert "differences: 1, queued; held: 1" in result.stdout
-    assert len(operator.queued(CHANGES)) == 1
+    assert len(operator.queued(OUTLOOK_CHANGES)) == 1
 
 
 async def test_a_mailbox_that_cannot_be_compared_does_not_hold_up_the_others(
@@ -235,14 +235,16 @@ async def test_without_a_mailbox_the_sweeps_of_all_are_queued(operator: Operator
 
 
 async def test_parked_messages_are_listed_with_their_reasons_and_stay(operator: Operator) -> None:
-    await operator.parked(CHANGES, build_change_message(Change(MAILBOX, "AAMk=", attempt=31)), "no JSON\x1b[31m")
+    await operator.parked(
+        OUTLOOK_CHANGES, build_change_message(Change(MAILBOX, "AAMk=", attempt=31)), "no JSON\x1b[31m"
+    )
     await operator.parked(LIFECYCLE, build_lifecycle_message(LifecycleNotification(MAILBOX, MAILBOX, "missed")))
     await operator.parked(SWEEPS, build_sweep_message(SweepRequest(MAILBOX)))
     for _ in range(2):
         rows = (await operator.reads("poison"))["messages"]
         assert {(row["queue"], row["mailbox"], row["event"], row["can_be_replayed"]) for row in rows} == {
-            (CHANGES, MAILBOX, "AAMk=", True),
-            (CHANGES, None, None, False),
+            (OUTLOOK_CHANGES, MAILBOX, "AAMk=", True),
+            (OUTLOOK_CHANGES, None, None, False),
             (LIFECYCLE, MAILBOX, "missed", True),
             (SWEEPS, MAILBOX, None, True),
         }
@@ -257,24 +259,29 @@ async def test_parked_messages_are_listed_with_their_reasons_and_stay(operator: 
 
 async def test_replaying_puts_a_message_back_with_its_tries_counted_anew(operator: Operator) -> None:
     await operator.parked(
-        CHANGES, *(build_change_message(Change(MAILBOX, id, Evidence.TOLD, attempt=31)) for id in ("one", "two"))
+        OUTLOOK_CHANGES,
+        *(build_change_message(Change(MAILBOX, id, Evidence.TOLD, attempt=31)) for id in ("one", "two")),
     )
     ids = {row["event"]: row["id"] for row in (await operator.reads("poison"))["messages"]}
     document = await operator.reads(f"replay {ids['one'].upper()}")
     assert [row["event"] for row in document["replayed"]] == ["one"]
-    assert operator.queued(CHANGES) == [{"mailbox": MAILBOX, "event": "one", "evidence": "told"}]
+    assert operator.queued(OUTLOOK_CHANGES) == [{"mailbox": MAILBOX, "event": "one", "evidence": "told"}]
     [left] = (await operator.reads("poison"))["messages"]
     assert left["event"] == "two"
 
 
 async def test_all_are_replayed_but_malformed_ones_which_stay(operator: Operator) -> None:
-    await operator.parked(CHANGES, "no JSON", *(build_change_message(Change(MAILBOX, f"e{n}")) for n in range(40)))
+    await operator.parked(
+        OUTLOOK_CHANGES, "no JSON", *(build_change_message(Change(MAILBOX, f"e{n}")) for n in range(40))
+    )
     await operator.parked(LIFECYCLE, build_lifecycle_message(LifecycleNotification(MAILBOX, MAILBOX, "missed")))
     result = await operator.types("replay --all")
     assert result.exit_code == 1, "a person has to look at the malformed one"
     assert result.stdout.splitlines()[0] == "messages replayed: 41"
     assert "refused" in result.stdout.splitlines()[1]
-    assert sorted(message["event"] for message in operator.queued(CHANGES)) == sorted(f"e{n}" for n in range(40))
+    assert sorted(message["event"] for message in operator.queued(OUTLOOK_CHANGES)) == sorted(
+        f"e{n}" for n in range(40)
+    )
     [left] = (await operator.reads("poison"))["messages"]
     assert left["can_be_replayed"] is False
 
@@ -288,7 +295,7 @@ async def test_what_is_not_there_is_said(operator: Operator) -> None:
 async def test_a_crash_while_replaying_repeats_and_never_loses(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await operator.parked(CHANGES, build_change_message(Change(MAILBOX, "one")))
+    await operator.parked(OUTLOOK_CHANGES, build_change_message(Change(MAILBOX, "one")))
 
     async def crash(*arguments: Any, **options: Any) -> None:
         raise SystemExit(99)
@@ -296,13 +303,13 @@ async def test_a_crash_while_replaying_repeats_and_never_loses(
     with monkeypatch.context() as patched:
         patched.setattr(QueueClient, "delete_message", crash)
         assert (await operator.types("replay --all")).exit_code == 99
-    assert (operator.count(CHANGES), operator.count(f"{CHANGES}-poison")) == (1, 1)
+    assert (operator.count(OUTLOOK_CHANGES), operator.count(f"{OUTLOOK_CHANGES}-poison")) == (1, 1)
     with monkeypatch.context() as patched:
         patched.setattr(QueueClient, "send_message", crash)
         assert (await operator.types("replay --all")).exit_code == 99
-    assert (operator.count(CHANGES), operator.count(f"{CHANGES}-poison")) == (1, 1)
+    assert (operator.count(OUTLOOK_CHANGES), operator.count(f"{OUTLOOK_CHANGES}-poison")) == (1, 1)
     await operator.reads("replay --all")
-    assert (operator.count(CHANGES), operator.count(f"{CHANGES}-poison")) == (2, 0)
+    assert (operator.count(OUTLOOK_CHANGES), operator.count(f"{OUTLOOK_CHANGES}-poison")) == (2, 0)
 
 
 async def test_poison_queues_need_no_settings_of_the_services(operator: Operator) -> None:

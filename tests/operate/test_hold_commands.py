@@ -15,7 +15,7 @@ from sandbox.graph.mailboxes import Event
 from sandbox.world.people import Technician
 from sync import wiring
 from sync.messages.changes import Change
-from sync.messages.codec import CHANGES, build_change_message
+from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.storage.breaker import EVERYBODY
 from tests.world.fakes import evidence_of
 from tests.world.operator import HOUR, MAILBOX, TOMORROW, Operator
@@ -55,16 +55,18 @@ async def work(operator: Operator, messages: Sequence[str] = ()) -> None:
     messages = messages or taken(operator)
     try:
         for place in range(0, len(messages), AT_ONCE):
-            await asyncio.gather(*(wiring.process_change(each.encode()) for each in messages[place : place + AT_ONCE]))
+            await asyncio.gather(
+                *(wiring.process_outlook_change(each.encode()) for each in messages[place : place + AT_ONCE])
+            )
     finally:
         await wiring.close()
 
 
 def taken(operator: Operator) -> list[str]:
     with QueueServiceClient.from_connection_string(operator.storage) as service:
-        if CHANGES not in [each.name for each in service.list_queues()]:
+        if OUTLOOK_CHANGES not in [each.name for each in service.list_queues()]:
             return []
-        queue = service.get_queue_client(CHANGES, message_decode_policy=TextBase64DecodePolicy())
+        queue = service.get_queue_client(OUTLOOK_CHANGES, message_decode_policy=TextBase64DecodePolicy())
         found = list(queue.receive_messages(messages_per_page=32))
         for message in found:
             queue.delete_message(message)
@@ -77,7 +79,7 @@ async def sweep(operator: Operator, technician: Technician) -> list[str]:
         await (await wiring.parts()).sweeper.sweep(technician.mailbox.id)
     finally:
         await wiring.close()
-    return [message["event"] for message in operator.queued(CHANGES)]
+    return [message["event"] for message in operator.queued(OUTLOOK_CHANGES)]
 
 
 @pytest.fixture
@@ -235,7 +237,7 @@ async def test_an_id_that_is_not_held_or_fits_several_is_said(operator: Operator
     result = await operator.types(f"release {MAILBOX} {start} --json")
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"released": [], "refused": [], "missing": [MAILBOX], "ambiguous": [start]}
-    assert operator.queued(CHANGES) == []
+    assert operator.queued(OUTLOOK_CHANGES) == []
     text = (await operator.types(f"discard {MAILBOX} {start}")).stdout
     assert text.splitlines() == ["discarded: 0", f"not held: {MAILBOX}", f"fits several: {start}"]
 

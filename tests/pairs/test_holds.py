@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from sync.messages.changes import Change, Evidence
-from sync.messages.codec import CHANGES, parse_change_message
+from sync.messages.codec import OUTLOOK_CHANGES, parse_change_message
 from sync.model import Booking, Event
 from sync.pairs.actions import CancelBooking, Hold, HoldKind, Ignore, MoveBooking, Outcome
 from sync.pairs.entry import GONE, Entry, Held
@@ -110,7 +110,7 @@ class World:
         return await self.processor.process(change)
 
     async def drain(self) -> list[object]:
-        changes = [parse_change_message(text) for text in self.queues.of(CHANGES)]
+        changes = [parse_change_message(text) for text in self.queues.of(OUTLOOK_CHANGES)]
         self.queues.sent.clear()
         return [await self.process(change) for change in changes]
 
@@ -249,7 +249,7 @@ async def test_many_are_answered_in_turns(world: World) -> None:
     told: list[tuple[int, int]] = []
     world.holds.progress = lambda done, of: told.append((done, of))
     answered = await world.holds.release([each for each in await world.held() if each.entry.mailbox == BEN])
-    assert (len(answered.done), len(world.queues.of(CHANGES)), told[-1]) == (70, 70, (70, 70))
+    assert (len(answered.done), len(world.queues.of(OUTLOOK_CHANGES)), told[-1]) == (70, 70, (70, 70))
 
 
 async def test_a_release_whose_message_is_lost_is_in_the_ledger(world: World) -> None:

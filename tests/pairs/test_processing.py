@@ -26,9 +26,9 @@ from sync.errors import (
 )
 from sync.intake.coalescing import is_known
 from sync.messages.changes import Batch, Change, Evidence
-from sync.messages.codec import CHANGES, build_batch_messages, build_change_message, parse_change_message
+from sync.messages.codec import OUTLOOK_CHANGES, build_batch_messages, build_change_message, parse_change_message
 from sync.messages.parking import PARKS
-from sync.messages.taking import SPREAD, process_change
+from sync.messages.taking import SPREAD, process_outlook_change
 from sync.model import Booking, ConflictPolicy, Event
 from sync.pairs.actions import (
     GRACE,
@@ -424,9 +424,9 @@ class TestProcess:
         overtaken = Overtaken(rows=bookings.rows, version=bookings.version)
         queues = QueuesInMemory()
         processor = self.processor(calendars, overtaken)
-        await process_change(build_change_message(UPDATED), processor.process, no_batch, queues)
-        for message in queues.of("booking-changes"):
-            await process_change(message, processor.process, no_batch, queues)
+        await process_outlook_change(build_change_message(UPDATED), processor.process, no_batch, queues)
+        for message in queues.of("outlook-changes"):
+            await process_outlook_change(message, processor.process, no_batch, queues)
         assert overtaken.rows[GUID].is_canceled == (outcome != "refused")
         assert overtaken.rows[GUID].event_id is None
 
@@ -646,7 +646,9 @@ class TestQueueMessages:
                 raise outcome
             return outcome
 
-        return await process_change(build_change_message(UPDATED) if text is None else text, process, no_batch, queues)
+        return await process_outlook_change(
+            build_change_message(UPDATED) if text is None else text, process, no_batch, queues
+        )
 
     @pytest.mark.parametrize(
         ("outcome", "said"),
@@ -676,9 +678,9 @@ class TestQueueMessages:
 
         [message] = build_batch_messages([UPDATED])
         mixed = json.dumps({"changes": [7, *json.loads(message)["changes"]]})
-        assert await process_change(mixed, process, note, queues) == SPREAD
+        assert await process_outlook_change(mixed, process, note, queues) == SPREAD
         assert [batch.changes for batch in spread] == [(UPDATED,)]
-        [parked] = queues.of(f"{CHANGES}-poison")
+        [parked] = queues.of(f"{OUTLOOK_CHANGES}-poison")
         assert (json.loads(parked)["error"], json.loads(parked)["message"]) == ("Malformed", "7")
 
     async def test_a_processed_change_leaves_nothing_behind(self, queues: QueuesInMemory) -> None:
@@ -688,7 +690,7 @@ class TestQueueMessages:
     async def test_a_change_waits_as_long_as_the_service_asks(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Transient("503", retry_after=300))
         [(queue, message, hidden)] = queues.sent
-        assert queue == "booking-changes"
+        assert queue == "outlook-changes"
         assert parse_change_message(message) == replace(UPDATED, attempt=1)
         assert 300 <= hidden <= 360
 
@@ -696,7 +698,7 @@ class TestQueueMessages:
         last = replace(UPDATED, attempt=PARKS)
         await self.run(queues, Throttled("429", retry_after=300), build_change_message(last))
         [(queue, message, hidden)] = queues.sent
-        assert queue == "booking-changes"
+        assert queue == "outlook-changes"
         assert parse_change_message(message) == last
         assert hidden >= 300
 
@@ -708,7 +710,9 @@ class TestQueueMessages:
             assert mailbox == ANNA
             raise Throttled("429", retry_after=300)
 
-        assert await process_change(build_change_message(UPDATED), process, no_batch, queues, let_in) == "put back"
+        assert (
+            await process_outlook_change(build_change_message(UPDATED), process, no_batch, queues, let_in) == "put back"
+        )
         [(_, message, hidden)] = queues.sent
         assert parse_change_message(message) == UPDATED
         assert 300 <= hidden <= 303
@@ -724,7 +728,9 @@ class TestQueueMessages:
         async def let_in(mailbox: str) -> None:
             await asyncio.sleep(0.1)
 
-        assert await process_change(build_change_message(UPDATED), process, no_batch, queues, let_in) != "put back"
+        assert (
+            await process_outlook_change(build_change_message(UPDATED), process, no_batch, queues, let_in) != "put back"
+        )
         assert queues.sent == []
 
     async def test_an_outage_puts_changes_back_and_loses_their_hint_never(self, queues: QueuesInMemory) -> None:
@@ -735,7 +741,7 @@ class TestQueueMessages:
     async def test_what_is_not_believed_is_looked_at_again_later(self, queues: QueuesInMemory) -> None:
         await self.run(queues, LookAgain("the event is not there", GUID))
         [(queue, message, hidden)] = queues.sent
-        assert (queue, hidden) == ("booking-changes", GRACE)
+        assert (queue, hidden) == ("outlook-changes", GRACE)
         assert parse_change_message(message) == MISSED
 
     async def test_a_change_that_takes_too_long_is_put_back(
@@ -746,18 +752,18 @@ class TestQueueMessages:
             raise AssertionError
 
         monkeypatch.setattr("sync.messages.taking.PATIENCE", 0.01)
-        assert await process_change(build_change_message(UPDATED), never, no_batch, queues) == "put back"
-        assert [queue for queue, _, _ in queues.sent] == ["booking-changes"]
+        assert await process_outlook_change(build_change_message(UPDATED), never, no_batch, queues) == "put back"
+        assert [queue for queue, _, _ in queues.sent] == ["outlook-changes"]
         assert "'it took too long'" in caplog.text
 
     async def test_a_change_waits_while_a_setting_is_wrong(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Misconfigured("EVENT_ID_COLUMN"))
-        assert [queue for queue, _, _ in queues.sent] == ["booking-changes"]
+        assert [queue for queue, _, _ in queues.sent] == ["outlook-changes"]
 
     async def test_a_change_that_cannot_be_done_for_a_day_is_parked(self, queues: QueuesInMemory) -> None:
         await self.run(queues, Transient("503"), build_change_message(replace(UPDATED, attempt=30)))
         [(queue, _, _)] = queues.sent
-        assert queue == "booking-changes-poison"
+        assert queue == "outlook-changes-poison"
 
     @pytest.mark.parametrize("error", [Refused("dataverse 403 0x80040220"), Malformed("graph: an answer without id")])
     async def test_what_another_try_cannot_mend_is_parked_at_once_with_its_reason(
@@ -765,7 +771,7 @@ class TestQueueMessages:
     ) -> None:
         await self.run(queues, error)
         [(queue, message, _)] = queues.sent
-        assert queue == "booking-changes-poison"
+        assert queue == "outlook-changes-poison"
         parked = json.loads(message)
         assert parked["reason"] == str(error)
         assert parse_change_message(parked["message"]) == UPDATED
@@ -778,7 +784,7 @@ class TestQueueMessages:
     ) -> None:
         await self.run(queues, Ignore("never reached"), text)
         [(queue, message, _)] = queues.sent
-        assert queue == "booking-changes-poison"
+        assert queue == "outlook-changes-poison"
         assert json.loads(message)["error"] == "Malformed"
         assert json.loads(message)["message"] == text
 

@@ -200,14 +200,14 @@ async def test_three_people_at_work_are_seen_without_anything_personal(browser: 
 async def test_trouble_of_three_people_is_seen_at_the_top(browser: Browser, app: Running) -> None:
     ana, *_ = (app.sandbox.people.hire(name) for name in ("Ana", "Ben", "Cleo"))
     app.sandbox.faults.order(graph_errors.ACCESS_DENIED.fault(service="graph", method="POST", path="subscriptions"))
-    async with QueueClient.from_connection_string(app.storage, "booking-changes-poison") as queue:
+    async with QueueClient.from_connection_string(app.storage, "outlook-changes-poison") as queue:
         await queue.create_queue()
         await queue.send_message(base64.b64encode(b"{}").decode())
     await run_roster(app)
     text = await look_at_all(browser, app, "3-trouble")
     assert "Mailboxes that are not subscribed: 1" in text
     assert "ErrorAccessDenied" in text
-    assert "Parked in booking-changes-poison: 1" in text
+    assert "Parked in outlook-changes-poison: 1" in text
     assert "python -m sync poison" in text
     assert ana.mailbox.address not in text
 

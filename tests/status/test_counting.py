@@ -15,8 +15,8 @@ from sync.intake.acknowledging import receive
 from sync.intake.coalescing import Notified
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch
-from sync.messages.codec import CHANGES, build_change_message, parse_change_message, parse_changes
-from sync.messages.taking import process_change
+from sync.messages.codec import OUTLOOK_CHANGES, build_change_message, parse_change_message, parse_changes
+from sync.messages.taking import process_outlook_change
 from sync.pairs.actions import Ignore, LookAgain
 from sync.pairs.entry import Kind
 from sync.status.counting import Counting
@@ -174,7 +174,7 @@ async def counted(items: list[Any], ledger: LedgerInMemory | None = None, settle
     reply = await receive(body, [KEY], queues)
     assert reply.notified == ({NOTIFIED} if reply.counts[RECEIVED] else set())
     counts.update(reply.counts)
-    for batch in map(parse_changes, queues.of(CHANGES)):
+    for batch in map(parse_changes, queues.of(OUTLOOK_CHANGES)):
         assert isinstance(batch, Batch)
         counts.update(await spread(batch, queues, ledger or LedgerInMemory(), settle))
     return {name.removeprefix("notifications."): count for name, count in counts.items() if count}
@@ -234,5 +234,5 @@ async def test_a_change_ends_in_one_of_a_few_ways(result: Any, outcome: str) -> 
             raise result
         return result
 
-    assert await process_change(MESSAGE, process, no_batch, QueuesInMemory()) == outcome
-    assert await process_change("no JSON", process, no_batch, QueuesInMemory()) == "parked"
+    assert await process_outlook_change(MESSAGE, process, no_batch, QueuesInMemory()) == outcome
+    assert await process_outlook_change("no JSON", process, no_batch, QueuesInMemory()) == "parked"

@@ -65,12 +65,12 @@ def test_before_the_first_run_there_is_something_to_wait_for_and_no_trouble():
         pytest.param(
             with_standings(replace(ANNAS, notified=None)), Level.NOTICE, "No notification", id="never notified"
         ),
-        pytest.param(replace(WELL, backlogs=(BEHIND,)), Level.NOTICE, "booking-changes: 20", id="a slow queue"),
+        pytest.param(replace(WELL, backlogs=(BEHIND,)), Level.NOTICE, "outlook-changes: 20", id="a slow queue"),
         pytest.param(
             replace(WELL, backlogs=(replace(BEHIND, oldest=AT - 2 * HOUR),)), Level.TROUBLE, "120", id="a stuck queue"
         ),
         pytest.param(
-            replace(WELL, backlogs=(Backlog("booking-changes", 0, None, 3),)), Level.TROUBLE, "poison: 3", id="poison"
+            replace(WELL, backlogs=(Backlog("outlook-changes", 0, None, 3),)), Level.TROUBLE, "poison: 3", id="poison"
         ),
         pytest.param(replace(WELL, tripped=(Tripped("all", NOW, 201),)), Level.TROUBLE, "canceled", id="the breaker"),
         pytest.param(replace(WELL, held=((HELD, LEFT), 0)), Level.NOTICE, "person: 1", id="held"),
@@ -100,7 +100,7 @@ def test_what_is_to_be_done_names_commands_that_there_are():
         ),
         failure=(AT, "graph 503"),
         unread=["The queues could not be read"],
-        backlogs=(Backlog("booking-changes", 9, AT - 2 * HOUR, 3),),
+        backlogs=(Backlog("outlook-changes", 9, AT - 2 * HOUR, 3),),
         held=((HELD,), 0),
         tripped=(Tripped("all", NOW, 201),),
         mode=SyncMode.OBSERVE,
@@ -229,7 +229,7 @@ def lines_of(status: Status) -> str:
 def test_a_terminal_is_told_the_same_in_a_few_lines():
     gathered = replace(WELL, hours={NOW: Counter({"outcome.moved": 2})}, backlogs=(BEHIND,), held=((HELD,), 0))
     text = lines_of(build_status(gathered, AT))
-    for part in ("wanted: 1; subscribed: 1", "booking-changes: 9", "in 24 h: moved: 2", "notice: ", "person: 1"):
+    for part in ("wanted: 1; subscribed: 1", "outlook-changes: 9", "in 24 h: moved: 2", "notice: ", "person: 1"):
         assert part in text
     assert "notice: Held for a person: 1\n  python -m sync holds" in text
     assert not any("\n" in line for line in summary_lines(build_status(gathered, AT))), "it would be shown as ?"

@@ -68,8 +68,8 @@ async def test_all_parts_come_together(overview: Overview, storage: str) -> None
     entry = await overview.ledger.write(Entry(ANNA, "E1", held=HELD, expires=NOW))
     await overview.ledger.write(Entry(BEN, "E2", held=replace(HELD, kind=HoldKind.WAITS_FOR_OUTLOOK), expires=NOW))
     await overview.breaker.table.put({"PartitionKey": "breaker", "RowKey": EVERYBODY, "at": NOW, "count": 201})
-    await overview.queues.send("booking-changes", ["one", "two"])
-    await overview.queues.send("booking-changes", ["later"], hidden=60)
+    await overview.queues.send("outlook-changes", ["one", "two"])
+    await overview.queues.send("outlook-changes", ["later"], hidden=60)
     await overview.queues.send("subscription-lifecycle-poison", ["x"])
     await overview.queues.send("sweeps", ["y"])
     status = await overview.read()
@@ -99,7 +99,7 @@ async def test_of_many_holds_some_are_looked_at_and_the_others_counted(overview:
 
 
 async def test_messages_that_are_no_base64_are_counted_like_others(overview: Overview, storage: str) -> None:
-    async with QueueClient.from_connection_string(storage, "booking-changes") as queue:
+    async with QueueClient.from_connection_string(storage, "outlook-changes") as queue:
         await queue.create_queue()
         await queue.send_message("no base64 at all!")
         await queue.send_message(base64.b64encode(b"\xff").decode())

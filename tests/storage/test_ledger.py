@@ -225,7 +225,7 @@ class TestWhatAnAcknowledgementAsks:
         queues = StorageQueues.of_connection_string(storage)
         change = Change(ANNA, "E1")
         for hidden, expected in [(1, False), (30, True)]:
-            [due] = await queues.send("booking-changes", ["{}"], hidden=hidden)
+            [due] = await queues.send("outlook-changes", ["{}"], hidden=hidden)
             await ledger.queued(change, due, hidden, streak=3)
             [known] = await ledger.look([change], within=5)
             assert is_queued(change, known) == expected

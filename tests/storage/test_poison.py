@@ -14,8 +14,8 @@ from azure.storage.queue.aio import QueueClient
 from sync.errors import Refused, Transient
 from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification, SweepRequest
 from sync.messages.codec import (
-    CHANGES,
     LIFECYCLE,
+    OUTLOOK_CHANGES,
     SWEEPS,
     build_batch_messages,
     build_change_message,
@@ -38,7 +38,7 @@ def in_base64(text: str) -> str:
 
 
 def wrapped(message: str, error: str = "Refused", reason: str = "dataverse 403") -> str:
-    return in_base64(json.dumps({"queue": CHANGES, "error": error, "reason": reason, "message": message}))
+    return in_base64(json.dumps({"queue": OUTLOOK_CHANGES, "error": error, "reason": reason, "message": message}))
 
 
 GIVEN_UP = "given up by the host, whose log tells why"
@@ -48,10 +48,13 @@ GIVEN_UP = "given up by the host, whose log tells why"
     ("queue", "stored", "expected"),
     [
         pytest.param(
-            CHANGES, wrapped(build_change_message(CHANGE)), ("Refused: dataverse 403", CHANGE), id="parked by the app"
+            OUTLOOK_CHANGES,
+            wrapped(build_change_message(CHANGE)),
+            ("Refused: dataverse 403", CHANGE),
+            id="parked by the app",
         ),
         pytest.param(
-            CHANGES,
+            OUTLOOK_CHANGES,
             wrapped(build_change_message(Change(MAILBOX, "AAMk=", Evidence.TOLD, attempt=31))),
             ("Refused: dataverse 403", CHANGE),
             id="its tries are counted anew",
@@ -65,50 +68,57 @@ GIVEN_UP = "given up by the host, whose log tells why"
             (GIVEN_UP, SweepRequest(MAILBOX)),
             id="a request for a sweep",
         ),
-        pytest.param(CHANGES, in_base64(build_change_message(CHANGE)), (GIVEN_UP, CHANGE), id="moved by the host"),
         pytest.param(
-            CHANGES,
+            OUTLOOK_CHANGES, in_base64(build_change_message(CHANGE)), (GIVEN_UP, CHANGE), id="moved by the host"
+        ),
+        pytest.param(
+            OUTLOOK_CHANGES,
             in_base64(*build_batch_messages([CHANGE, CHANGE])),
             (GIVEN_UP, Batch((CHANGE, CHANGE))),
             id="a batch moved by the host",
         ),
         pytest.param(
-            CHANGES,
+            OUTLOOK_CHANGES,
             in_base64('{"changes": [7, ' + build_change_message(CHANGE) + "]}"),
             (GIVEN_UP, Batch((CHANGE,), unreadable=("7",))),
             id="a batch with a change that is none",
         ),
         pytest.param(
-            CHANGES,
+            OUTLOOK_CHANGES,
             "\n".join(in_base64(build_change_message(CHANGE)).partition("e")),
             (GIVEN_UP, CHANGE),
             id="the host does not mind blanks",
         ),
         pytest.param(
-            CHANGES,
+            OUTLOOK_CHANGES,
             build_change_message(CHANGE),
             ("not base64, so never processed", CHANGE),
             id="not encoded, which a replay cures",
         ),
         pytest.param(
-            CHANGES, wrapped("{}", "Malformed", "mailbox"), ("Malformed: mailbox", None), id="malformed from the start"
+            OUTLOOK_CHANGES,
+            wrapped("{}", "Malformed", "mailbox"),
+            ("Malformed: mailbox", None),
+            id="malformed from the start",
         ),
         pytest.param(
-            CHANGES,
+            OUTLOOK_CHANGES,
             wrapped(build_change_message(CHANGE)[:20]),
             ("Refused: dataverse 403 (Malformed: not JSON)", None),
             id="cut when it was parked",
         ),
         pytest.param(
-            CHANGES,
+            OUTLOOK_CHANGES,
             in_base64(build_lifecycle_message(MISSED)),
             (f"{GIVEN_UP} (Malformed: event id)", None),
             id="of the other queue",
         ),
-        pytest.param(CHANGES, "", (f"{GIVEN_UP} (Malformed: not JSON)", None), id="empty"),
-        pytest.param(CHANGES, in_base64("[" * 99_999), (f"{GIVEN_UP} (Malformed: not JSON)", None), id="deep"),
+        pytest.param(OUTLOOK_CHANGES, "", (f"{GIVEN_UP} (Malformed: not JSON)", None), id="empty"),
+        pytest.param(OUTLOOK_CHANGES, in_base64("[" * 99_999), (f"{GIVEN_UP} (Malformed: not JSON)", None), id="deep"),
         pytest.param(
-            CHANGES, in_base64('{"message": 1, "error": 2, "reason": 3}'), (f"{GIVEN_UP} (Malformed: mailbox)", None)
+            OUTLOOK_CHANGES,
+            in_base64('{"message": 1, "error": 2, "reason": 3}'),
+            (f"{GIVEN_UP} (Malformed: mailbox)", None),
         ),
     ],
 )
@@ -125,12 +135,14 @@ async def storage_queues(storage: str) -> AsyncIterator[StorageQueues]:
 
 @pytest.fixture
 def queue(storage_queues: StorageQueues) -> PoisonQueue:
-    return PoisonQueue(CHANGES, storage_queues)
+    return PoisonQueue(OUTLOOK_CHANGES, storage_queues)
 
 
 async def fill(queues: StorageQueues, count: int) -> None:
     for number in range(count):
-        await park(queues, CHANGES, build_change_message(Change(MAILBOX, f"e{number}")), Refused("dataverse 403"))
+        await park(
+            queues, OUTLOOK_CHANGES, build_change_message(Change(MAILBOX, f"e{number}")), Refused("dataverse 403")
+        )
 
 
 async def events(queues: StorageQueues, queue: str) -> list[str]:
@@ -154,7 +166,7 @@ async def test_more_than_storage_shows_at_once_are_listed_again_and_again(
 
 async def test_a_list_leaves_what_is_stored_as_it_is(queue: PoisonQueue, storage_queues: StorageQueues) -> None:
     """Whatever it is: <markup>, and no base64."""
-    raw = storage_queues.as_stored(f"{CHANGES}-poison")
+    raw = storage_queues.as_stored(f"{OUTLOOK_CHANGES}-poison")
     await raw.create_queue()
     await raw.send_message("<a>&amp; ä")
     await queue.list()
@@ -175,14 +187,14 @@ async def test_a_replay_that_fails_leaves_the_message_to_be_seen(
             with pytest.raises(Transient):
                 await queue.replay()
         assert len(await queue.list()) == 1
-    assert await events(storage_queues, CHANGES) == ["e0"], "sent before it was deleted"
+    assert await events(storage_queues, OUTLOOK_CHANGES) == ["e0"], "sent before it was deleted"
 
 
 async def test_a_batch_is_replayed_with_all_its_changes(queue: PoisonQueue, storage_queues: StorageQueues) -> None:
     changes = [Change(MAILBOX, f"e{number}") for number in range(3)]
-    await storage_queues.send(f"{CHANGES}-poison", build_batch_messages(changes))
+    await storage_queues.send(f"{OUTLOOK_CHANGES}-poison", build_batch_messages(changes))
     await queue.replay()
-    found = storage_queues.as_stored(CHANGES).receive_messages()
+    found = storage_queues.as_stored(OUTLOOK_CHANGES).receive_messages()
     texts = [base64.b64decode(message.content).decode() async for message in found]
     assert [parse_changes(text) for text in texts] == [Batch(tuple(changes))]
 

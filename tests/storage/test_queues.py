@@ -30,28 +30,28 @@ def stored(storage: str, queue: str) -> list[str]:
 
 
 async def test_a_message_is_stored_in_base64_in_a_queue_made_for_it(queues: StorageQueues, storage: str) -> None:
-    await queues.send("booking-changes", ['{"event": "ä="}'])
-    [content] = stored(storage, "booking-changes")
+    await queues.send("outlook-changes", ['{"event": "ä="}'])
+    [content] = stored(storage, "outlook-changes")
     assert base64.b64decode(content).decode() == '{"event": "ä="}'
 
 
 async def test_many_messages_race_to_make_their_queue_and_all_arrive(queues: StorageQueues, storage: str) -> None:
     await asyncio.gather(
-        queues.send("booking-changes", [str(n) for n in range(10)]), queues.send("booking-changes", ["x"])
+        queues.send("outlook-changes", [str(n) for n in range(10)]), queues.send("outlook-changes", ["x"])
     )
-    assert len(stored(storage, "booking-changes")) == 11
+    assert len(stored(storage, "outlook-changes")) == 11
 
 
 async def test_a_hidden_message_is_seen_when_its_time_has_come(queues: StorageQueues, storage: str) -> None:
-    await queues.send("booking-changes", ["later"], hidden=1)
-    assert stored(storage, "booking-changes") == []
+    await queues.send("outlook-changes", ["later"], hidden=1)
+    assert stored(storage, "outlook-changes") == []
     await asyncio.sleep(1.2)
-    assert len(stored(storage, "booking-changes")) == 1
+    assert len(stored(storage, "outlook-changes")) == 1
 
 
 async def test_nothing_to_send_asks_nothing_of_storage() -> None:
     nowhere = StorageQueues.of_connection_string(NOWHERE)
-    await nowhere.send("booking-changes", [])
+    await nowhere.send("outlook-changes", [])
     await nowhere.close()
 
 
@@ -61,7 +61,7 @@ NOWHERE = "DefaultEndpointsProtocol=http;AccountName=nobody;AccountKey=bm9ib2R5;
 async def test_storage_that_cannot_be_reached_is_transient() -> None:
     nowhere = StorageQueues.of_connection_string(NOWHERE)
     with pytest.raises(Transient):
-        await nowhere.send("booking-changes", ["x"])
+        await nowhere.send("outlook-changes", ["x"])
     await nowhere.close()
 
 
@@ -78,7 +78,7 @@ async def test_storage_that_does_not_answer_in_time_is_transient(
 
     monkeypatch.setattr(QueueClient, "send_message", slow)
     with pytest.raises(Transient, match="in time"):
-        await queues.send("booking-changes", ["x"], within=0.05)
+        await queues.send("outlook-changes", ["x"], within=0.05)
     await asyncio.wait_for(stored.wait(), 5)
 
 
@@ -92,7 +92,7 @@ async def test_one_message_that_is_refused_is_enough(queues: StorageQueues, monk
 
     monkeypatch.setattr(QueueClient, "send_message", not_this_one)
     with pytest.raises(Transient):
-        await queues.send("booking-changes", [str(n) for n in range(10)])
+        await queues.send("outlook-changes", [str(n) for n in range(10)])
 
 
 async def test_a_bug_is_not_taken_for_an_outage(queues: StorageQueues, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ async def test_a_bug_is_not_taken_for_an_outage(queues: StorageQueues, monkeypat
 
     monkeypatch.setattr(QueueClient, "send_message", broken)
     with pytest.raises(TypeError):
-        await queues.send("booking-changes", ["x"])
+        await queues.send("outlook-changes", ["x"])
 
 
 @pytest.mark.parametrize("step", ["", "receive_message", "delete_message"])

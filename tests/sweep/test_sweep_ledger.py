@@ -12,7 +12,7 @@ from sandbox.dataverse.tables import Row
 from sandbox.graph.mailboxes import Event
 from sandbox.world.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sync.messages.changes import Change, Evidence
-from sync.messages.codec import CHANGES, build_change_message
+from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.model import ConflictPolicy, SyncMode
 from sync.pairs.actions import in_words
 from sync.pairs.entry import GONE, Entry, Kind
@@ -49,7 +49,7 @@ async def release(app: App, entry: Entry) -> None:
     message = build_change_message(
         Change(entry.mailbox, entry.event_id, evidence=Evidence.MISSED if entry.held.version == GONE else Evidence.NONE)
     )
-    await app.inbox.send(CHANGES, [message])
+    await app.inbox.send(OUTLOOK_CHANGES, [message])
     await settle(app)
 
 

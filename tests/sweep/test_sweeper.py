@@ -15,7 +15,7 @@ from sandbox.graph.errors import ACCESS_DENIED, INTERNAL_ERROR, TOO_MANY_REQUEST
 from sandbox.graph.mailboxes import Event as OutlookEvent
 from sandbox.world.people import EXTENSION_NAME, EXTENSION_PROPERTY, Technician
 from sync.errors import MailboxUnavailable, SyncError, Transient
-from sync.messages.codec import CHANGES, SWEEPS, parse_change_message
+from sync.messages.codec import OUTLOOK_CHANGES, SWEEPS, parse_change_message
 from sync.model import Event, Unreadable
 from sync.sweep.sweeper import EventLists
 from tests.world.app import COLUMN, HOUR, START, App, is_canceled, is_in_step
@@ -519,7 +519,7 @@ async def test_the_most_imminent_differences_are_queued_first(app):
         ana.move(event, HOUR)
     app.inbox.messages.clear()
     await app.sweeper.sweep(ana.mailbox.id)
-    queued = [parse_change_message(text).event_id for text in app.inbox.of(CHANGES)]
+    queued = [parse_change_message(text).event_id for text in app.inbox.of(OUTLOOK_CHANGES)]
     assert queued == [event.immutable_id for _, event in pairs]
 
 

@@ -15,8 +15,8 @@ from sync import wiring
 from sync.errors import Refused, Transient
 from sync.messages.changes import Change, LifecycleNotification, SweepRequest
 from sync.messages.codec import (
-    CHANGES,
     LIFECYCLE,
+    OUTLOOK_CHANGES,
     SWEEPS,
     build_change_message,
     build_lifecycle_message,
@@ -32,7 +32,7 @@ from tests.world.listening import Listener, listening
 from tests.world.running import HOUR, TOMORROW, running, until
 
 PATCH = "dataverse PATCH bookableresourcebookings"
-PROCESS = "process booking-changes"
+PROCESS = "process outlook-changes"
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ async def test_a_notification_can_be_followed_to_its_write(
     assert processed.attributes["booking_sync.booking"] == booking.id
     assert processed.attributes["booking_sync.outcome"] == "moved"
     siblings = {span.name for span in told.spans if span.context.trace_id == patch.context.trace_id}
-    assert {"queue booking-changes", "table ledger", "graph GET /users/{user-id}/events/{event-id}"} <= siblings
+    assert {"queue outlook-changes", "table ledger", "graph GET /users/{user-id}/events/{event-id}"} <= siblings
     coalesced = [each for span in told.named(PROCESS) for each in span.events if each.name == "redundant"]
     assert {(each.attributes or {}).get("booking_sync.event") for each in coalesced} == {event.immutable_id}
 
-    assert metrics[telemetry.CHANGES]["linked",] == metrics[telemetry.CHANGES]["moved",] == 1
+    assert metrics[telemetry.OUTLOOK_CHANGES]["linked",] == metrics[telemetry.OUTLOOK_CHANGES]["moved",] == 1
     assert metrics[telemetry.CALLS]["dataverse", "2xx"] > 2
     count, seconds = metrics[telemetry.AGE]["moved",]
     assert count == 1
@@ -106,7 +106,7 @@ async def test_a_change_that_was_put_back_stays_in_its_trace(
         booking, event = app.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
         await until(lambda: booking["contoso_outlookeventid"] == event.immutable_id)
         await app.quiet()
-        assert told.told()[telemetry.PUT_BACK]["booking-changes",] >= 1
+        assert told.told()[telemetry.PUT_BACK]["outlook-changes",] >= 1
         assert told.told()[telemetry.CALLS]["dataverse", "5xx"] == 3
     [write] = told.named(PATCH)
     of_the_trace = [span for span in told.spans if span.context.trace_id == write.context.trace_id]
@@ -142,15 +142,15 @@ async def test_what_is_parked_is_told_each_hour_whoever_parked_it_and_also_if_th
 ) -> None:
     """A count of what this process has parked itself would miss what the host gave up, and dies with the process."""
     async with running(storage, monkeypatch) as app:
-        async with QueueClient.from_connection_string(storage, f"{CHANGES}-poison") as queue:
+        async with QueueClient.from_connection_string(storage, f"{OUTLOOK_CHANGES}-poison") as queue:
             await queue.create_queue()
             await queue.send_message("given up by the host")
         await wiring.renew_subscriptions()
-        assert told.told()[telemetry.POISON] == {(CHANGES,): 1, (LIFECYCLE,): 0, (SWEEPS,): 0}
+        assert told.told()[telemetry.POISON] == {(OUTLOOK_CHANGES,): 1, (LIFECYCLE,): 0, (SWEEPS,): 0}
         app.sandbox.faults.order(Fault("dataverse", status=503, times=None))
         with pytest.raises(Transient):
             await wiring.renew_subscriptions()
-        assert told.told()[telemetry.POISON] == {(CHANGES,): 1, (LIFECYCLE,): 0, (SWEEPS,): 0}
+        assert told.told()[telemetry.POISON] == {(OUTLOOK_CHANGES,): 1, (LIFECYCLE,): 0, (SWEEPS,): 0}
 
 
 # Of what goes wrong, only the name.
@@ -190,8 +190,10 @@ async def test_what_is_counted_for_the_status_is_told_as_well(told: Listener) ->
     )
     metrics = told.told()
     assert metrics[telemetry.NOTIFICATIONS] == {("known",): 2}
-    assert metrics[telemetry.CHANGES] == {("would be moved",): 1}
-    assert metrics.keys() == {telemetry.NOTIFICATIONS, telemetry.CHANGES}, "silence begins with the first notification"
+    assert metrics[telemetry.OUTLOOK_CHANGES] == {("would be moved",): 1}
+    assert metrics.keys() == {telemetry.NOTIFICATIONS, telemetry.OUTLOOK_CHANGES}, (
+        "silence begins with the first notification"
+    )
     telemetry.counted({}, is_notified=True)
     assert () in told.told()[telemetry.SILENCE]
 
@@ -211,7 +213,7 @@ async def test_off_nothing_is_told_and_no_message_says_where_it_comes_from() -> 
         telemetry.aged("moved", None)
         telemetry.aged("moved", ORIGIN)
         telemetry.counted({"outcome.moved": 1}, is_notified=True)
-        telemetry.measure(telemetry.CHANGES, outcome="x")
+        telemetry.measure(telemetry.OUTLOOK_CHANGES, outcome="x")
         assert telemetry.origin() is None
         assert await telemetry.called("queue", "x", answer()) == 7
     assert not telemetry.is_on()

@@ -30,8 +30,8 @@ from sync.graph import transport as graph_transport
 from sync.intake.acknowledging import receive
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch
-from sync.messages.codec import CHANGES, LIFECYCLE, SWEEPS
-from sync.messages.taking import process_change
+from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, SWEEPS
+from sync.messages.taking import process_outlook_change
 from sync.model import SyncMode
 from sync.pairs.processing import Processor
 from sync.subscriptions.deployment import Deployment
@@ -92,7 +92,7 @@ class Inbox:
 
     @property
     def parked(self) -> list[str]:
-        return [text for queue in (CHANGES, LIFECYCLE, SWEEPS) for text in self.of(f"{queue}-poison")]
+        return [text for queue in (OUTLOOK_CHANGES, LIFECYCLE, SWEEPS) for text in self.of(f"{queue}-poison")]
 
     def take(self) -> list[Message]:
         """What is to be seen now, taken out."""
@@ -176,8 +176,8 @@ class App:
             if not due:
                 return
             for message in due:
-                if message.queue == CHANGES:
-                    await process_change(message.text, self.processor.process, self.spread, self.inbox)
+                if message.queue == OUTLOOK_CHANGES:
+                    await process_outlook_change(message.text, self.processor.process, self.spread, self.inbox)
                 elif message.queue == SWEEPS:
                     await self.sweeps.take(message.text)
                 else:

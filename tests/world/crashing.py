@@ -19,8 +19,8 @@ from sync.graph.client_state import build_client_state
 from sync.intake.acknowledging import receive
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch, Change
-from sync.messages.codec import CHANGES
-from sync.messages.taking import process_change
+from sync.messages.codec import OUTLOOK_CHANGES
+from sync.messages.taking import process_outlook_change
 from sync.model import ConflictPolicy
 from sync.pairs.actions import Action
 from sync.pairs.processing import Processor
@@ -281,8 +281,8 @@ class Hosted:
 
     async def _take(self, message: Message) -> None:
         message.due = self.now + LOCK
-        if message.queue == CHANGES:
-            await process_change(message.text, self._process, self._spread, self.queues())
+        if message.queue == OUTLOOK_CHANGES:
+            await process_outlook_change(message.text, self._process, self._spread, self.queues())
         else:
             await SweepTaker(self.sweeper().sweep, _is_wanted, self.queues()).take(message.text)
 

@@ -20,7 +20,7 @@ AT = NOW + 25 * MINUTE
 ANNAS = Standing(ANNA, NOW + LIFETIME, "", NOW, Swept(NOW, 0))
 WELL = Gathered(
     roster=Roster(NOW, NOW - 30 * DAY, (ANNAS,)),
-    backlogs=(Backlog("booking-changes", 0, None, 0),),
+    backlogs=(Backlog("outlook-changes", 0, None, 0),),
     held=((), 0),
     tripped=(),
 )
@@ -30,6 +30,6 @@ def with_standings(*standings: Standing, **roster: object) -> Gathered:
     return replace(WELL, roster=replace(WELL.roster, standings=standings, **roster))  # type: ignore[type-var]
 
 
-BEHIND = Backlog("booking-changes", 9, AT - 20 * MINUTE, 0)
+BEHIND = Backlog("outlook-changes", 9, AT - 20 * MINUTE, 0)
 HELD = Entry(ANNA, "E1", booking_id=GUID, held=Held(HoldKind.ALL_DAY, NOW, "1"))
 LEFT = Entry(ANNA, "E2", booking_id=GUID, held=Held(HoldKind.WAITS_FOR_OUTLOOK, NOW, "1"))

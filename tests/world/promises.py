@@ -9,7 +9,7 @@ from typing import Any
 
 from sync.errors import SyncError
 from sync.messages.changes import Batch, Change, Evidence, SweepRequest
-from sync.messages.codec import CHANGES, SWEEPS, build_change_message, build_sweep_message, parse_changes
+from sync.messages.codec import OUTLOOK_CHANGES, SWEEPS, build_change_message, build_sweep_message, parse_changes
 from sync.model import Booking, ConflictPolicy, Event, Span
 from sync.pairs.actions import GRACE, CancelBooking, MoveBooking, Write
 from sync.pairs.entry import GONE, Entry, Kind
@@ -130,14 +130,14 @@ class World(Hosted):
             if (entry.booking_id, entry.held.booking_span) in self.unagreed.items():
                 del self.unagreed[entry.booking_id or ""]  # this is what was shown
             await self.ledger().write(replace(entry, released=entry.held.version))
-            await self.queues().send(CHANGES, [build_change_message(Change(entry.mailbox, entry.event_id))])
+            await self.queues().send(OUTLOOK_CHANGES, [build_change_message(Change(entry.mailbox, entry.event_id))])
 
     async def discard(self) -> None:
         """The same with the other word."""
         for entry in [entry async for entry in self.ledger().held(NOW)]:
             assert entry.held is not None
             await self.ledger().write(replace(entry, discarded=entry.held.version))
-            await self.queues().send(CHANGES, [build_change_message(Change(entry.mailbox, entry.event_id))])
+            await self.queues().send(OUTLOOK_CHANGES, [build_change_message(Change(entry.mailbox, entry.event_id))])
 
     # --- promises ---
 
@@ -164,7 +164,7 @@ class World(Hosted):
 
     async def acknowledged(self, change: Change) -> None:
         """P2: there is a message, or nothing new in it."""
-        contents = [parse_changes(message.text) for message in self.messages if message.queue == CHANGES]
+        contents = [parse_changes(message.text) for message in self.messages if message.queue == OUTLOOK_CHANGES]
         queued = [each for found in contents for each in (found.changes if isinstance(found, Batch) else (found,))]
         entry = await self.known_of(change.event_id)
         is_known = entry.kind is Kind.GONE if change.is_deletion else change.version in entry.versions

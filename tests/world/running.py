@@ -64,14 +64,14 @@ class Running:
     async def quiet(self) -> None:
         """All notifications delivered and all messages processed, for a moment at least."""
         await self.sandbox.delivery.settle()
-        async with QueueClient.from_connection_string(self.storage, "booking-changes") as queue:
+        async with QueueClient.from_connection_string(self.storage, "outlook-changes") as queue:
             calm = 0
             while calm < 3:
                 await asyncio.sleep(0.1)
                 count = (await queue.get_queue_properties()).approximate_message_count
                 calm = calm + 1 if not count else 0
 
-    async def parked(self, queue: str = "booking-changes-poison") -> list[dict[str, Any]]:
+    async def parked(self, queue: str = "outlook-changes-poison") -> list[dict[str, Any]]:
         async with QueueClient.from_connection_string(self.storage, queue) as client:
             if "not found" in str(await _properties(client)):
                 return []

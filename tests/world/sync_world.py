@@ -22,8 +22,8 @@ from sync.intake.acknowledging import receive
 from sync.intake.coalescing import Notified
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch, Change
-from sync.messages.codec import CHANGES, build_change_message, parse_change_message, parse_changes
-from sync.messages.taking import process_change
+from sync.messages.codec import OUTLOOK_CHANGES, build_change_message, parse_change_message, parse_changes
+from sync.messages.taking import process_outlook_change
 from sync.model import Booking, ConflictPolicy, Event, EventType, Span, SyncMode
 from sync.pairs.actions import Action, CancelBooking, Ignore, LinkBooking, MoveBooking, Observed, UnlinkBooking, Write
 from sync.pairs.entry import GONE, Entry
@@ -112,7 +112,7 @@ class Message:
 
 @dataclass(eq=False)
 class Worker:
-    """One run of ``process_change``, in steps."""
+    """One run of ``process_outlook_change``, in steps."""
 
     message: Message
     receipt: int
@@ -249,10 +249,10 @@ class VisibleQueues:
             await self.world.meanwhile("send")
             self.world.faults.strike("queue")
         due = self.world.clocks.of_storage() + timedelta(seconds=hidden)
-        if queue == CHANGES:
+        if queue == OUTLOOK_CHANGES:
             visible = self.world.clocks.true + timedelta(seconds=hidden)
             self.messages += [Message(text, visible) for text in messages]
-        elif queue == f"{CHANGES}-poison":
+        elif queue == f"{OUTLOOK_CHANGES}-poison":
             self.poison += messages
         if messages:
             self.world.faults.strike("answer of the queue")
@@ -423,7 +423,7 @@ class World:
         batches = QueuesInMemory()
         await receive(json.dumps({"value": list(notifications)}).encode(), [KEY], batches)
         try:
-            for batch in map(parse_changes, batches.of(CHANGES)):
+            for batch in map(parse_changes, batches.of(OUTLOOK_CHANGES)):
                 assert isinstance(batch, Batch)
                 await spread(batch, self.queues, self.ledger, self.settle)
         except (Died, Transient):
@@ -481,7 +481,7 @@ class World:
         if isinstance(outcome, Observed):
             self.forget(worker)
         try:
-            await process_change(worker.message.text, processed, no_batch, self.queues)
+            await process_outlook_change(worker.message.text, processed, no_batch, self.queues)
         except Transient:
             worker.message.is_taken = False  # the host brings it back
         else:
@@ -508,7 +508,7 @@ class World:
             with suppress(SyncError):  # it is put back; the next one does it
                 found = await to_its_end(sweeper.compare(mailbox))
                 await self.queues.send(
-                    CHANGES, [build_change_message(each.change) for each in found if not each.is_held]
+                    OUTLOOK_CHANGES, [build_change_message(each.change) for each in found if not each.is_held]
                 )
                 held += [each.change.event_id for each in found if each.is_held]
         return held
@@ -535,7 +535,7 @@ class World:
             self.notifications.clear()
             replayed = [json.loads(text)["message"] for text in self.queues.poison]
             self.queues.poison.clear()
-            await self.queues.send(CHANGES, replayed)
+            await self.queues.send(OUTLOOK_CHANGES, replayed)
             hidden = [each.visible for each in self.queues.messages if not each.is_taken]
             self.clocks.true = max([self.clocks.true, *hidden])
             for message in self.visible():

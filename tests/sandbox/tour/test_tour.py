@@ -211,8 +211,8 @@ async def test_untouched_is_true_only_once_the_app_has_looked_and_is_done(storag
             await judge.wait_for(untouched, lambda: None)
         async with session.get(f"{world.graph_url}/subscriptions"):
             await judge.wait_for(untouched, lambda: None)
-        await (await queues.create_queue("booking-changes-poison")).send_message("{}")
-        with pytest.raises(NotTrue, match="1 in booking-changes-poison"):
+        await (await queues.create_queue("outlook-changes-poison")).send_message("{}")
+        with pytest.raises(NotTrue, match="1 in outlook-changes-poison"):
             await judge.wait_for(untouched, lambda: None)
 
 
