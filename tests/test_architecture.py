@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -120,8 +121,9 @@ class Import:
         return ".".join(self.module.split(".")[: 2 if self.module.startswith("azure.") else 1])
 
 
-def imports(path: Path) -> set[Import]:
-    return set(_imports(ast.parse(path.read_text("utf-8")), at_start=True))
+@cache
+def imports(path: Path) -> frozenset[Import]:
+    return frozenset(_imports(ast.parse(path.read_text("utf-8")), at_start=True))
 
 
 def _imports(node: ast.AST, at_start: bool) -> Iterator[Import]:
@@ -138,7 +140,7 @@ def _imports(node: ast.AST, at_start: bool) -> Iterator[Import]:
                 yield from _imports(child, at_start)
 
 
-def of_sync(name: str) -> set[Import]:
+def of_sync(name: str) -> frozenset[Import]:
     return imports(ROOT / "sync" / f"{name}.py")
 
 
@@ -147,11 +149,11 @@ def package_of(name: str) -> str:
     return name.partition("/")[0]
 
 
-def ours(found: set[Import]) -> set[str]:
+def ours(found: frozenset[Import]) -> set[str]:
     return {item.module.split(".")[1] for item in found if item.package == "sync"}
 
 
-def others(found: set[Import]) -> set[str]:
+def others(found: frozenset[Import]) -> set[str]:
     return {item.package for item in found if item.package.split(".")[0] not in {*sys.stdlib_module_names, "sync"}}
 
 

@@ -36,7 +36,7 @@ def test_what_is_to_be_done_is_shown_first() -> None:
         renew=((D, held(D)),),
         keep=((E, held(E)),),
         spare=(held(E),),
-        leave=((F, held(F)),),
+        remove=((F, held(F)),),
         elsewhere=frozenset({A}),
     )
     rows = subscription_rows(plan, DEPLOYMENT, NOW)
@@ -77,7 +77,7 @@ def test_a_subscription_to_be_replaced_says_what_is_wrong_with_it(subscription: 
 
 def test_what_waits_for_a_persons_word_is_shown_with_its_reason() -> None:
     wrong, left, ending = held(A, lifecycle_url=None), held(B), held(C)
-    plan = Plan(replace=((A, wrong),), leave=((B, left), (C, ending)), refusal="too many", prolong=((C, ending),))
+    plan = Plan(replace=((A, wrong),), remove=((B, left), (C, ending)), refusal="too many", prolong=((C, ending),))
     assert [(row.state, row.reason) for row in subscription_rows(plan, DEPLOYMENT, NOW)] == [
         (State.HELD_BACK, "no lifecycle URL"),
         (State.HELD_BACK, "the mailbox is not wanted any more"),

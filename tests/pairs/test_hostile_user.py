@@ -496,7 +496,7 @@ class SyncMachine(RuleBasedStateMachine):
         world.check_convergence(set(), listed)
 
 
-SyncMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+SyncMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 
 @pytest.mark.timeout(600)  # what fails takes minutes to be made small

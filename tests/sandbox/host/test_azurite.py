@@ -7,29 +7,21 @@ from pathlib import Path
 import pytest
 from azure.core.exceptions import ServiceRequestError
 from azure.storage.queue import QueueClient
-from azure.storage.queue.aio import QueueClient as AsyncQueueClient
 
 from sandbox.host.azurite import Azurite, AzuriteMissing
 from sandbox.host.child import ChildFailed
 
 
-def test_it_keeps_queue_messages_while_entered_and_is_gone_afterwards() -> None:
-    with Azurite() as azurite:
+def test_it_keeps_messages_while_entered_beside_another_one_and_is_gone_afterwards(storage: str) -> None:
+    with Azurite() as azurite, QueueClient.from_connection_string(storage, "a-queue") as of_another:
         queue = QueueClient.from_connection_string(azurite.connection_string, "a-queue", retry_total=0)
         queue.create_queue()
         queue.send_message("hello")
         assert [message.content for message in queue.receive_messages()] == ["hello"]
+        of_another.create_queue()  # answers 409 if it were there
+        assert of_another.get_queue_properties().approximate_message_count == 0
     with pytest.raises(ServiceRequestError):
         queue.get_queue_properties()
-
-
-async def test_two_run_side_by_side_each_with_its_own_queues() -> None:
-    async with Azurite() as one, Azurite() as other:
-        async with AsyncQueueClient.from_connection_string(one.connection_string, "a-queue") as queue:
-            await queue.create_queue()
-        async with AsyncQueueClient.from_connection_string(other.connection_string, "a-queue") as queue:
-            await queue.create_queue()  # answers 409 if it were there
-            assert (await queue.get_queue_properties()).approximate_message_count == 0
 
 
 async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
