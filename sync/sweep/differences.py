@@ -9,7 +9,7 @@ through. It looks like any booking that never had an event, so it stays as it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -64,11 +64,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Known:
-    """What one mailbox shows, and what the ledger remembers of it."""
+    """One mailbox, as its lists show it and as the ledger remembers it."""
 
     mailbox: str
     events: Sequence[Event]
-    """Those with our extension that the mailbox's lists show."""
+    """The events with our extension that the mailbox's lists show."""
     bookings: Sequence[Booking]
     """The active ones of its user, and those that *events* claim."""
     entries: Mapping[str, Entry]
@@ -96,8 +96,8 @@ def missing(mailbox: str, events: Sequence[Event | Unreadable], bookings: Sequen
 def find_differences(known: Known) -> list[Difference]:
     """Say which events are to be processed, the most imminent first; nothing for a pair in step.
 
-    What ``decide`` would leave alone is left alone here: a booking of another mailbox, an inactive one, one that does
-    not exist, or is outside the window that was listed; and what the ledger holds already.
+    A pair that ``decide`` would leave alone is left alone here: its booking is of another mailbox, inactive, not there,
+    or outside the window that was listed. So is a pair that the ledger holds already.
     """
     found, settled = _of_events(known)
     found += _of_absent(known, settled)
@@ -116,11 +116,17 @@ def _of_events(known: Known) -> tuple[list[Difference], set[str]]:
         rival = listed.get(booking.event_id or "")
         pair = Pair(Change(known.mailbox, event.id), known.entry(event.id), event, booking, rival)
         action = _ruled(pair, known.at)
-        if not (isinstance(action, Ignore) or _is_held(action, pair)):
+        if isinstance(action, Ignore):
+            continue
+        if not _is_held(action, pair):
             found.append(Difference(pair.change, _suspicion(action), booking.span.start, booking=booking))
-        if not isinstance(action, Ignore) and not (isinstance(action, Hold) and not action.is_waiting):
+        if not _is_for_a_person(action):
             settled.add(booking.id)
     return found, settled
+
+
+def _is_for_a_person(action: Action) -> bool:
+    return isinstance(action, Hold) and not action.is_waiting
 
 
 def _ruled(pair: Pair, now: datetime) -> Action:
@@ -137,7 +143,8 @@ def _is_held(action: Action, pair: Pair) -> bool:
     """Whether the ledger holds just these two states, so that nothing new would come of another look.
 
     A pair that waits for Outlook is looked at as soon as there is something to do; a pair that waits for a person is
-    not. What a person has released is looked at until it is done, as the message that was queued for it may be lost.
+    not. A pair that a person has released is looked at until it is done: the message that was queued for it may be
+    lost.
     """
     held, span = pair.entry.held, pair.booking.span if pair.booking is not None else None
     if held is None or (held.version, held.booking_span) != (pair.version, span):
@@ -148,22 +155,39 @@ def _is_held(action: Action, pair: Pair) -> bool:
 
 
 def _of_absent(known: Known, settled: set[str]) -> list[Difference]:
-    """The differences of events that bookings are linked to, and that no list shows."""
-    listed = {event.id for event in known.events}
-    claimed = {event.booking_id for event in known.events}
+    """The differences of events that bookings are linked to, and that no list shows.
+
+    If most of them are missing at once, none is believed to be deleted: a mailbox that was restored has new ids.
+    """
     linked = _linked(known.mailbox, known.bookings)
-    absent: list[Difference] = []
-    for event_id, holders in linked.items():
-        unsettled = [booking for booking in holders if booking.id not in settled]
-        # An event that is held may claim the booking, too; an id that was never seen may be an older form of its own.
-        is_claimed = not claimed.isdisjoint(each.id for each in unsettled)
-        if event_id not in listed and unsettled and (known.entry(event_id).was_read or not is_claimed):
-            absent += _absent(Change(known.mailbox, event_id, evidence=Evidence.MISSED), unsettled, known)
+    absent = [
+        each
+        for event_id, holders in _unlisted_holders(known, settled, linked)
+        for each in _absent(Change(known.mailbox, event_id, evidence=Evidence.MISSED), holders, known)
+    ]
     count = sum(not each.is_held for each in absent)
     if count < MANY or count <= len(linked) / 2:
         return absent
     hold = Hold(HoldKind.MANY_MISSED, detail=f"{count - 1} of {len(linked)}")
     return [each if each.is_held else replace(each, hold=hold) for each in absent]
+
+
+def _unlisted_holders(
+    known: Known, settled: set[str], linked: Mapping[str, Sequence[Booking]]
+) -> Iterator[tuple[str, Sequence[Booking]]]:
+    """Yield the ids of *linked* events that no list shows, with their bookings that are not *settled*.
+
+    An event that was never read is left out if another listed event claims its booking: the two may be one event, by
+    another form of its id.
+    """
+    listed = {event.id for event in known.events}
+    claimed = {event.booking_id for event in known.events}
+    for event_id, holders in linked.items():
+        unsettled = [*filter(lambda booking: booking.id not in settled, holders)]
+        if event_id in listed or not unsettled:
+            continue
+        if known.entry(event_id).was_read or claimed.isdisjoint(booking.id for booking in unsettled):
+            yield event_id, unsettled
 
 
 def _absent(change: Change, bookings: Sequence[Booking], known: Known) -> list[Difference]:
@@ -174,27 +198,33 @@ def _absent(change: Change, bookings: Sequence[Booking], known: Known) -> list[D
     mailbox once, and if its deletion was not judged before, as the booking may have been another person's then.
     Source: Graph, "Obtain immutable identifiers".
     """
-    entry, start = known.entry(change.event_id), bookings[0].span.start
+    entry = known.entry(change.event_id)
     booking, holders = choose_linked(change, bookings)
-    held = Difference(change, "its event is not in the list", start, booking=bookings[0])
+    queued = Difference(change, "its event is not in the list", bookings[0].span.start, booking=bookings[0])
     if holders > 1:
         is_discarded = entry.discarded == GONE
-        return [] if is_discarded else [replace(held, hold=Hold(HoldKind.AMBIGUOUS, detail=str(holders)))]
-    pair = Pair(change, entry, None, booking)
-    action = _ruled(pair, known.at)
-    is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > known.at
-    # A booking that was closed meanwhile has nothing left to hold: its event's id is to be cleared.
-    is_held = _is_held(action, pair) and not isinstance(action, UnlinkBooking)
-    if isinstance(action, Ignore) or is_lost or is_held:
+        return [] if is_discarded else [replace(queued, hold=Hold(HoldKind.AMBIGUOUS, detail=str(holders)))]
+    if _is_left_alone(Pair(change, entry, None, booking), known.at):
         return []
     if entry.was_read or entry.released == GONE or (entry.held is not None and not entry.held.is_missed):
-        return [held]
+        return [queued]
     kind = HoldKind.DELETED_BEFORE if entry.kind is Kind.GONE else HoldKind.MISSED
-    return [replace(held, hold=Hold(kind))]
+    return [replace(queued, hold=Hold(kind))]
+
+
+def _is_left_alone(pair: Pair, now: datetime) -> bool:
+    """Whether nothing is to be done about a pair whose event is absent, or it is held already.
+
+    A booking that was closed while it was held is not left alone: its event's id is to be cleared.
+    """
+    action, entry = _ruled(pair, now), pair.entry
+    is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > now
+    is_held = _is_held(action, pair) and not isinstance(action, UnlinkBooking)
+    return isinstance(action, Ignore) or is_lost or is_held
 
 
 def agreements(known: Known) -> list[Entry]:
-    """What the ledger is to learn of pairs that are in step."""
+    """Return entries for the ledger to store: both sides of these pairs are in step."""
     by_id = {booking.id: booking for booking in known.bookings if booking.mailbox == known.mailbox}
     found = []
     for event in known.events:

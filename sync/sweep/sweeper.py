@@ -211,7 +211,7 @@ class Sweeper:
 
 
 def _held(known: Known, differences: Sequence[Difference]) -> list[Entry]:
-    """What the ledger is to know of the differences that are held."""
+    """Return entries for the ledger to store: differences that are held."""
     found = []
     for each in differences:
         if each.hold is not None:
