@@ -69,9 +69,9 @@ async def test_everything_converges_in_a_hostile_world(
         technicians = [people.hire(name) for name in ("Ana", "Ben", "Cleo")]
         await app.subscribe()
         turn_hostile(app.sandbox, seed)
-        pairs = [people.dispatcher.book(rng.choice(technicians), TOMORROW, TOMORROW + HOUR) for _ in range(8)]
+        pairs = [people.dispatcher.book(rng.choice(technicians), TOMORROW, TOMORROW + HOUR) for _ in range(6)]
         gone: set[int] = set()
-        for _ in range(25):
+        for _ in range(18):
             number = rng.randrange(len(pairs))
             technician = people.owner(pairs[number][1])
             if number not in gone:

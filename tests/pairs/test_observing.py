@@ -36,11 +36,11 @@ async def test_a_hostile_world_is_observed(storage: str, monkeypatch: pytest.Mon
         technicians = [people.hire(name) for name in ("Ana", "Ben", "Cleo")]
         await app.subscribe()
         turn_hostile(app.sandbox, seed)
-        pairs = [people.dispatcher.book(rng.choice(technicians), TOMORROW, TOMORROW + HOUR) for _ in range(8)]
-        for booking, event in pairs[:6]:
+        pairs = [people.dispatcher.book(rng.choice(technicians), TOMORROW, TOMORROW + HOUR) for _ in range(5)]
+        for booking, event in pairs[:4]:
             tables.update(booking, {COLUMN: event.immutable_id})
         gone: set[int] = set()
-        for _ in range(25):
+        for _ in range(12):
             number = rng.randrange(len(pairs))
             if number not in gone:
                 act(rng, people.owner(pairs[number][1]), pairs[number][1], gone, number)
