@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from sync.errors import Misconfigured
+from sync.ids import guid_of
 from sync.model import ConflictPolicy, SyncMode
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -103,7 +103,7 @@ def _extension_name(value: str) -> str:
 
 def _guid(value: str) -> str:
     try:
-        return str(UUID(value.strip()))
+        return guid_of(value.strip())
     except ValueError:
         raise ValueError("must be a GUID") from None
 

@@ -22,23 +22,24 @@ FILES = sorted(
 USES: dict[str, set[str]] = {
     "errors": set(),
     "ids": set(),
+    "times": set(),
     "model": set(),
     "telemetry": set(),
-    "settings": {"errors", "model"},
+    "settings": {"errors", "ids", "model"},
     "calls": {"errors"},
     "messages": {"errors", "ids", "pairs", "telemetry"},
     "pairs": {"errors", "ids", "messages", "model"},
     "intake": {"errors", "graph", "messages", "pairs", "telemetry"},
     "sweep": {"errors", "ids", "messages", "model", "pairs", "telemetry"},
     "subscriptions": {"calls", "errors", "ids", "messages", "model", "telemetry"},
-    "graph": {"calls", "errors", "messages", "model", "subscriptions", "telemetry"},
-    "dataverse": {"calls", "errors", "model", "pairs", "telemetry"},
-    "storage": {"errors", "ids", "intake", "messages", "pairs", "subscriptions", "telemetry"},
-    "status": {"errors", "messages", "model", "pairs", "storage", "subscriptions", "telemetry"},
+    "graph": {"calls", "errors", "ids", "messages", "model", "subscriptions", "telemetry", "times"},
+    "dataverse": {"calls", "errors", "ids", "model", "pairs", "telemetry", "times"},
+    "storage": {"errors", "ids", "intake", "messages", "pairs", "subscriptions", "telemetry", "times"},
+    "status": {"errors", "ids", "messages", "model", "pairs", "storage", "subscriptions", "telemetry", "times"},
     "doctor": {"dataverse", "errors", "graph", "messages", "model", "settings", "storage", "subscriptions"},
     "wiring": {"calls", "dataverse", "errors", "graph", "intake", "messages", "model", "pairs", "settings"}
     | {"status", "storage", "subscriptions", "sweep", "telemetry"},
-    "operate": {"dataverse", "doctor", "errors", "messages", "model", "pairs", "settings", "status", "storage"}
+    "operate": {"dataverse", "doctor", "errors", "ids", "messages", "model", "pairs", "settings", "status", "storage"}
     | {"subscriptions", "sweep", "wiring"},
 }
 """What of sync/ a package, or a file that stands by itself, may import; lazy imports count as any other."""
@@ -77,6 +78,7 @@ nor the sandbox are known here."""
 PURE = [
     "errors",
     "ids",
+    "times",
     "model",
     "calls/answers",
     "dataverse/parsing",

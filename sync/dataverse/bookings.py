@@ -15,9 +15,7 @@ from uuid import UUID
 from sync.dataverse.parsing import (
     _FIELD_SERVICE_STATUS,
     _MODIFIED_BY,
-    _guid,
     _is_canceled,
-    _iso,
     _own_id,
     _rows,
     choose_canceled,
@@ -25,8 +23,10 @@ from sync.dataverse.parsing import (
 )
 from sync.dataverse.transport import PAGES, Transport
 from sync.errors import Malformed, Misconfigured, NotFound, NotWritten, Stale, SyncError, UnknownColumn
+from sync.ids import guid_of
 from sync.model import Booking, Span
 from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, UnlinkBooking, Write
+from sync.times import build_moment
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,11 @@ class DataverseBookings:
                 return columns | ({self._column: None} if action.unlink else {})
             case MoveBooking(span=span):
                 # All three, because whether the server derives the duration is not documented.
-                columns = {"starttime": _iso(span.start), "endtime": _iso(span.end), "duration": span.minutes}
+                columns = {
+                    "starttime": build_moment(span.start),
+                    "endtime": build_moment(span.end),
+                    "duration": span.minutes,
+                }
                 return columns | ({self._column: action.event_id} if action.event_id is not None else {})
 
     async def _why_not_found(self, action: Write, error: NotFound) -> SyncError:
@@ -139,13 +143,13 @@ class DataverseBookings:
             f"&$filter=resourcetype%20eq%20{_USER_RESOURCE}"
             f"%20and%20UserId/azureactivedirectoryobjectid%20eq%20{UUID(mailbox)}"
         )
-        ids = [_guid(row["bookableresourceid"]) for row in _rows(resources)]
+        ids = [guid_of(row["bookableresourceid"]) for row in _rows(resources)]
         if not ids:
             return []
         any_of_them = "%20or%20".join(f"_resource_value%20eq%20{resource_id}" for resource_id in ids)
         return await self._where(
             f"statecode%20eq%200%20and%20({any_of_them})"
-            f"%20and%20endtime%20ge%20{_iso(window.start)}%20and%20starttime%20le%20{_iso(window.end)}"
+            f"%20and%20endtime%20ge%20{build_moment(window.start)}%20and%20starttime%20le%20{build_moment(window.end)}"
         )
 
     async def with_ids(self, booking_ids: Sequence[str]) -> Sequence[Booking]:
@@ -182,7 +186,7 @@ class DataverseBookings:
             "bookableresourcebookings?$select=starttime"
             "&$expand=Resource($select=resourcetype;$expand=UserId($select=azureactivedirectoryobjectid))"
             f"&$filter=statecode%20eq%200%20and%20Resource/resourcetype%20eq%20{_USER_RESOURCE}"
-            f"%20and%20endtime%20ge%20{_iso(window.start)}%20and%20starttime%20le%20{_iso(window.end)}"
+            f"%20and%20endtime%20ge%20{build_moment(window.start)}%20and%20starttime%20le%20{build_moment(window.end)}"
             "&$orderby=starttime"
         )
         left, found = set(wanted), []
@@ -224,7 +228,7 @@ class DataverseBookings:
         """
         rows = await self._statuses()
         chosen = self._canceled_setting or choose_canceled(rows)
-        row = next((row for row in rows if _guid(row["bookingstatusid"]) == chosen), None)
+        row = next((row for row in rows if guid_of(row["bookingstatusid"]) == chosen), None)
         if row is None:
             raise Misconfigured("CANCELED_STATUS_ID names no active booking status of this environment")
         if not _is_canceled(row):
@@ -243,7 +247,7 @@ class DataverseBookings:
         for user in (row.get("UserId") or {} for row in rows):
             if user.get("azureactivedirectoryobjectid") and not user.get("isdisabled"):
                 try:
-                    found.add(_guid(user["azureactivedirectoryobjectid"]))
+                    found.add(guid_of(user["azureactivedirectoryobjectid"]))
                 except ValueError:
                     log.warning("a user whose Entra object id is no GUID is left out")
         return sorted(found)

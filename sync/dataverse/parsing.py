@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from sync.errors import Malformed, Misconfigured
+from sync.ids import guid_of
 from sync.model import Booking, Span
+from sync.times import parse_moment
 
 # Source: bookingstatus table, and Field Service's choice msdyn_bookingsystemstatus. On Break stands before In Progress.
 _STATUS_CANCELED = 3
@@ -28,7 +28,7 @@ def choose_canceled(rows: Sequence[Any]) -> str:
     found = [row for row in rows if row.get(_FIELD_SERVICE_STATUS) == _CANCELED]
     found = found or [row for row in rows if row.get("status") == _STATUS_CANCELED]
     if len(found) == 1:
-        return _guid(found[0]["bookingstatusid"])
+        return guid_of(found[0]["bookingstatusid"])
     names = ", ".join(f"{row.get('name')} ({row.get('bookingstatusid')})" for row in found) or "none"
     raise Misconfigured(f"CANCELED_STATUS_ID must say which booking status means Canceled; found: {names}")
 
@@ -41,15 +41,15 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
         object_id = user.get("azureactivedirectoryobjectid")
         field_service = status.get(_FIELD_SERVICE_STATUS)
         return Booking(
-            id=_guid(row["bookableresourcebookingid"]),
+            id=guid_of(row["bookableresourcebookingid"]),
             etag=str(row["@odata.etag"]),
-            span=Span.of(_moment(row["starttime"]), _moment(row["endtime"])),
+            span=Span.of(parse_moment(row["starttime"]), parse_moment(row["endtime"])),
             event_id=row.get(event_id_column) or None,
-            mailbox=_guid(object_id) if object_id else None,
+            mailbox=guid_of(object_id) if object_id else None,
             is_active=row["statecode"] == 0,
             is_canceled=_is_canceled(status),
             has_begun=field_service in _HAS_BEGUN,
-            modified_by=_guid(row[_MODIFIED_BY]) if row.get(_MODIFIED_BY) else None,
+            modified_by=guid_of(row[_MODIFIED_BY]) if row.get(_MODIFIED_BY) else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
@@ -57,7 +57,7 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
 
 def _own_id(answer: Any) -> str:
     try:
-        return _guid(answer["UserId"])
+        return guid_of(answer["UserId"])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Malformed("dataverse: WhoAmI without a UserId") from None
 
@@ -73,17 +73,3 @@ def _rows(page: Any) -> list[Any]:
     if not isinstance(rows, list):
         raise Malformed("dataverse: a list without value")
     return list(rows)
-
-
-def _moment(text: str) -> datetime:
-    """Times come in UTC; one without a zone is UTC as well. Source: Dataverse, "Behavior and format"."""
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _guid(text: str) -> str:
-    return str(UUID(text))
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -35,10 +35,10 @@ def _finish_client_state(begun: blake2b, mailbox: str) -> str:
 
 def parse_client_state(value: Any, keys: Sequence[str]) -> str:
     """The mailbox for which *value* was built with one of *keys*. Raises: Forged if there is none."""
-    return _ClientStates(keys).mailbox_of(value)
+    return ClientStates(keys).mailbox_of(value)
 
 
-class _ClientStates:
+class ClientStates:
     """What is valid for the mailboxes of one POST: a key is prepared once, a mailbox's hash taken once."""
 
     def __init__(self, keys: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -27,9 +27,10 @@ from msgraph.generated.users.item.events.item.calendar.calendar_request_builder 
 from msgraph.generated.users.item.events.item.event_item_request_builder import EventItemRequestBuilder
 
 from sync.errors import Malformed, NotFound, Refused, Stale, Transient
-from sync.graph.parsing import _items, _text, parse_event
-from sync.graph.transport import HUNG_FOR, PAGES, Transport, _configured, _set_url
+from sync.graph.parsing import items_of, parse_event, text_of
+from sync.graph.transport import HUNG_FOR, IMMUTABLE, PAGES, Transport, configured, set_url
 from sync.model import Event, EventType, Unreadable
+from sync.times import build_moment
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,6 @@ _COLUMNS = ["id", "start", "end", "isAllDay", "isCancelled", "type"]
 _A_USER, _AN_EVENT = "--user--", "--event--"
 """Stand for ids in a URL, as no name of ours and no id of Entra's does."""
 
-_IMMUTABLE = ("Prefer", 'IdType="ImmutableId"')
 _UTC = ("Prefer", 'outlook.timezone="UTC"')
 
 
@@ -64,8 +64,8 @@ class GraphEvents:
         Source: Graph, "Get event" and "Get openTypeExtension".
         """
         builder = self._transport.client.users.by_user_id(mailbox).events.by_event_id(event_id)
-        request = builder.to_get_request_information(_configured(None, _IMMUTABLE, _UTC))
-        _set_url(request, self._event_url.replace(_A_USER, quote(mailbox, "")).replace(_AN_EVENT, quote(event_id, "")))
+        request = builder.to_get_request_information(configured(None, IMMUTABLE, _UTC))
+        set_url(request, self._event_url.replace(_A_USER, quote(mailbox, "")).replace(_AN_EVENT, quote(event_id, "")))
         try:
             return parse_event(await self._send(mailbox, request), self._name, self._property)
         except NotFound:
@@ -80,7 +80,7 @@ class GraphEvents:
             expand=[f"extensions($filter=id eq '{_quoted(self._name)}')"],
         )
         builder = self._transport.client.users.by_user_id(_A_USER).events.by_event_id(_AN_EVENT)
-        return self._transport.url_of(builder.to_get_request_information(_configured(parameters)))
+        return self._transport.url_of(builder.to_get_request_information(configured(parameters)))
 
     async def with_extension(self, mailbox: str) -> Sequence[Event | Unreadable]:
         """All events of the default calendar that carry our extension, of any time; a filter by time is not documented.
@@ -99,10 +99,10 @@ class GraphEvents:
         parameters = CalendarsRequestBuilder.CalendarsRequestBuilderGetQueryParameters(
             select=["id", "isDefaultCalendar"], top=PAGE_SIZE
         )
-        request = user.calendars.to_get_request_information(_configured(parameters, _IMMUTABLE))
+        request = user.calendars.to_get_request_information(configured(parameters, IMMUTABLE))
         found: list[Event | Unreadable] = []
-        async for items in self._pages(mailbox, user.calendars, request, _IMMUTABLE):
-            for calendar in (_text(item, "id") for item in items if item.get("isDefaultCalendar") is not True):
+        async for items in self._pages(mailbox, user.calendars, request, IMMUTABLE):
+            for calendar in (text_of(item, "id") for item in items if item.get("isDefaultCalendar") is not True):
                 try:
                     found += await self._list(mailbox, user.calendars.by_calendar_id(calendar).events)
                 except (Refused, Transient, Malformed) as error:
@@ -113,13 +113,13 @@ class GraphEvents:
         """The events of one calendar that carry our extension."""
         request = self._with_extension(builder, PAGE_SIZE)
         found: list[Event | Unreadable] = []
-        async for items in self._pages(mailbox, builder, request, _IMMUTABLE, _UTC):
+        async for items in self._pages(mailbox, builder, request, IMMUTABLE, _UTC):
             for item in items:
                 try:
                     found.append(parse_event(item, self._name, self._property))
                 except Malformed as error:
                     with suppress(Malformed):
-                        found.append(Unreadable(_text(item, "id")))
+                        found.append(Unreadable(text_of(item, "id")))
                     log.warning("event left out mailbox=%s reason=%r", mailbox, str(error))
         return found
 
@@ -135,7 +135,7 @@ class GraphEvents:
             filter=f"Extensions/any(f:f/id eq '{name}')",
             top=page_size,
         )
-        request: RequestInformation = builder.to_get_request_information(_configured(parameters, _IMMUTABLE, _UTC))
+        request: RequestInformation = builder.to_get_request_information(configured(parameters, IMMUTABLE, _UTC))
         return request
 
     async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
@@ -168,25 +168,25 @@ class GraphEvents:
         parameters = CalendarRequestBuilder.CalendarRequestBuilderGetQueryParameters(select=["id"])
         builder = self._transport.client.users.by_user_id(mailbox).events.by_event_id(event_id).calendar
         try:
-            answer = await self._send(mailbox, builder.to_get_request_information(_configured(parameters, _IMMUTABLE)))
+            answer = await self._send(mailbox, builder.to_get_request_information(configured(parameters, IMMUTABLE)))
         except NotFound:
             return None
-        return _text(answer, "id")
+        return text_of(answer, "id")
 
     async def _is_in(self, mailbox: str, view: Any, event: Event) -> bool:
         """Whether the calendar *view* has the event, or an occurrence of it if it is a series."""
         request = view.to_get_request_information(
-            _configured(
+            configured(
                 CalendarViewRequestBuilder.CalendarViewRequestBuilderGetQueryParameters(
-                    start_date_time=_iso(event.span.start),
-                    end_date_time=_iso(max(event.span.end, event.span.start + timedelta(seconds=1))),
+                    start_date_time=build_moment(event.span.start),
+                    end_date_time=build_moment(max(event.span.end, event.span.start + timedelta(seconds=1))),
                     select=["id", "seriesMasterId"],
                     top=PAGE_SIZE,
                 ),
-                _IMMUTABLE,
+                IMMUTABLE,
             )
         )
-        async for items in self._pages(mailbox, view, request, _IMMUTABLE):
+        async for items in self._pages(mailbox, view, request, IMMUTABLE):
             if any(event.id in (item.get("id"), item.get("seriesMasterId")) for item in items):
                 return True
         return False
@@ -212,18 +212,14 @@ class GraphEvents:
         """Each page of a list; one may be empty and still name a next one."""
         for _ in range(PAGES):
             page = await self._send(mailbox, request)
-            yield _items(page)
+            yield items_of(page)
             link = page.get("@odata.nextLink")
             if not link:
                 return
-            request = builder.with_url(link).to_get_request_information(_configured(None, *headers))
+            request = builder.with_url(link).to_get_request_information(configured(None, *headers))
         raise Malformed("graph: a list without an end")
 
 
 def _quoted(literal: str) -> str:
     """For an OData string literal."""
     return literal.replace("'", "''")
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

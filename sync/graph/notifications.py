@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from sync.errors import Forged, Malformed
-from sync.graph.client_state import _ClientStates
+from sync.graph.client_state import ClientStates
+from sync.ids import is_etag, is_event_id, is_guid
 from sync.messages.changes import Change, Evidence, LifecycleNotification, Received
-from sync.messages.codec import _GUID, _WORD, _event_id, _is_version, _match
+from sync.messages.codec import is_word, require
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes; a notification takes about one thousand, and a POST holds a handful to some hundred."""
@@ -41,7 +42,7 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
         raise Malformed("not a changeNotificationCollection") from None
     if not isinstance(value, list):
         raise Malformed("the collection's value is no list")
-    received, client_states = Received(), _ClientStates(keys)
+    received, client_states = Received(), ClientStates(keys)
     changes: dict[tuple[str, str], Change] = {}
     lifecycle: dict[LifecycleNotification, None] = {}
     for item in value:
@@ -72,15 +73,15 @@ def _join(one: Change, other: Change) -> Change:
     return Change(one.mailbox, one.event_id, evidence, version)
 
 
-def _parse_item(item: Any, client_states: _ClientStates) -> Change | LifecycleNotification:
+def _parse_item(item: Any, client_states: ClientStates) -> Change | LifecycleNotification:
     if not isinstance(item, dict):
         raise Malformed("an item that is no object")
     mailbox = client_states.mailbox_of(item.get("clientState"))
     if item.get("lifecycleEvent") is not None:
         return LifecycleNotification(
             mailbox,
-            _match(_GUID, item.get("subscriptionId"), "subscriptionId").lower(),
-            _match(_WORD, item["lifecycleEvent"], "lifecycleEvent"),
+            require(is_guid, item.get("subscriptionId"), "subscriptionId").lower(),
+            require(is_word, item["lifecycleEvent"], "lifecycleEvent"),
         )
     change_type = item.get("changeType")
     if not isinstance(change_type, str) or (change_type := change_type.lower()) not in _CHANGE_TYPES:
@@ -91,11 +92,12 @@ def _parse_item(item: Any, client_states: _ClientStates) -> Change | LifecycleNo
     # As Graph writes it nearly always, and then there is nothing to take apart.
     if not isinstance(event_id, str) or resource != f"Users/{mailbox}/Events/{event_id}":
         user, named = _parse_resource(resource)
-        if user.lower() != mailbox and _GUID.fullmatch(user):
+        if user.lower() != mailbox and is_guid(user):
             raise Forged("clientState of another mailbox")
         event_id = named if event_id is None else event_id
     evidence = Evidence.TOLD if change_type == "deleted" else Evidence.NONE
-    return Change(mailbox, _event_id(event_id), evidence, version if _is_version(version) else None)
+    event_id = require(is_event_id, event_id, "event id")
+    return Change(mailbox, event_id, evidence, version if is_etag(version) else None)
 
 
 def _parse_resource(resource: Any) -> tuple[str, str]:

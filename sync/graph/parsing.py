@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from sys import intern
 from typing import Any
-from uuid import UUID
 
 from sync.errors import Malformed, NotOurs
+from sync.ids import parse_guid
 from sync.model import Event, EventType, Span, Subscription
+from sync.times import parse_moment
 
-# What a body in another shape than the documented one leads to; dates beyond all calendars overflow.
-_UNREADABLE = (Malformed, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+UNREADABLE = (Malformed, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""The errors that a body in an undocumented shape leads to. A date beyond all calendars overflows."""
 
 
 def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event:
     """Raises: Malformed if *raw* is no event with its times in UTC, NotOurs if it has no extension of ours either."""
-    extension = next((found for found in _items(raw, "extensions") if _is_named(found, extension_name)), None)
+    extension = next((found for found in items_of(raw, "extensions") if _is_named(found, extension_name)), None)
     try:
         return Event(
-            id=_text(raw, "id"),
-            etag=_text(raw, "@odata.etag"),
+            id=text_of(raw, "id"),
+            etag=text_of(raw, "@odata.etag"),
             span=Span.of(_utc(raw["start"]), _utc(raw["end"])),
             type=EventType(raw.get("type") or EventType.SINGLE.value),
             is_all_day=raw.get("isAllDay") is True,
             is_cancelled=raw.get("isCancelled") is True,
             has_extension=extension is not None,
-            booking_id=_guid(extension.get(extension_property)) if extension else None,
+            booking_id=parse_guid(extension.get(extension_property)) if extension else None,
             created=_moment(raw.get("createdDateTime")),
             modified=_moment(raw.get("lastModifiedDateTime")),
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         kind = Malformed if extension is not None else NotOurs
         raise kind(f"graph: an event that cannot be read ({type(error).__name__})") from None
 
@@ -40,14 +41,14 @@ def parse_subscription(raw: Any) -> Subscription:
     """Raises: Malformed if *raw* is no subscription."""
     try:
         return Subscription(
-            id=_text(raw, "id"),
-            resource=_text(raw, "resource"),
-            change_types=_change_types(_text(raw, "changeType")),
+            id=text_of(raw, "id"),
+            resource=text_of(raw, "resource"),
+            change_types=_change_types(text_of(raw, "changeType")),
             notification_url=_shared(raw.get("notificationUrl")) or "",
             lifecycle_url=_shared(raw.get("lifecycleNotificationUrl")),
-            expires=_aware(datetime.fromisoformat(raw["expirationDateTime"])),
+            expires=parse_moment(raw["expirationDateTime"]),
         )
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise Malformed(f"graph: a subscription that cannot be read ({type(error).__name__})") from None
 
 
@@ -73,32 +74,23 @@ def _utc(moment: dict[str, str]) -> datetime:
     """A dateTimeTimeZone; the zone is UTC, because that was asked for."""
     if moment["timeZone"] != "UTC":
         raise ValueError("not in UTC")
-    return _aware(datetime.fromisoformat(moment["dateTime"]))
+    return parse_moment(moment["dateTime"])
 
 
 def _moment(text: str | None) -> datetime | None:
-    return _aware(datetime.fromisoformat(text)) if text else None
+    return parse_moment(text) if text else None
 
 
-def _aware(moment: datetime) -> datetime:
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _guid(value: Any) -> str | None:
-    try:
-        return str(UUID(value))
-    except (ValueError, TypeError, AttributeError):
-        return None
-
-
-def _items(page: Any, name: str = "value") -> list[Any]:
+def items_of(page: Any, name: str = "value") -> list[Any]:
+    """Return the list *name* of *page*, empty if there is none. Raises: Malformed if it is no list."""
     items = page.get(name) or [] if isinstance(page, dict) else None
     if not isinstance(items, list):
         raise Malformed(f"graph: an answer without {name}")
     return items
 
 
-def _text(raw: Any, name: str) -> str:
+def text_of(raw: Any, name: str) -> str:
+    """Return the text *name* of *raw*. Raises: Malformed if there is none, or an empty one."""
     value = raw.get(name) if isinstance(raw, dict) else None
     if not isinstance(value, str) or not value:
         raise Malformed(f"graph: an answer without {name}")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sync.errors import Malformed
-from sync.graph.parsing import _UNREADABLE, _aware, _items
+from sync.graph.parsing import UNREADABLE, items_of
 from sync.graph.transport import Transport
+from sync.times import parse_moment
 
 
 async def read_secrets_ends(transport: Transport, app_id: str) -> Sequence[datetime]:
@@ -19,7 +20,7 @@ async def read_secrets_ends(transport: Transport, app_id: str) -> Sequence[datet
     builder = transport.client.applications_with_app_id(app_id)
     answer = await transport.send("graph", builder.to_get_request_information())
     try:
-        credentials = [*_items(answer, "passwordCredentials"), *_items(answer, "keyCredentials")]
-        return sorted(_aware(datetime.fromisoformat(each["endDateTime"])) for each in credentials)
-    except _UNREADABLE as error:
+        credentials = [*items_of(answer, "passwordCredentials"), *items_of(answer, "keyCredentials")]
+        return sorted(parse_moment(each["endDateTime"]) for each in credentials)
+    except UNREADABLE as error:
         raise Malformed(f"graph: an application that cannot be read ({type(error).__name__})") from None

@@ -11,9 +11,8 @@ from msgraph.generated.models.subscription import Subscription as SubscriptionBo
 
 from sync.errors import Malformed, NotFound
 from sync.graph.client_state import build_client_state
-from sync.graph.events import _IMMUTABLE
-from sync.graph.parsing import _items, parse_subscription
-from sync.graph.transport import PAGES, Transport, _configured
+from sync.graph.parsing import items_of, parse_subscription
+from sync.graph.transport import IMMUTABLE, PAGES, Transport, configured
 from sync.model import Subscription
 from sync.subscriptions.deployment import CHANGE_TYPES, resource_of
 
@@ -41,7 +40,7 @@ class GraphSubscriptions:
         request = builder.to_get_request_information()
         for _ in range(PAGES):
             page = await self._transport.send("subscriptions", request)
-            for item in _items(page):
+            for item in items_of(page):
                 try:
                     found.append(parse_subscription(item))
                 except Malformed as error:
@@ -68,7 +67,7 @@ class GraphSubscriptions:
         )
         builder = self._transport.client.subscriptions
         made = await self._transport.send_once(
-            "subscriptions", builder.to_post_request_information(body, _configured(None, _IMMUTABLE))
+            "subscriptions", builder.to_post_request_information(body, configured(None, IMMUTABLE))
         )
         return str(made["id"]) if isinstance(made, dict) and "id" in made else None
 

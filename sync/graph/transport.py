@@ -1,4 +1,7 @@
-"""One client for Microsoft Graph: token, time-outs, short waits, errors by name."""
+"""One client for Microsoft Graph: token, time-outs, short waits, errors by name.
+
+This file sends requests and hands over answers. It knows no event and no subscription, and it names no status code.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # s
 from sync.calls.answers import Service, check
 from sync.calls.pauses import Pauses
 from sync.calls.retries import short_waits
-from sync.errors import Misconfigured, Transient
+from sync.errors import Misconfigured, NoAnswer, Transient
 from sync.telemetry import spans as telemetry
 
 TIMEOUT = httpx.Timeout(15.0, connect=5.0)
@@ -33,7 +36,11 @@ HUNG_FOR = 30.0
 """Seconds for which a mailbox that did not answer is left alone, so that its changes do not keep those of others."""
 
 PAGES = 1_000
-"""Of one list; more are a nextLink that leads in a circle."""
+"""Pages of one list. If this is too small, a long list is refused. If it is too large, a nextLink that leads in a
+circle keeps the worker busy for long."""
+
+IMMUTABLE = ("Prefer", 'IdType="ImmutableId"')
+"""A header: Graph answers with ids that stay the same when an item moves to another folder."""
 
 
 class Transport:
@@ -55,7 +62,7 @@ class Transport:
         self._spent = spent
         self.pauses = Pauses(now)
         self._http = GraphClientFactory.create_with_default_middleware(
-            # Waits are retry.py's and the queue's; two layers would multiply them.
+            # ``calls/retries.py`` and the queue wait. A third layer would multiply their waits.
             options={
                 **options,
                 RetryHandlerOption.get_key(): RetryHandlerOption(max_retries=0),
@@ -73,8 +80,8 @@ class Transport:
     async def send(self, service: Service, request: RequestInformation, mailbox: str = "") -> Any:
         """The answer's JSON, None if it has none; a pause is that of the *mailbox*, if one is named.
 
-        Pauses of subscriptions are pacing.py's.
-        Raises: what ``errors.check`` names, Misconfigured without token.
+        ``calls/pace.py`` keeps the pauses of subscriptions.
+        Raises: what ``send_once`` raises; Paused if the service is left alone for now.
         """
         async for attempt in short_waits():
             with attempt, nullcontext() if service == "subscriptions" else self.pauses.kept(mailbox or service):
@@ -82,20 +89,25 @@ class Transport:
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def send_once(self, service: Service, request: RequestInformation) -> Any:
+        """Send *request* without a second try, and return the answer's JSON, None if it has none.
+
+        Raises: NoAnswer after a time-out or a cut connection; Misconfigured or Transient without a token; and what
+        ``answers.check`` names.
+        """
         request.add_request_options([ResponseHandlerOption(NativeResponseHandler())])
         kind = _kind_of(request)
-        # Otherwise the adapter would have the template filled in three times, which takes longer than all else here.
-        _set_url(request, self.url_of(request))
+        # The adapter would fill in the template three times, which takes longer than all else here.
+        set_url(request, self.url_of(request))
         self._spent()
         try:
             sending = self._adapter.send_primitive_async(request, "bytes", {})
             response: Any = await telemetry.called(service, kind, sending)
         except httpx.TimeoutException as error:
-            # Not worth a short wait: whoever hangs now will hang in a second.
+            # A short wait would not help: a mailbox that hangs now will hang in a second.
             patience = HUNG_FOR if service == "graph" else None
-            raise Transient(f"{service}: no answer ({type(error).__name__})", patience) from error
+            raise NoAnswer(f"{service}: no answer ({type(error).__name__})", patience) from error
         except httpx.HTTPError as error:
-            raise Transient(f"{service}: no answer ({type(error).__name__})") from error
+            raise NoAnswer(f"{service}: no answer ({type(error).__name__})") from error
         except ClientAuthenticationError as error:
             raise Misconfigured("no token for Graph: is the app's identity set up?") from error
         except AzureError as error:
@@ -109,23 +121,27 @@ class Transport:
             raise Transient(f"{service}: an answer that is no JSON") from None
 
     def url_of(self, request: RequestInformation) -> str:
-        """Its template filled in."""
+        """Return the URL of *request*: its template filled in."""
         self._adapter.set_base_url_for_request_information(request)
         return str(request.url)
 
     async def close(self) -> None:
+        """Close all connections."""
         await self._http.aclose()
 
 
-def _configured(parameters: Any, *headers: tuple[str, str]) -> RequestConfiguration[Any]:
+def configured(parameters: Any, *headers: tuple[str, str]) -> RequestConfiguration[Any]:
+    """Return what the SDK's request builders take: query *parameters* and headers as (name, value)."""
     configuration: RequestConfiguration[Any] = RequestConfiguration(query_parameters=parameters)
     for name, value in headers:
         configuration.headers.add(name, value)
     return configuration
 
 
-def _set_url(request: RequestInformation, url: str) -> None:
-    request.path_parameters = {}  # those it has are its builder's as well, and are about to be cleared
+def set_url(request: RequestInformation, url: str) -> None:
+    """Let *request* go to *url*, whatever its template says."""
+    # The parameters that it has belong to its builder as well. Setting the URL clears the request's own.
+    request.path_parameters = {}
     request.url = url
 
 

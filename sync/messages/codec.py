@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
 
 from sync.errors import Malformed
-from sync.ids import is_event_id
+from sync.ids import is_etag, is_event_id, is_guid
 from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification, SweepRequest
 from sync.telemetry.spans import Origin
 
@@ -24,10 +24,6 @@ SWEEPS = "sweeps"
 _LARGEST = 45_000
 """Characters of a batch: 48 KiB make 64 KiB in base64, as much as a message may have. Source: Azure Storage, "Put
 Message"."""
-
-_GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
-
-_VERSION = re.compile(r'W/"[\x21\x23-\x7e]{1,200}"')
 
 # Source: W3C, "Trace Context", traceparent header.
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -41,20 +37,15 @@ _EVIDENCE_NAMES = {evidence: name for name, evidence in _EVIDENCES.items()}
 _WORD = re.compile(r"[A-Za-z]{1,64}")
 
 
-def _match(pattern: re.Pattern[str], value: Any, name: str) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
+def is_word(value: object) -> TypeGuard[str]:
+    """Say whether *value* is a name like ``missed``: 1 to 64 letters."""
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
+
+
+def require(is_shaped: Callable[[object], TypeGuard[str]], value: object, name: str) -> str:
+    """Return *value* if *is_shaped* says yes. Raises: Malformed with *name* if it says no."""
+    if not is_shaped(value):
         raise Malformed(name)
-    return value
-
-
-def _is_version(value: Any) -> bool:
-    """An etag; one in another shape than Graph's tells nothing, and is left out."""
-    return isinstance(value, str) and _VERSION.fullmatch(value) is not None
-
-
-def _event_id(value: Any) -> str:
-    if not isinstance(value, str) or not is_event_id(value):
-        raise Malformed("event id")
     return value
 
 
@@ -109,12 +100,12 @@ def parse_changes(text: str) -> Change | Batch:
 def _parse_change(message: Any) -> Change:
     if not isinstance(message, dict):
         raise Malformed("a change that is no object")
-    mailbox = _match(_GUID, message.get("mailbox"), "mailbox").lower()
-    event_id = _event_id(message.get("event"))
+    mailbox = require(is_guid, message.get("mailbox"), "mailbox").lower()
+    event_id = require(is_event_id, message.get("event"), "event id")
     name, version = message.get("evidence", ""), message.get("version")
     if not isinstance(name, str) or name not in _EVIDENCES:
         raise Malformed("evidence")
-    if not (version is None or _is_version(version)):
+    if not (version is None or is_etag(version)):
         raise Malformed("version")
     return Change(mailbox, event_id, _EVIDENCES[name], version, _attempt(message), parse_origin(message))
 
@@ -130,9 +121,9 @@ def parse_lifecycle_message(text: str) -> LifecycleNotification:
     """Raises: Malformed if the message is not one of ours."""
     message = _parse_message(text)
     return LifecycleNotification(
-        _match(_GUID, message.get("mailbox"), "mailbox").lower(),
-        _match(_GUID, message.get("subscription"), "subscription").lower(),
-        _match(_WORD, message.get("lifecycle"), "lifecycle"),
+        require(is_guid, message.get("mailbox"), "mailbox").lower(),
+        require(is_guid, message.get("subscription"), "subscription").lower(),
+        require(is_word, message.get("lifecycle"), "lifecycle"),
         _attempt(message),
         parse_origin(message),
     )
@@ -147,7 +138,7 @@ def build_sweep_message(request: SweepRequest) -> str:
 def parse_sweep_message(text: str) -> SweepRequest:
     """Raises: Malformed if the message is not one of ours."""
     message = _parse_message(text)
-    mailbox = _match(_GUID, message.get("sweep"), "mailbox").lower()
+    mailbox = require(is_guid, message.get("sweep"), "mailbox").lower()
     return SweepRequest(mailbox, _attempt(message), parse_origin(message))
 
 

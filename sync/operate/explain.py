@@ -6,13 +6,12 @@ Finding it asks as little as needed; telling it is without IO. All times are UTC
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
-from uuid import UUID
 
 from sync.errors import SyncError
+from sync.ids import parse_guid
 from sync.model import Booking, Span
 from sync.pairs.actions import in_words
 from sync.pairs.entry import GONE, Decision, Entry, Kind
@@ -51,7 +50,7 @@ class Finder:
     async def find(self, text: str, mailbox: str | None) -> Found:
         """Raises: Transient if the ledger cannot be reached; that Dataverse cannot is a note."""
         found = Found()
-        if booking_id := _guid(text):
+        if booking_id := parse_guid(text):
             try:
                 found.booking = await (await self.bookings()).read(booking_id)
             except SyncError as error:
@@ -74,12 +73,6 @@ class Finder:
             if entries := await self.ledger.find(text, booking.mailbox):
                 return entries
         return await self.ledger.find(text)
-
-
-def _guid(text: str) -> str | None:
-    with suppress(ValueError):
-        return str(UUID(text))
-    return None
 
 
 def build_document(text: str, found: Found) -> dict[str, Any]:

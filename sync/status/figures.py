@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from sync.ids import GUID
 from sync.model import SyncMode
 from sync.pairs.actions import WRITTEN
 from sync.pairs.entry import Entry
@@ -262,9 +262,6 @@ def _beginning_with(start: str, counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
-_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-
 def _counted(reasons: Iterable[str]) -> dict[str, int]:
     """Alike but for the ids in them, they are one; the most frequent first."""
-    return dict(Counter(" ".join(_GUID.sub("", reason).split()) for reason in reasons).most_common())
+    return dict(Counter(" ".join(GUID.sub("", reason).split()) for reason in reasons).most_common())

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from pydantic import TypeAdapter
 
 from sync.status.findings import Status
+from sync.times import build_moment
 
 SHOWN, FEW = 50, 10
 """Rows of a table, the JSON has them all; so many are shown unasked."""
@@ -68,7 +69,7 @@ def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(number=_number, when=_when, iso=_iso, ago=_ago, left=_left)
+    environment.filters.update(number=_number, when=_when, iso=build_moment, ago=_ago, left=_left)
     environment.globals.update(bars=bars, highest=highest, share=_share)
     environment.globals.update(chart_width=CHART_WIDTH, chart_height=CHART_HEIGHT)
     return environment.get_template("page.html")
@@ -114,10 +115,6 @@ def _hour(moment: datetime) -> str:
 
 def _when(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _iso(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _ago(moment: datetime, now: datetime) -> str:

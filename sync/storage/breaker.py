@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sync.ids import mark_of
+from sync.ids import short_id_of
 from sync.storage.tables import StorageTable, written_at
 
 WINDOW = timedelta(hours=1)
@@ -49,7 +49,7 @@ class Breaker:
         await self.table.put(
             {
                 "PartitionKey": "cancellation",
-                "RowKey": f"{mailbox}.{mark_of(event_id)}",
+                "RowKey": f"{mailbox}.{short_id_of(event_id)}",
                 "mailbox": mailbox,
                 "at": now,
                 "expires": now + _KEPT,

@@ -17,6 +17,7 @@ from typing import Any
 from sync.storage.tables import Row, StorageTable
 from sync.subscriptions.standing import Roster, Standing
 from sync.telemetry.counters import KEPT, Figures, Swept
+from sync.times import as_plain, from_seconds
 
 TABLE = "status"
 
@@ -68,8 +69,8 @@ class CounterTable:
                 known = _unpacked(row) or {"notified": {}, "swept": {}}
                 total.add(
                     Figures(
-                        notified={mailbox: _moment(at) for mailbox, at in known["notified"].items()},
-                        swept={mailbox: Swept(_moment(at), int(n)) for mailbox, (at, n) in known["swept"].items()},
+                        notified={mailbox: from_seconds(at) for mailbox, at in known["notified"].items()},
+                        swept={mailbox: Swept(from_seconds(at), int(n)) for mailbox, (at, n) in known["swept"].items()},
                     )
                 )
             except _UNREADABLE:
@@ -90,7 +91,7 @@ class CounterTable:
         if row is None:
             return None
         try:
-            at, since = _plain(row["at"]), _plain(row["since"])
+            at, since = as_plain(row["at"]), as_plain(row["since"])
             return Roster(at, since, tuple(_standing(*each) for each in _unpacked(row) or []))
         except _UNREADABLE:
             return None
@@ -101,7 +102,7 @@ class CounterTable:
 
     async def failure(self) -> tuple[datetime, str] | None:
         row = await self._table.get("roster", "failed")
-        return None if row is None else (_plain(row["at"]), str(row["reason"]))
+        return None if row is None else (as_plain(row["at"]), str(row["reason"]))
 
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
         """Forget what has expired, as long as *until* does not say stop; how many rows."""
@@ -149,21 +150,12 @@ def _standing(
 ) -> Standing:
     return Standing(
         mailbox,
-        None if expires is None else _moment(expires),
+        None if expires is None else from_seconds(expires),
         reason,
-        None if notified is None else _moment(notified),
-        None if swept_at is None else Swept(_moment(swept_at), differences),
+        None if notified is None else from_seconds(notified),
+        None if swept_at is None else Swept(from_seconds(swept_at), differences),
     )
 
 
 def _seconds(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp())
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _plain(moment: datetime) -> datetime:
-    """Without the library's own kind of datetime."""
-    return _moment(moment.timestamp())

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sync.errors import Misconfigured, Transient
 from sync.storage.tables import Row, StorageTable
 from sync.subscriptions.outages import LastRun, Made, Trouble, next_trouble
+from sync.times import as_plain
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +82,10 @@ class RosterTable:
             with suppress(*_UNREADABLE):
                 unreached = row.get("unreached_since")
                 return LastRun(
-                    at=_moment(row["at"]),
+                    at=as_plain(row["at"]),
                     lifetime=timedelta(minutes=row["lifetime"]),
                     leavers_stay=row["leavers_stay"] is True,
-                    unreached_since=_moment(unreached) if unreached is not None else None,
+                    unreached_since=as_plain(unreached) if unreached is not None else None,
                 )
         return None
 
@@ -121,7 +122,7 @@ class RosterTable:
         with _forgiven("read"), suppress(*_UNREADABLE):
             row = await self._table.get("run", "round")
             if row is not None:
-                return _moment(row["begun"])
+                return as_plain(row["begun"])
         return None
 
     async def remember_round(self, begun: datetime) -> None:
@@ -168,14 +169,9 @@ def _trouble(row: Row) -> Trouble | None:
         return Trouble(
             mailbox=row["RowKey"],
             reason=str(row["reason"]),
-            since=_moment(row["since"]),
+            since=as_plain(row["since"]),
             tries=int(row["tries"]),
-            next_try=_moment(row["next_try"]),
+            next_try=as_plain(row["next_try"]),
             in_gap=row.get("in_gap") is True,
         )
     return None
-
-
-def _moment(value: datetime) -> datetime:
-    """Return a plain datetime in UTC; the library has a kind of its own."""
-    return datetime.fromtimestamp(value.timestamp(), UTC)

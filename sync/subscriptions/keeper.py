@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from sync.calls.pace import Pace
 from sync.errors import OtherKey, Transient, Unagreed
-from sync.ids import mark_of
+from sync.ids import short_id_of
 from sync.subscriptions.deployment import Deployment
 from sync.subscriptions.lifecycle import Lifecycle
 from sync.subscriptions.outages import LastRun, Made, away_since, lifetime_to_ask, unreached_since
@@ -210,7 +210,7 @@ class Keeper:
 
         A subscription that is not noted may be replaced once.
         """
-        made = frozenset(self.service.made.union(map(mark_of, begun.plan.mislisted)))
+        made = frozenset(self.service.made.union(map(short_id_of, begun.plan.mislisted)))
         self.service.made.clear()
         if made != begun.remembered:
             await self.memory.remember_made(Made(self.deployment.fingerprint, made))

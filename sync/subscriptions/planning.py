@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from sync.ids import mark_of
+from sync.ids import short_id_of
 from sync.model import Subscription
 from sync.subscriptions.deployment import CHANGE_TYPES, LIFETIME, Deployment, key_of, mailbox_of
 from sync.subscriptions.outages import LONGEST_WAIT, Trouble
@@ -52,7 +52,7 @@ class Situation:
 
     def is_right(self, subscription: Subscription) -> bool:
         """Say whether *subscription* needs no replacement."""
-        return self.deployment.is_right(subscription) or mark_of(subscription.id) in self.made
+        return self.deployment.is_right(subscription) or short_id_of(subscription.id) in self.made
 
     def is_due(self, subscription: Subscription) -> bool:
         """Say whether *subscription* is to be renewed: it has less than about half of its life ahead."""
@@ -203,7 +203,7 @@ def _best_first(situation: Situation, subscriptions: Iterable[Subscription]) -> 
     """
 
     def worth(each: Subscription) -> tuple[bool, bool, bool, datetime, str]:
-        is_made = mark_of(each.id) in situation.made
+        is_made = short_id_of(each.id) in situation.made
         return situation.deployment.is_right(each), is_made, each.change_types >= CHANGE_TYPES, each.expires, each.id
 
     return sorted(subscriptions, key=worth, reverse=True)

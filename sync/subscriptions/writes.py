@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sync.calls.pace import Pace
 from sync.errors import LifetimeRefused
-from sync.ids import mark_of
+from sync.ids import short_id_of
 from sync.model import Subscription
 from sync.subscriptions.deployment import LIFETIME
 from sync.telemetry.spans import Origin
@@ -178,7 +178,7 @@ async def retire(
 async def _create(service: Service, mailbox: str, expires: datetime, beside: Subscription | None = None) -> None:
     made = await service.subscriptions.create(mailbox, expires, beside)
     if made is not None:
-        service.made.add(mark_of(made))
+        service.made.add(short_id_of(made))
 
 
 async def _live_as_long_as_allowed(

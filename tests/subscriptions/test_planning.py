@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.ids import mark_of
+from sync.ids import short_id_of
 from sync.model import Subscription
 from sync.subscriptions.deployment import CHANGE_TYPES, LIFETIME, Deployment, mailbox_of, resource_of
 from sync.subscriptions.outages import Trouble, next_trouble
@@ -188,7 +188,7 @@ def test_replaced_is_one_with(wrong):
 
 def test_what_we_made_is_not_replaced_for_what_the_list_says_of_it():
     wrong = replace(OURS, lifecycle_url=None)
-    made = {mark_of(wrong.id)}
+    made = {short_id_of(wrong.id)}
     assert plan([wrong], made=made) == Plan(keep=((ANNA, wrong),), mislisted=frozenset({wrong.id}))
     old = expiring(HOUR, wrong)
     assert plan([old], made=made) == Plan(renew=((ANNA, old),), mislisted=frozenset({wrong.id}))
