@@ -30,9 +30,9 @@ class Story:
     """Happens in *world*, from the first technician hired to the last event dragged."""
 
     def __init__(self, world: Sandbox) -> None:
-        """What is there before the app is: three technicians, two bookings linked to their events, one meeting.
+        """Make the world as it is before the app: three technicians, two bookings linked to events, one meeting.
 
-        And a mailbox that is none of the app's business.
+        There is also a mailbox that the app may not read.
         """
         self._world = world
         self._ana, self._ben, self._cleo = (world.people.hire(name) for name in ("Ana", "Ben", "Cleo"))
@@ -42,12 +42,13 @@ class Story:
         self._cleos = self._book_linked(self._cleo, self._nine)
         self._meeting = self._cleo.meet(self._nine + 4 * HOUR, self._nine + 5 * HOUR)
         self.stranger = world.mailboxes.add(address="stefan.stranger@contoso.example", state="denied")
-        """Of somebody whom the access policy leaves out, as it should."""
+        """The mailbox of a person whom the access policy leaves out."""
         self.anas_booking: Row
         self.anas_event: Event
         """Both are made by the first step."""
 
     def subscribed(self) -> Step:
+        """Return the first step: all three mailboxes are subscribed."""
         world = self._world
         mailboxes = {technician.mailbox.id for technician in world.people}
         return Step(

@@ -1,6 +1,6 @@
-"""What the tour shows: plain lines, and on a terminal a spinner below them while something is going on.
+"""The screen of the tour: plain lines, and on a terminal a spinner below them while something is going on.
 
-Only ASCII, for terminals and files of any encoding.
+It prints ASCII only, for terminals and files of any encoding. It does not know what it shows.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ INDENT = " " * 10
 
 
 class Timeline:
+    """Prints lines in the order of time."""
+
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
 
     @property
     def is_live(self) -> bool:
+        """Whether a person looks at a terminal."""
         return self._console.is_terminal
 
     def say(self, text: str = "", style: str = "") -> None:
@@ -35,7 +38,7 @@ class Timeline:
         self.say(f"{datetime.now():%H:%M:%S}  {text}", style)
 
     def outcome(self, is_good: bool, text: str, details: str = "") -> None:
-        """What became of the line above."""
+        """Print the outcome of the line above, and *details* below it."""
         self.say(f"{INDENT}{'+' if is_good else 'x'} {text}", "green" if is_good else "bold red")
         if details:
             self.say("\n".join(f"{INDENT}  {line}" for line in details.splitlines()), "dim" if is_good else "")

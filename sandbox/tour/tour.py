@@ -1,7 +1,6 @@
 """The guided tour: brings up storage, both services and the app, shows that the app does its job, then lets you play.
 
-What people do in it is told in ``story.py``; here each step is judged by the state of both services, never by what
-the app says of itself.
+The acts of people stay out: ``story.py`` tells them. Whether a step came true is judged in ``judge.py``.
 """
 
 from __future__ import annotations
@@ -12,42 +11,40 @@ import os
 import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-from azure.core.exceptions import AzureError
 from azure.storage.queue.aio import QueueServiceClient
 
-from sandbox.calls import Call
 from sandbox.host.app import FunctionsApp, Host, app_settings, choose_host
 from sandbox.host.azurite import Azurite, AzuriteMissing
 from sandbox.host.child import ChildFailed, Watchable, watched
 from sandbox.host.functions_host import free_port
 from sandbox.host.signals import StopSignal
 from sandbox.server import Sandbox
+from sandbox.tour.judge import Judge, NotTrue, describe, name_ids
 from sandbox.tour.story import Step, Story
 from sandbox.tour.timeline import Timeline
 
 STOPPED = 130
 """Exit status after Ctrl-C before the tour was over, as of a shell."""
-CHANGES = "outlook-changes"
-LOOK_AGAIN = 0.03
 PAUSE = 1.0
 """Seconds between two steps, where a person is watching."""
 WORTH_TELLING = re.compile(r"(processed outcome=.*|put back .*|parked .*|notifications (?:dropped|refused) .*)")
-"""What the app logs about a change."""
+"""Lines of the app's log about a change."""
 
 
 @dataclass(frozen=True)
 class Options:
+    """How the tour is taken: all that the command line of ``python -m sandbox run`` says, and what tests hand in."""
+
     once: bool = False
     """End after the tour."""
     port: int = 0
-    """Of the simulated services."""
+    """The simulated services listen at it; 0 takes a free one."""
     choose: Callable[[int], Host] = choose_host
     """Gives the host that runs the app at this port."""
     patience: float = 15.0
@@ -61,10 +58,6 @@ class Options:
 
 SETTINGS = "settings.json"
 """Beside the log while the world is up: the app's settings, for the operators' commands."""
-
-
-class NotTrue(Exception):
-    """A step did not come true; the text says what was expected and what was seen."""
 
 
 async def run(options: Options) -> int:
@@ -129,7 +122,7 @@ class Tour:
         if not self._options.once:
             self._invite(world, story, app)
             self._playing = True
-            world.calls.listeners.append(lambda call: self.timeline.at(f"  {_describe(world, call)}", "dim"))
+            world.calls.listeners.append(lambda call: self.timeline.at(f"  {describe(world, call)}", "dim"))
             await asyncio.Event().wait()
 
     async def _tell(self, judge: Judge, story: Story, app: FunctionsApp) -> int:
@@ -193,112 +186,7 @@ class Tour:
         """Show what the app logs about a change, while a person plays."""
         said = WORTH_TELLING.search(line) if self._playing else None
         if said is not None:
-            self.timeline.at(f"  the app: {_name_ids(world, said[1])}")
-
-
-class Judge:
-    """Says whether a step came true, by the state of both services and the calls they got since ``begin``."""
-
-    def __init__(self, world: Sandbox, queues: QueueServiceClient, patience: float) -> None:
-        self._world = world
-        self._queues = queues
-        self._patience = patience
-
-    def begin(self) -> None:
-        """Of a step; to be called before its act."""
-        self._world.calls.clear()
-        self._began = self._world.clock.now()
-
-    @property
-    def calls(self) -> str:
-        """The calls so far, counted."""
-        counted = Counter(map(_kind, self._world.calls))
-        texts = [f"{count} {what}{'s' * (count > 1)}{answer}" for (what, answer), count in counted.items()]
-        return ", ".join(texts) or "no calls"
-
-    @property
-    def seconds(self) -> float:
-        """Up to the last call."""
-        calls = self._world.calls.recorded
-        return (calls[-1].at - self._began).total_seconds() if calls else 0.0
-
-    async def wait_for(self, step: Step, on_look: Callable[[], None]) -> None:
-        """Return once *step* is true and the app has nothing left to do, so that nothing can be written any more.
-
-        Raises: NotTrue.
-        """
-        deadline = time.monotonic() + self._patience
-        while trouble := await self._trouble(step):
-            if time.monotonic() >= deadline:
-                raise NotTrue(self._report(step, trouble))
-            on_look()
-            await asyncio.sleep(LOOK_AGAIN)
-
-    async def _trouble(self, step: Step) -> str:
-        """What there is yet to wait for; empty if *step* came true."""
-        if not self._world.delivery.is_idle:
-            return "Graph has not been able to deliver its notification"
-        waiting = await self._waiting()
-        if waiting:
-            return f"messages are left in the app's queues: {waiting}"
-        calls = self._world.calls
-        if not calls.reads("graph"):
-            return "the app has not looked at Graph"
-        writes = sum(call.is_write and call.status is not None and call.status < 300 for call in calls)
-        if writes != step.writes:
-            return f"writes: {writes}"
-        return "" if step.is_true() else "something else"
-
-    async def _waiting(self) -> str:
-        """How many changes are queued, hidden ones as well, and how many messages of any kind are poison.
-
-        What else the app has planned for later, in its other queue, is no business of a step.
-        """
-        found = []
-        try:
-            async for queue in self._queues.list_queues():
-                if queue.name != CHANGES and not queue.name.endswith("-poison"):
-                    continue
-                async with self._queues.get_queue_client(queue.name) as client:
-                    count = (await client.get_queue_properties()).approximate_message_count
-                if count:
-                    found.append(f"{count} in {queue.name}")
-        except AzureError as error:
-            return f"unknown ({type(error).__name__})"
-        return ", ".join(found)
-
-    def _report(self, step: Step, trouble: str) -> str:
-        return "\n".join(
-            [
-                f"this did not come true within {self._patience:g} s",
-                f"expected: {step.then}; writes: {step.writes}",
-                f"seen: {trouble}",
-                *(f"  {line}" for line in self._world.overview.table().splitlines()),
-                f"calls: {self.calls}",
-                *(f"  {_describe(self._world, call)}" for call in self._world.calls),
-            ]
-        )
-
-
-_NAMES: Mapping[str, str] = {"graph": "Graph", "dataverse": "Dataverse"}
-
-
-def _kind(call: Call) -> tuple[str, str]:
-    """What to count it as, and the answer if that was no success."""
-    what = f"{_NAMES[call.service]} {'write' if call.is_write else 'read'}"
-    return what, "" if call.status is not None and call.status < 400 else f" ({call.status or 'cut'})"
-
-
-def _describe(world: Sandbox, call: Call) -> str:
-    return _name_ids(world, f"{_NAMES[call.service]} {call.method} {call.path} {call.status}")
-
-
-def _name_ids(world: Sandbox, text: str) -> str:
-    """*text* with handles and names in the place of ids."""
-    names = {technician.mailbox.id: technician.name for technician in world.people}
-    for line in world.overview.lines():
-        names |= {line.booking_id or "": line.booking or "", line.event_id or "": line.event or ""}
-    return re.sub(r"[\w+-]{30,}=*", lambda found: names.get(found[0], ".."), text)
+            self.timeline.at(f"  the app: {name_ids(world, said[1])}")
 
 
 @contextmanager

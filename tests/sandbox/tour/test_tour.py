@@ -19,8 +19,8 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from sandbox.host.app import choose_host
 from sandbox.server import Sandbox
+from sandbox.tour.judge import Judge, NotTrue
 from sandbox.tour.story import Step, Story
-from sandbox.tour.tour import Judge, NotTrue
 from tests.world.processes import children_of, is_alive
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
