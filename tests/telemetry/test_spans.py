@@ -77,7 +77,7 @@ async def test_a_notification_can_be_followed_to_its_write(
     coalesced = [each for span in told.named(PROCESS) for each in span.events if each.name == "redundant"]
     assert {(each.attributes or {}).get("booking_sync.event") for each in coalesced} == {event.immutable_id}
 
-    assert metrics[telemetry.OUTLOOK_CHANGES]["linked",] == metrics[telemetry.OUTLOOK_CHANGES]["moved",] == 1
+    assert metrics[telemetry.CHANGES]["linked",] == metrics[telemetry.CHANGES]["moved",] == 1
     assert metrics[telemetry.CALLS]["dataverse", "2xx"] > 2
     count, seconds = metrics[telemetry.AGE]["moved",]
     assert count == 1
@@ -190,10 +190,8 @@ async def test_what_is_counted_for_the_status_is_told_as_well(told: Listener) ->
     )
     metrics = told.told()
     assert metrics[telemetry.NOTIFICATIONS] == {("known",): 2}
-    assert metrics[telemetry.OUTLOOK_CHANGES] == {("would be moved",): 1}
-    assert metrics.keys() == {telemetry.NOTIFICATIONS, telemetry.OUTLOOK_CHANGES}, (
-        "silence begins with the first notification"
-    )
+    assert metrics[telemetry.CHANGES] == {("would be moved",): 1}
+    assert metrics.keys() == {telemetry.NOTIFICATIONS, telemetry.CHANGES}, "silence begins with the first notification"
     telemetry.counted({}, is_notified=True)
     assert () in told.told()[telemetry.SILENCE]
 
@@ -213,7 +211,7 @@ async def test_off_nothing_is_told_and_no_message_says_where_it_comes_from() -> 
         telemetry.aged("moved", None)
         telemetry.aged("moved", ORIGIN)
         telemetry.counted({"outcome.moved": 1}, is_notified=True)
-        telemetry.measure(telemetry.OUTLOOK_CHANGES, outcome="x")
+        telemetry.measure(telemetry.CHANGES, outcome="x")
         assert telemetry.origin() is None
         assert await telemetry.called("queue", "x", answer()) == 7
     assert not telemetry.is_on()
