@@ -102,7 +102,7 @@ async def measure(url: str, mailboxes: int) -> None:
             deployment = Deployment.of(own_url, key, url, COLUMN)
 
             return Keeper(
-                bookings.mailboxes,
+                bookings.resources.mailboxes,
                 graph_subscriptions.GraphSubscriptions(to_graph, deployment.url, key),
                 deployment,
                 memory,

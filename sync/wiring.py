@@ -401,7 +401,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
 
     async def wanted() -> Sequence[str]:
         await door.wait_for_dataverse()  # a backlog of changes may leave it open for moments only
-        mailboxes = await bookings.mailboxes()
+        mailboxes = await bookings.resources.mailboxes()
         return [mailbox for mailbox in mailboxes if not settings.mailboxes or mailbox in settings.mailboxes]
 
     deployment = Deployment.of(
@@ -413,7 +413,7 @@ def _parts_of(_loop: asyncio.AbstractEventLoop) -> Parts:
     )
     subscriptions = graph_subscriptions.GraphSubscriptions(to_graph, deployment.url, settings.keys[0])
     sweeper = Sweeper(events, bookings, queues, _ledger(), _now)
-    rounds = Rounds(wanted, bookings, queues, _ledger(), memory, _now)
+    rounds = Rounds(wanted, bookings.resources, queues, _ledger(), memory, _now)
 
     async def note(plan: Plan, result: Result, lives_until: datetime) -> None:
         telemetry.measure_each(telemetry.SUBSCRIPTIONS, "state", counts_after(plan, result))
@@ -519,13 +519,9 @@ def _storage_settings() -> StorageSettings:
 
 
 def _credential(is_loopback: bool, client_id: str | None = None) -> AsyncTokenCredential:
-    if is_loopback:
-        from sync.calls.credentials import LoopbackCredential
+    from sync.calls.credentials import app_credential
 
-        return LoopbackCredential()
-    from azure.identity.aio import DefaultAzureCredential
-
-    return DefaultAzureCredential(managed_identity_client_id=client_id) if client_id else DefaultAzureCredential()
+    return app_credential(is_loopback, client_id)
 
 
 def _text(message: bytes) -> str:

@@ -53,7 +53,7 @@ NEEDS = {
     "operate/command_line": {"typer"},
     "operate/terminal": {"rich"},
     "operate/key_vault": {"azure.core", "azure.keyvault"},
-    "wiring": {"azure.core", "azure.identity"},
+    "wiring": {"azure.core"},
     "graph/transport": {"azure.core", "httpx", "kiota_abstractions", "kiota_authentication_azure", "kiota_http"}
     | {"msgraph", "msgraph_core"},
     "graph/events": {"httpx", "kiota_abstractions", "msgraph"},
@@ -66,7 +66,7 @@ NEEDS = {
     "storage/poison": {"azure.core", "azure.storage"},
     "status/page": {"jinja2", "pydantic"},
     "calls/pace": {"aiolimiter"},
-    "calls/credentials": {"azure.core"},
+    "calls/credentials": {"azure.core", "azure.identity"},
     "calls/retries": {"tenacity"},
     "doctor/probes": {"httpx"},
     "telemetry/spans": {"opentelemetry"},

@@ -12,7 +12,7 @@ import pytest
 from sync import wiring
 from sync.calls.credentials import LoopbackCredential
 from sync.calls.pauses import DATAVERSE, Door
-from sync.dataverse.bookings import DataverseBookings
+from sync.dataverse.resources import Resources
 from sync.errors import Misconfigured, NotWritten, Throttled
 from sync.model import SyncMode
 from sync.pairs.actions import LinkBooking
@@ -167,10 +167,10 @@ async def test_the_rosters_table_is_reached_by(environment, settings, url):
     ("limit", "wanted"), [("", [ANNA, BEN]), (BEN.upper(), [BEN]), ("33333333-3333-4333-8333-333333333333", [])]
 )
 async def test_a_pilot_is_limited_to_its_mailboxes(environment, limit, wanted):
-    async def mailboxes(self: DataverseBookings) -> list[str]:
+    async def mailboxes(self: Resources) -> list[str]:
         return [ANNA, BEN]
 
-    environment.setattr(DataverseBookings, "mailboxes", mailboxes)
+    environment.setattr(Resources, "mailboxes", mailboxes)
     use(environment, MAILBOXES=limit)
     assert await (await wiring._parts()).keeper.wanted() == wanted
 
@@ -178,14 +178,14 @@ async def test_a_pilot_is_limited_to_its_mailboxes(environment, limit, wanted):
 async def test_the_roster_waits_until_dataverse_takes_calls_again(environment):
     happened = []
 
-    async def mailboxes(self: DataverseBookings) -> list[str]:
+    async def mailboxes(self: Resources) -> list[str]:
         happened.append("asked")
         return [ANNA]
 
     async def wait(self: Door) -> None:
         happened.append("waited")
 
-    environment.setattr(DataverseBookings, "mailboxes", mailboxes)
+    environment.setattr(Resources, "mailboxes", mailboxes)
     environment.setattr(Door, "wait_for_dataverse", wait)
     assert await (await wiring._parts()).keeper.wanted() == [ANNA]
     assert happened == ["waited", "asked"]

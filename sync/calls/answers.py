@@ -68,7 +68,7 @@ _DATAVERSE: Mapping[tuple[int, str | None], type[SyncError]] = {
 }
 
 _TIMED_OUT = 408
-"""Of the refusals, the only one that says nothing of what was done."""
+"""The only refusal after which the service may still have done what it was asked."""
 
 # 401 is tried again because the token may just have ended, 408 and 509 are time-outs and bandwidth limits.
 _TRANSIENT = frozenset({401, 408, 509})
@@ -132,37 +132,42 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
     code = _parse_code(body)
     request_id = headers.get("request-id") or headers.get("x-ms-service-request-id") or ""
     text = " ".join(filter(None, [service, str(status), code, re.sub(r"[^0-9A-Za-z-]", "", request_id)[:36]]))
-    cure = _CURES.get(code or "")
-    if service == "subscriptions" and (code == "ExtensionError" or status == 429):
-        cure = next((cure for of, phrase, cure in _EXTENSION_CURES if of == status and phrase.search(body)), None)
-    if cure is not None:
+    if cure := _cure(service, status, code, body):
         text += f" ({cure})"
-    if service == "subscriptions":
-        _check_subscription(status, body, text)
-    kind = named(service, status, code)
-    if issubclass(kind, Transient):
-        error: SyncError = kind(text, parse_retry_after(headers.get("Retry-After"), now))
-    else:
-        error = kind(text)
-    error.is_undone = 400 <= status < 500 and status != _TIMED_OUT
+    error = _told_of_subscription(status, body, text) if service == "subscriptions" else None
+    if error is None:
+        error = _build_error(named(service, status, code), text, parse_retry_after(headers.get("Retry-After"), now))
+        error.is_undone = 400 <= status < 500 and status != _TIMED_OUT
     raise error
 
 
-def _check_subscription(status: int, body: bytes, text: str) -> None:
-    """The only messages that are read: nothing else tells what is allowed, validated, full or made already.
+def _build_error(kind: type[SyncError], text: str, retry_after: float | None) -> SyncError:
+    return kind(text, retry_after) if issubclass(kind, Transient) else kind(text)
 
-    Raises: LifetimeRefused, Unvalidated, Full, Duplicate.
+
+def _cure(service: Service, status: int, code: str | None, body: bytes) -> str | None:
+    """Return what an operator can do about this answer, None if nothing is known."""
+    if service == "subscriptions" and (code == "ExtensionError" or status == 429):
+        return next((cure for of, phrase, cure in _EXTENSION_CURES if of == status and phrase.search(body)), None)
+    return _CURES.get(code or "")
+
+
+def _told_of_subscription(status: int, body: bytes, text: str) -> SyncError | None:
+    """Return LifetimeRefused, Unvalidated, Full or Duplicate if the service's message says so, else None.
+
+    No other message is read. Graph has no codes for these four.
     """
     if status in _FULL and _FULL[status].search(body):
-        raise Full(text)
+        return Full(text)
     if status == 400 and (allowed := _LIFETIME.search(body)):
-        raise LifetimeRefused(text, int(allowed[1]))
+        return LifetimeRefused(text, int(allowed[1]))
     if status == 400 and _VALIDATION.search(body):
         cure = _CURES["ValidationError"]
-        raise Unvalidated(text if cure in text else f"{text} ({cure})")
+        return Unvalidated(text if cure in text else f"{text} ({cure})")
     if status == 409:
         existing = _EXISTING.search(body)
-        raise Duplicate(text, existing[1].decode().lower() if existing else None)
+        return Duplicate(text, existing[1].decode().lower() if existing else None)
+    return None
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

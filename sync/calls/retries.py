@@ -6,20 +6,29 @@ change is put back on the queue, hidden for that long. No other layer below retr
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Awaitable, Callable
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
 from sync.errors import Stale, Transient
 
 ATTEMPTS = 3
+"""Tries of one call. With one, each hiccup costs a trip through the queue. With many, one call holds a worker long."""
+
 LONGEST_WAIT = 2.0
-"""Seconds before one more attempt; two such waits keep a call below the time a message may be hidden for."""
+"""Seconds before one more attempt. If this is too small, more changes are put back on the queue. If it is too large, a
+call takes longer than its message is hidden for, and the message comes twice."""
 
 
-def short_waits() -> AsyncRetrying:
-    """For one call that may be repeated without harm: a read, or a write that carries an etag."""
+def short_waits(sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> AsyncRetrying:
+    """Return the attempts of one call that does no harm if it is repeated: a read, or a write that carries an etag.
+
+    *sleep* takes seconds; a test hands in one that returns at once.
+    """
     return AsyncRetrying(
+        sleep=sleep,
         retry=retry_if_exception(_is_worth_a_short_wait),
         stop=stop_after_attempt(ATTEMPTS),
         wait=_wait,

@@ -1,4 +1,4 @@
-"""Dataverse's JSON → our values. Pure."""
+"""Dataverse's JSON → our values. Pure: this file sends nothing, and it builds no query."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _STATUS_CANCELED = 3
 _TRAVELING, _ON_BREAK, _IN_PROGRESS, _COMPLETED, _CANCELED = (690970000 + n for n in range(1, 6))
 _HAS_BEGUN = frozenset({_TRAVELING, _ON_BREAK, _IN_PROGRESS, _COMPLETED})
 
-_FIELD_SERVICE_STATUS = "msdyn_fieldservicestatus"
-_MODIFIED_BY = "_modifiedby_value"
+FIELD_SERVICE_STATUS = "msdyn_fieldservicestatus"
+MODIFIED_BY = "_modifiedby_value"
 
 
 def choose_canceled(rows: Sequence[Any]) -> str:
@@ -25,7 +25,7 @@ def choose_canceled(rows: Sequence[Any]) -> str:
     Statuses are rows that can be renamed and multiplied at will, so a name tells nothing.
     Raises: Misconfigured if there is none or several.
     """
-    found = [row for row in rows if row.get(_FIELD_SERVICE_STATUS) == _CANCELED]
+    found = [row for row in rows if row.get(FIELD_SERVICE_STATUS) == _CANCELED]
     found = found or [row for row in rows if row.get("status") == _STATUS_CANCELED]
     if len(found) == 1:
         return guid_of(found[0]["bookingstatusid"])
@@ -39,7 +39,7 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
         status = row["BookingStatus"] or {}
         user = (row["Resource"] or {}).get("UserId") or {}
         object_id = user.get("azureactivedirectoryobjectid")
-        field_service = status.get(_FIELD_SERVICE_STATUS)
+        field_service = status.get(FIELD_SERVICE_STATUS)
         return Booking(
             id=guid_of(row["bookableresourcebookingid"]),
             etag=str(row["@odata.etag"]),
@@ -47,28 +47,30 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
             event_id=row.get(event_id_column) or None,
             mailbox=guid_of(object_id) if object_id else None,
             is_active=row["statecode"] == 0,
-            is_canceled=_is_canceled(status),
+            is_canceled=is_canceled(status),
             has_begun=field_service in _HAS_BEGUN,
-            modified_by=guid_of(row[_MODIFIED_BY]) if row.get(_MODIFIED_BY) else None,
+            modified_by=guid_of(row[MODIFIED_BY]) if row.get(MODIFIED_BY) else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
 
 
-def _own_id(answer: Any) -> str:
+def parse_own_id(answer: Any) -> str:
+    """Return the caller's own systemuserid of WhoAmI's *answer*. Raises: Malformed if there is none."""
     try:
         return guid_of(answer["UserId"])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise Malformed("dataverse: WhoAmI without a UserId") from None
 
 
-def _is_canceled(status: Any) -> bool:
-    """Of a row of booking statuses: Field Service's value tells, and ``status`` where it has none."""
-    field_service = status.get(_FIELD_SERVICE_STATUS)
+def is_canceled(status: Any) -> bool:
+    """Say whether a row of statuses means Canceled: by Field Service's value, by ``status`` where that is empty."""
+    field_service = status.get(FIELD_SERVICE_STATUS)
     return bool(field_service == _CANCELED if field_service is not None else status.get("status") == _STATUS_CANCELED)
 
 
-def _rows(page: Any) -> list[Any]:
+def rows_of(page: Any) -> list[Any]:
+    """Return the rows of one page of a list. Raises: Malformed if *page* has none."""
     rows = page.get("value") if isinstance(page, dict) else None
     if not isinstance(rows, list):
         raise Malformed("dataverse: a list without value")

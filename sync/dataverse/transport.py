@@ -1,11 +1,14 @@
-"""One session for Dataverse: token, time-outs, pages, short waits, errors by name."""
+"""One session for Dataverse: token, time-outs, pages, short waits, errors by name.
+
+This file sends requests and hands over answers. It knows no booking, and it names no status code.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -21,6 +24,7 @@ from requests.adapters import HTTPAdapter
 from sync.calls.answers import check
 from sync.calls.pauses import DATAVERSE, Pauses
 from sync.calls.retries import short_waits
+from sync.dataverse.parsing import rows_of
 from sync.errors import Malformed, Misconfigured, NoAnswer, NotWritten, Refused, Stale, SyncError, Transient
 from sync.telemetry import spans as telemetry
 
@@ -31,7 +35,11 @@ CONNECTIONS = 32
 """Below the 52 concurrent requests a user may have. Source: Dataverse, "Service protection API limits"."""
 
 PAGES = 1_000
-"""Of one list; more are a nextLink that leads in a circle."""
+"""Pages of one list. If this is too small, a long list is refused. If it is too large, a nextLink that leads in a
+circle keeps the worker busy for long."""
+
+PAGE_SIZE = 5_000
+"""Rows in one answer of a long list, as many as Dataverse allows. Fewer take more calls."""
 
 T = TypeVar("T")
 
@@ -40,7 +48,7 @@ class Transport:
     """One session, one pool, for the process's life: authentication, time-outs, short waits, errors by name.
 
     *url* is the environment's, like ``https://contoso.crm4.dynamics.com``. *spent* is told of each call. Unless it
-    *may_write*, nothing but reads is sent, whoever asks for it.
+    *may_write*, it sends reads only. A list of more than *pages* pages is refused. Tests hand in their own *sleep*.
     """
 
     def __init__(
@@ -50,7 +58,11 @@ class Transport:
         now: Callable[[], datetime],
         spent: Callable[[], None] = lambda: None,
         may_write: bool = True,
+        pages: int = PAGES,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._pages = pages
+        self._sleep = sleep
         self._spent = spent
         self._may_write = may_write
         self._root = f"{url.rstrip('/')}/api/data/v9.2/"
@@ -79,6 +91,21 @@ class Transport:
         prefer = {"Prefer": f"odata.maxpagesize={page_size}"} if page_size else {}
         return await self._send("GET", path, {**prefer, **(headers or {})}, None)
 
+    async def get_rows(self, path: str, page_size: int) -> list[Any]:
+        """Return the rows of all pages of the list at *path*, with *page_size* rows in one answer.
+
+        Raises: Malformed if the list does not end, or is none; what ``get`` raises.
+        """
+        rows: list[Any] = []
+        link: str | None = path
+        for _ in range(self._pages):
+            page = await self.get(str(link), page_size=page_size)
+            rows += rows_of(page)
+            link = page.get("@odata.nextLink")
+            if not link:
+                return rows
+        raise Malformed("dataverse: a list without an end")
+
     async def patch(self, path: str, columns: dict[str, Any], etag: str) -> Any:
         """The row afterwards, with those of its columns that *path* selects.
 
@@ -89,7 +116,7 @@ class Transport:
         return await self._send("PATCH", path, {"If-Match": etag, "Prefer": "return=representation"}, columns)
 
     async def post(self, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
-        """Sent once: nobody knows what an unanswered one has done."""
+        """Send *body* once. There is no second try, because one without an answer may have been carried out."""
         await self._send_once("POST", self._root + path, dict(headers or {}), body)
 
     async def _send(self, method: str, path: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
@@ -98,7 +125,7 @@ class Transport:
             raise Malformed("dataverse: a nextLink to elsewhere")
         tries: list[SyncError] = []
         try:
-            async for attempt in short_waits():
+            async for attempt in short_waits(self._sleep):
                 with attempt, self.pauses.kept(DATAVERSE):
                     try:
                         return await self._send_once(method, url, headers, columns)
@@ -106,13 +133,10 @@ class Transport:
                         tries.append(error)
                         raise
         except SyncError as error:
-            if method == "GET":
+            named = error if method == "GET" else _name_of_write(error, tries)
+            if named is error:
                 raise
-            if all(each.is_undone for each in tries):
-                raise NotWritten(error) from error
-            if any(isinstance(each, NoAnswer) for each in tries) and not isinstance(error, NoAnswer | Stale):
-                raise NoAnswer(str(error), getattr(error, "retry_after", None)) from error
-            raise
+            raise named from error
         raise AssertionError("unreachable")  # pragma: no cover
 
     async def _send_once(self, method: str, url: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
@@ -148,8 +172,21 @@ class Transport:
             raise Transient("dataverse: an answer that is no JSON") from None
 
     def close(self) -> None:
+        """Close all connections, and end the threads."""
         self._session.close()
         self._threads.shutdown(wait=False)
+
+
+def _name_of_write(error: SyncError, tries: Sequence[SyncError]) -> SyncError:
+    """What the *tries* of one write come to, of which *error* is the last; no try if a pause kept it from being sent.
+
+    Example: 503, then 412. The first try may have been done, so this is the plain Stale, and not NotWritten.
+    """
+    if all(each.is_undone for each in tries):
+        return NotWritten(error)
+    if any(isinstance(each, NoAnswer) for each in tries) and not isinstance(error, NoAnswer | Stale):
+        return NoAnswer(str(error), getattr(error, "retry_after", None))
+    return error
 
 
 def _unsent(error: SyncError) -> SyncError:

@@ -54,7 +54,7 @@ may be found. A longer one reads longer lists."""
 
 async def _wanted(on: Instruments) -> list[str]:
     limit = on.settings.mailboxes
-    return [mailbox for mailbox in await on.bookings.mailboxes() if not limit or mailbox in limit]
+    return [mailbox for mailbox in await on.bookings.resources.mailboxes() if not limit or mailbox in limit]
 
 
 async def mailboxes(on: Instruments) -> Finding:

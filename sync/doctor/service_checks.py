@@ -167,7 +167,7 @@ async def names(on: Instruments) -> Finding:
 
 async def canceled(on: Instruments) -> Finding:
     """Look which booking status means Canceled. Raises: Misconfigured if none does, or more than one."""
-    return ok(await on.bookings.canceled_status())
+    return ok(await on.bookings.statuses.canceled_status())
 
 
 async def secrets(on: Instruments) -> Finding:

@@ -28,7 +28,7 @@ from msgraph.generated.users.item.events.item.event_item_request_builder import 
 
 from sync.errors import Malformed, NotFound, Refused, Stale, Transient
 from sync.graph.parsing import items_of, parse_event, text_of
-from sync.graph.transport import HUNG_FOR, IMMUTABLE, PAGES, Transport, configured, set_url
+from sync.graph.transport import HUNG_FOR, IMMUTABLE, Transport, configured, set_url
 from sync.model import Event, EventType, Unreadable
 from sync.times import build_moment
 
@@ -210,7 +210,7 @@ class GraphEvents:
 
     async def _pages(self, mailbox: str, builder: Any, request: RequestInformation, *headers: tuple[str, str]) -> Any:
         """Each page of a list; one may be empty and still name a next one."""
-        for _ in range(PAGES):
+        for _ in range(self._transport.pages):
             page = await self._send(mailbox, request)
             yield items_of(page)
             link = page.get("@odata.nextLink")

@@ -12,7 +12,7 @@ from msgraph.generated.models.subscription import Subscription as SubscriptionBo
 from sync.errors import Malformed, NotFound
 from sync.graph.client_state import build_client_state
 from sync.graph.parsing import items_of, parse_subscription
-from sync.graph.transport import IMMUTABLE, PAGES, Transport, configured
+from sync.graph.transport import IMMUTABLE, Transport, configured
 from sync.model import Subscription
 from sync.subscriptions.deployment import CHANGE_TYPES, resource_of
 
@@ -38,7 +38,7 @@ class GraphSubscriptions:
         builder = self._transport.client.subscriptions
         found: list[Subscription] = []
         request = builder.to_get_request_information()
-        for _ in range(PAGES):
+        for _ in range(self._transport.pages):
             page = await self._transport.send("subscriptions", request)
             for item in items_of(page):
                 try:

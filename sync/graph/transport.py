@@ -5,8 +5,9 @@ This file sends requests and hands over answers. It knows no event and no subscr
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
@@ -47,7 +48,8 @@ class Transport:
     """One client for the process's life: authentication, time-outs, short waits, errors by name.
 
     *url* is Graph's with the version, without a trailing slash. The token goes to its host only, also when a nextLink
-    names another one. *spent* is told of each call.
+    names another one. *spent* is told of each call. A list of more than *pages* pages is refused. Tests hand in
+    a *sleep* of their own.
     """
 
     def __init__(
@@ -56,7 +58,11 @@ class Transport:
         credential: AsyncTokenCredential,
         now: Callable[[], datetime],
         spent: Callable[[], None] = lambda: None,
+        pages: int = PAGES,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self.pages = pages
+        self._sleep = sleep
         root = httpx.URL(url)
         self._now = now
         self._spent = spent
@@ -83,7 +89,7 @@ class Transport:
         ``calls/pace.py`` keeps the pauses of subscriptions.
         Raises: what ``send_once`` raises; Paused if the service is left alone for now.
         """
-        async for attempt in short_waits():
+        async for attempt in short_waits(self._sleep):
             with attempt, nullcontext() if service == "subscriptions" else self.pauses.kept(mailbox or service):
                 return await self.send_once(service, request)
         raise AssertionError("unreachable")  # pragma: no cover

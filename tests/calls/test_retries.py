@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -12,15 +12,18 @@ from sync.errors import MailboxUnavailable, Malformed, Misconfigured, NotFound, 
 
 
 @pytest.fixture
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that somebody would have slept."""
-    seconds: list[float] = []
+def slept() -> list[float]:
+    """The seconds of all waits, none of which takes time."""
+    return []
 
-    async def sleep(delay: float) -> None:
-        seconds.append(delay)
 
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    return seconds
+def noting(slept: list[float]) -> Callable[[float], Awaitable[None]]:
+    """Return a sleep that only notes its seconds."""
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    return sleep
 
 
 class Service:
@@ -38,8 +41,8 @@ class Service:
         return answer
 
 
-async def ask(service: Service) -> str:
-    async for attempt in short_waits():
+async def ask(service: Service, slept: list[float]) -> str:
+    async for attempt in short_waits(noting(slept)):
         with attempt:
             return await service.call()
     raise AssertionError("unreachable")
@@ -47,13 +50,13 @@ async def ask(service: Service) -> str:
 
 async def test_an_answer_is_not_waited_for(slept):
     service = Service("answer")
-    assert await ask(service) == "answer"
+    assert await ask(service, slept) == "answer"
     assert (service.calls, slept) == (1, [])
 
 
 async def test_a_transient_error_is_tried_again(slept):
     service = Service(Transient("503"), Transient("503"), "answer")
-    assert await ask(service) == "answer"
+    assert await ask(service, slept) == "answer"
     assert (service.calls, len(slept)) == (3, 2)
 
 
@@ -61,14 +64,14 @@ async def test_the_last_attempts_error_goes_up_as_it_is(slept):
     errors = [Transient(f"503 for the {n}. time") for n in range(ATTEMPTS + 1)]
     service = Service(*errors)
     with pytest.raises(Transient) as info:
-        await ask(service)
+        await ask(service, slept)
     assert info.value is errors[ATTEMPTS - 1]
     assert (service.calls, len(slept)) == (ATTEMPTS, ATTEMPTS - 1)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.128, 1.0, LONGEST_WAIT])
 async def test_the_service_gets_the_wait_it_asks_for(slept, seconds):
-    assert await ask(Service(Transient("429", retry_after=seconds), "answer")) == "answer"
+    assert await ask(Service(Transient("429", retry_after=seconds), "answer"), slept) == "answer"
     assert slept == [seconds]
 
 
@@ -76,7 +79,7 @@ async def test_the_service_gets_the_wait_it_asks_for(slept, seconds):
 async def test_a_longer_wait_is_left_to_the_queue(slept, seconds):
     service = Service(Transient("429", retry_after=seconds), "answer")
     with pytest.raises(Transient) as info:
-        await ask(service)
+        await ask(service, slept)
     assert info.value.retry_after == seconds
     assert (service.calls, slept) == (1, [])
 
@@ -84,7 +87,7 @@ async def test_a_longer_wait_is_left_to_the_queue(slept, seconds):
 async def test_waits_grow_and_stay_short_if_the_service_asks_for_none(slept):
     for _ in range(20):
         with pytest.raises(Transient):
-            await ask(Service(Transient("503")))
+            await ask(Service(Transient("503")), slept)
     first, second = slept[::2], slept[1::2]
     assert all(0.2 <= seconds <= 0.4 for seconds in first)
     assert all(0.4 <= seconds <= 0.8 for seconds in second)
@@ -100,7 +103,7 @@ async def test_not_tried_again_is(slept, make: Callable[[str], Exception]):
     """A stale row has to be read and decided anew first, the rest gives the same again."""
     service = Service(make("no"), "answer")
     with pytest.raises(make):
-        await ask(service)
+        await ask(service, slept)
     assert (service.calls, slept) == (1, [])
 
 
@@ -109,7 +112,7 @@ async def test_a_cancelled_call_is_not_repeated(slept):
 
     async def cancelled() -> None:
         nonlocal calls
-        async for attempt in short_waits():
+        async for attempt in short_waits(noting(slept)):
             with attempt:
                 calls += 1
                 raise asyncio.CancelledError

@@ -26,6 +26,7 @@ from sync.dataverse import (
 from sync.dataverse import (
     transport as dataverse_transport,
 )
+from sync.dataverse.resources import ORDER_PAGES, Resources
 from sync.errors import (
     Malformed,
     Misconfigured,
@@ -420,12 +421,12 @@ class TestMailboxes:
         tables.add_resource(None, name="Crane", type=4)
         retired = world.sandbox.people.hire("Retired")
         tables.update(retired.resource, {"statecode": 1, "statuscode": 2})
-        assert await world.bookings.mailboxes() == sorted([world.mailbox, ben.mailbox.id])
+        assert await world.bookings.resources.mailboxes() == sorted([world.mailbox, ben.mailbox.id])
 
     async def test_all_pages_are_read(self, world: World) -> None:
         world.sandbox.dataverse_switches.page_size = 2
         mailboxes = [world.sandbox.people.hire(f"T{n}").mailbox.id for n in range(5)]
-        assert await world.bookings.mailboxes() == sorted([world.mailbox, *mailboxes])
+        assert await world.bookings.resources.mailboxes() == sorted([world.mailbox, *mailboxes])
 
 
 class TestWhoseBookingsComeFirst:
@@ -443,8 +444,9 @@ class TestWhoseBookingsComeFirst:
         world.sandbox.calls.clear()
         return [world.mailbox, cleo.mailbox.id, ben.mailbox.id]
 
-    async def asked(self, world: World, wanted: list[str]) -> list[str]:
-        return list(await world.bookings.by_start(wanted, Span.of(MORNING, MORNING + 20 * HOUR)))
+    async def asked(self, world: World, wanted: list[str], pages: int = ORDER_PAGES) -> list[str]:
+        resources = Resources(world.bookings._transport, pages)
+        return list(await resources.by_start(wanted, Span.of(MORNING, MORNING + 20 * HOUR)))
 
     async def test_the_one_with_the_next_booking_comes_first(self, world: World, crew: list[str]) -> None:
         assert await self.asked(world, sorted(crew)) == crew
@@ -455,11 +457,8 @@ class TestWhoseBookingsComeFirst:
         assert await self.asked(world, [*sorted(crew), dora]) == crew
         assert world.sandbox.calls.reads("dataverse") == 3
 
-    async def test_a_limited_number_of_pages_is_read(
-        self, world: World, crew: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("sync.dataverse.bookings.ORDER_PAGES", 1)
-        assert await self.asked(world, sorted(crew)) == crew[:2]
+    async def test_a_limited_number_of_pages_is_read(self, world: World, crew: list[str]) -> None:
+        assert await self.asked(world, sorted(crew), pages=1) == crew[:2]
         assert world.sandbox.calls.reads("dataverse") == 1
 
 
@@ -513,14 +512,14 @@ class TestAnswersThatNobodyWants:
         page = {"value": [], "@odata.nextLink": "https://evil.example/api/data/v9.2/bookableresources"}
         world.sandbox.faults.order(Fault("dataverse", status=200, body=page))
         with pytest.raises(Malformed):
-            await world.bookings.mailboxes()
+            await world.bookings.resources.mailboxes()
 
-    async def test_a_list_that_leads_in_a_circle_ends(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sync.dataverse.bookings.PAGES", 5)
+    async def test_a_list_that_leads_in_a_circle_ends(self, world: World) -> None:
+        world.bookings._transport._pages = 5
         page = {"value": [], "@odata.nextLink": f"{world.sandbox.dataverse_url}/api/data/v9.2/bookableresources"}
         world.sandbox.faults.order(Fault("dataverse", status=200, body=page, times=None))
         with pytest.raises(Malformed):
-            await world.bookings.mailboxes()
+            await world.bookings.resources.mailboxes()
 
     async def test_a_redirection_is_not_followed(self, world: World) -> None:
         world.sandbox.faults.order(
@@ -533,13 +532,13 @@ class TestAnswersThatNobodyWants:
         odd = {"UserId": {"azureactivedirectoryobjectid": "no guid", "isdisabled": False}}
         good = {"UserId": {"azureactivedirectoryobjectid": world.mailbox, "isdisabled": False}}
         world.sandbox.faults.order(Fault("dataverse", status=200, body={"value": [odd, good]}))
-        assert await world.bookings.mailboxes() == [world.mailbox]
+        assert await world.bookings.resources.mailboxes() == [world.mailbox]
         neighbour = {"contoso_outlookeventid": EVENT_ID.lower()}
         world.sandbox.faults.order(Fault("dataverse", status=200, body={"value": [neighbour]}))
         assert await world.bookings.linked_to(EVENT_ID) == []
 
     async def test_an_odd_booking_does_not_keep_the_others_of_its_list(self, world: World) -> None:
-        path = f"bookableresourcebookings({world.booking.id})?{world.bookings._columns()}"
+        path = f"bookableresourcebookings({world.booking.id})?{world.bookings._columns('status')}"
         rows = [{"bookableresourcebookingid": "x"}, await world.bookings._transport.get(path)]
         world.sandbox.faults.order(Fault("dataverse", status=200, body={"value": rows}))
         assert [each.id for each in await world.bookings.with_ids([world.booking.id])] == [world.booking.id]

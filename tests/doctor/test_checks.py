@@ -64,6 +64,7 @@ def instruments(pilot: tuple[str, ...] = (), outside: str | None = OUTSIDE, **an
     client = SimpleNamespace()
     for name, answer in (WELL | answers).items():
         setattr(client, name, answering(answer))
+    client.resources = client.statuses = client
     settings = SimpleNamespace(
         mailboxes=frozenset(pilot),
         event_id_column="contoso_id",

@@ -201,8 +201,8 @@ class TestAnswersThatNobodyWants:
         with pytest.raises(Transient):
             await read(world)
 
-    async def test_a_list_that_leads_in_a_circle_ends(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sync.graph.subscriptions.PAGES", 5)
+    async def test_a_list_that_leads_in_a_circle_ends(self, world: World) -> None:
+        world.events._transport.pages = 5
         page = {"value": [], "@odata.nextLink": f"{world.sandbox.graph_url}/subscriptions"}
         world.sandbox.faults.order(Fault("graph", status=200, body=page, times=None))
         with pytest.raises(Malformed):

@@ -137,9 +137,11 @@ class App:
         subscriptions = graph_subscriptions.GraphSubscriptions(self.to_graph, self.deployment.url, keys[0])
         self.processor = Processor(events, bookings, self.ledger, BreakerInMemory(), now, mode=self.mode)
         self.sweeper = Sweeper(events, bookings, self.inbox, self.ledger, now)
-        self.rounds = Rounds(bookings.mailboxes, bookings, self.inbox, self.ledger, self.memory, now)
+        self.rounds = Rounds(
+            bookings.resources.mailboxes, bookings.resources, self.inbox, self.ledger, self.memory, now
+        )
         self.keeper = Keeper(
-            bookings.mailboxes,
+            bookings.resources.mailboxes,
             subscriptions,
             self.deployment,
             self.memory,
