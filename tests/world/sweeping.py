@@ -1,4 +1,4 @@
-"""What tests of sweeps do to the whole app: hire people, book for them, lose notifications, sweep."""
+"""Acts on the whole app for tests of sweeps: hire people, book for them, lose notifications, sweep."""
 
 from __future__ import annotations
 
