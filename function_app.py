@@ -2,46 +2,46 @@
 
 import azure.functions as func
 
-from sync import wiring
+from sync import triggers
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 
 @app.route("notifications", methods=["POST"])
 async def notifications(req: func.HttpRequest) -> func.HttpResponse:
-    return func.HttpResponse(**await wiring.notifications(req.params, req.get_body()))
+    return func.HttpResponse(**await triggers.notifications(req.params, req.get_body()))
 
 
 @app.queue_trigger("msg", queue_name="outlook-changes", connection="AzureWebJobsStorage")
 async def process_outlook_change(msg: func.QueueMessage) -> None:
-    await wiring.process_outlook_change(msg.get_body())
+    await triggers.process_outlook_change(msg.get_body())
 
 
 @app.queue_trigger("msg", queue_name="subscription-lifecycle", connection="AzureWebJobsStorage")
 async def process_lifecycle(msg: func.QueueMessage) -> None:
-    await wiring.process_lifecycle(msg.get_body())
+    await triggers.process_lifecycle(msg.get_body())
 
 
 @app.queue_trigger("msg", queue_name="sweeps", connection="AzureWebJobsStorage")
 async def sweep_mailbox(msg: func.QueueMessage) -> None:
-    await wiring.sweep_mailbox(msg.get_body())
+    await triggers.sweep_mailbox(msg.get_body())
 
 
 @app.timer_trigger("timer", schedule="0 7 * * * *")
 async def renew_subscriptions(timer: func.TimerRequest) -> None:
-    await wiring.renew_subscriptions()
+    await triggers.renew_subscriptions()
 
 
 @app.timer_trigger("timer", schedule="0 23 2-4 * * *")
 async def sweep(timer: func.TimerRequest) -> None:
-    await wiring.sweep()
+    await triggers.sweep()
 
 
 @app.route("status", methods=["GET"])
 async def status(req: func.HttpRequest) -> func.HttpResponse:
-    return func.HttpResponse(**await wiring.status())
+    return func.HttpResponse(**await triggers.status())
 
 
 @app.route("status/page", methods=["GET"])
 async def status_page(req: func.HttpRequest) -> func.HttpResponse:
-    return func.HttpResponse(**await wiring.status_page())
+    return func.HttpResponse(**await triggers.status_page())

@@ -10,8 +10,8 @@ import json
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from statistics import median, quantiles
 from unittest.mock import patch
 
@@ -21,9 +21,10 @@ from azure.storage.queue.aio import QueueClient
 from benchmarks.posts import build_post
 from benchmarks.report import Progress, Row, at_most
 from sandbox.host.azurite import Azurite
-from sync import wiring
+from sync import triggers
 from sync.graph.notifications import parse_notifications
 from sync.messages.codec import OUTLOOK_CHANGES, build_batch_messages
+from sync.wiring.app import App
 
 KEY = "k" * 40
 ROUNDS = {1: (100, 1_000), 10: (0, 500), 100: (100, 300)}
@@ -57,16 +58,24 @@ def environment(settings: Mapping[str, str]) -> Iterator[None]:
         yield
 
 
+@asynccontextmanager
+async def served(app: App) -> AsyncIterator[None]:
+    """Have the triggers use *app* meanwhile."""
+    with triggers.serving(app):
+        yield
+
+
 async def _answers(storage: str, rounds: Mapping[int, int], progress: Progress) -> list[Row]:
     rows, done = [], 0
+    app = App(os.environ)
     rng = random.Random(1)
     raw = QueueClient.from_connection_string(storage, "raw", message_encode_policy=BinaryBase64EncodePolicy())
     changes = QueueClient.from_connection_string(storage, OUTLOOK_CHANGES)
-    async with raw, changes:
+    async with raw, changes, served(app):
         await asyncio.gather(raw.create_queue(), changes.create_queue())
 
         async def ours(body: bytes) -> None:
-            answer = await wiring.notifications({}, body)
+            answer = await triggers.notifications({}, body)
             assert answer["status_code"] == 202
 
         async def nothing_but_queue(body: bytes) -> None:
@@ -90,7 +99,7 @@ async def _answers(storage: str, rounds: Mapping[int, int], progress: Progress) 
                 case = f"{name} of a POST of {items}"
                 bounds = {"queueing the raw body": at_most(2)} if name == "p99" else {}
                 rows.append(Row("Acknowledging", case, "ms", us, {"queueing the raw body": them}, promised=bounds))
-        await wiring.close()
+    await app.close()
     return rows
 
 

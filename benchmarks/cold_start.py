@@ -47,11 +47,11 @@ import asyncio, logging, os
 logging.disable(logging.CRITICAL)
 from azure.functions.queue import QueueMessage
 from function_app import process_outlook_change
-from sync import wiring
+from sync import triggers
 async def process():
     await process_outlook_change(QueueMessage(body=os.environ["CHANGE"]))
     print((time.perf_counter() - begun) * 1000)
-    await wiring.close()
+    await triggers.app().close()
 asyncio.run(process())
 """
 

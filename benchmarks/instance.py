@@ -80,25 +80,28 @@ async def work_through(work: Iterable[Work], do: Do) -> tuple[int, float, dict[s
 @asynccontextmanager
 async def the_app() -> AsyncIterator[Do]:
     """Raises: RuntimeError for a change that is not done at once; it would be a quick one."""
-    from sync import wiring
-    from sync.messages import taking as messages_taking
+    from sync import triggers
+    from sync.messages.taking import ChangeTaker
+    from sync.wiring.app import App
 
-    process, done = messages_taking.process_outlook_change, {"linked", "moved", "ignored"}
+    class Strict(ChangeTaker):
+        async def take(self, text: str) -> str:
+            outcome = await super().take(text)
+            if outcome not in {"linked", "moved", "ignored"}:
+                raise RuntimeError(f"a change was not done: {outcome}")
+            return outcome
 
-    async def process_outlook_change(*arguments: Any) -> str:
-        outcome = await process(*arguments)
-        if outcome not in done:
-            raise RuntimeError(f"a change was not done: {outcome}")
-        return outcome
-
-    messages_taking.process_outlook_change = process_outlook_change  # type: ignore[assignment]
+    app = App(os.environ)
+    changes = app.changes
+    app.changes = Strict(changes.process, changes.spread, changes.queues, changes.let_in)
 
     async def do(work: Work) -> None:
         change = {"mailbox": work.mailbox, "event": work.event}
-        await wiring.process_outlook_change(json.dumps(change).encode())
+        await triggers.process_outlook_change(json.dumps(change).encode())
 
-    yield do
-    await wiring.close()
+    with triggers.serving(app):
+        yield do
+    await app.close()
 
 
 @asynccontextmanager

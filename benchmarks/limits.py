@@ -33,8 +33,8 @@ from sandbox.server import Sandbox
 from sync.graph.events import PER_MAILBOX
 from sync.messages.changes import Change
 from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
-from sync.messages.taking import process_outlook_change
 from tests.world.app import KEY, App, an_app
+from tests.world.taking import take
 
 LATENCY = 0.035
 """Seconds that a call takes."""
@@ -214,7 +214,7 @@ async def work_off(
             for app in [first, *(_another(first) for _ in range(instances - 1))]:
                 _delay(app, loop, latency)
                 process = partial(
-                    process_outlook_change,
+                    take,
                     process=app.processor.process,
                     spread=app.spread,
                     queues=queue,

@@ -11,5 +11,5 @@
 - ``status``, ``telemetry``: what people and Application Insights are shown; they decide nothing.
 - ``doctor``, ``operate``: ``python -m sync COMMAND``; nothing in Azure imports them.
 - ``model``, ``ids``, ``times``, ``errors``, ``settings``: the words that all rooms share.
-- ``wiring``: builds the real thing.
+- ``triggers``, ``wiring``: one function for each trigger, and what builds the real thing.
 """

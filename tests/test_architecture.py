@@ -27,9 +27,9 @@ USES: dict[str, set[str]] = {
     "telemetry": set(),
     "settings": {"errors", "ids", "model"},
     "calls": {"errors"},
-    "messages": {"errors", "ids", "pairs", "telemetry"},
+    "messages": {"errors", "ids", "telemetry"},
     "pairs": {"errors", "ids", "messages", "model"},
-    "intake": {"errors", "graph", "messages", "pairs", "telemetry"},
+    "intake": {"errors", "messages", "pairs", "telemetry"},
     "sweep": {"errors", "ids", "messages", "model", "pairs", "telemetry"},
     "subscriptions": {"calls", "errors", "ids", "messages", "model", "telemetry"},
     "graph": {"calls", "errors", "ids", "messages", "model", "subscriptions", "telemetry", "times"},
@@ -37,8 +37,9 @@ USES: dict[str, set[str]] = {
     "storage": {"errors", "ids", "intake", "messages", "pairs", "subscriptions", "telemetry", "times"},
     "status": {"errors", "ids", "messages", "model", "pairs", "storage", "subscriptions", "telemetry", "times"},
     "doctor": {"dataverse", "errors", "graph", "messages", "model", "settings", "storage", "subscriptions"},
-    "wiring": {"calls", "dataverse", "errors", "graph", "intake", "messages", "model", "pairs", "settings"}
-    | {"status", "storage", "subscriptions", "sweep", "telemetry"},
+    "wiring": {"calls", "dataverse", "graph", "intake", "messages", "model", "pairs", "settings", "status", "storage"}
+    | {"subscriptions", "sweep", "telemetry"},
+    "triggers": {"errors", "graph", "intake", "messages", "status", "telemetry", "wiring"},
     "operate": {"dataverse", "doctor", "errors", "ids", "messages", "model", "pairs", "settings", "status", "storage"}
     | {"subscriptions", "sweep", "wiring"},
 }
@@ -53,7 +54,8 @@ NEEDS = {
     "operate/command_line": {"typer"},
     "operate/terminal": {"rich"},
     "operate/key_vault": {"azure.core", "azure.keyvault"},
-    "wiring": {"azure.core"},
+    "wiring/clients": {"azure.core"},
+    "storage/account": {"azure.core"},
     "graph/transport": {"azure.core", "httpx", "kiota_abstractions", "kiota_authentication_azure", "kiota_http"}
     | {"msgraph", "msgraph_core"},
     "graph/events": {"httpx", "kiota_abstractions", "msgraph"},
@@ -185,8 +187,8 @@ def test_the_files_of_a_package_form_no_circle():
     assert len([*TopologicalSorter({name: neighbours(name) for name in FILES if "/" in name}).static_order()])
 
 
-def test_nothing_but_the_commands_uses_the_wiring():
-    assert [package for package, used in USES.items() if "wiring" in used] == ["operate"]
+def test_only_triggers_and_commands_use_the_wiring():
+    assert [package for package, used in USES.items() if "wiring" in used] == ["triggers", "operate"]
 
 
 def test_what_only_operators_install_is_needed_for_commands_only():
@@ -203,15 +205,16 @@ def test_the_command_line_imports_nothing_before_it_can_say_what_is_missing():
     assert not ours(at_start) | others(at_start)
 
 
-def test_only_the_wiring_is_known_to_the_table_of_triggers():
+def test_only_the_triggers_are_known_to_their_table():
     found = imports(ROOT / "function_app.py")
-    assert ours(found) == {"wiring"}
+    assert ours(found) == {"triggers"}
     assert others(found) == {"azure.functions"}
 
 
-def test_the_wiring_imports_nothing_but_the_standard_library_until_it_is_asked():
-    at_start = {item for item in of_sync("wiring") if item.at_start}
-    assert ours(at_start) == set()
+@pytest.mark.parametrize("name", ["triggers", "wiring/app", "wiring/clients"])
+def test_a_start_imports_nothing_but_the_standard_library_until_a_trigger_fires(name):
+    at_start = {item for item in of_sync(name) if item.at_start}
+    assert ours(at_start) <= {"wiring"}
     assert others(at_start) == set()
 
 

@@ -6,10 +6,8 @@ import asyncio
 import base64
 import json
 import logging
-import os
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,13 @@ from azure.functions.timer import TimerRequest
 from azure.storage.queue.aio import QueueClient
 
 import function_app
-from sync import wiring
+from sync import triggers
 from sync.errors import Transient
 from sync.graph.client_state import build_client_state
 from sync.messages.changes import Change, LifecycleNotification, SweepRequest
 from sync.messages.codec import build_change_message, build_lifecycle_message, build_sweep_message, parse_changes
 from sync.sweep.rounds import LASTS
+from sync.wiring.app import App
 from tests.world.fakes import BEN, LedgerInMemory, QueuesInMemory
 from tests.world.notifications import ANNA, KEY, change, lifecycle
 from tests.world.nowhere import UNREACHABLE
@@ -174,7 +173,8 @@ ANSWER = f"""
 import asyncio
 import azure.functions as func
 import function_app
-from sync import wiring
+from sync import triggers
+from sync.wiring.app import App
 
 def answer(params, body=b""):
     request = func.HttpRequest("POST", "https://contoso.example/api/notifications", params=params, body=body)
@@ -209,7 +209,9 @@ class Ledger:
     async def queued(self, change, due, settle, streak):
         pass
 
-wiring._queues, wiring._ledger = Queues, Ledger
+served = App(os.environ)
+served.queues, served.ledger = Queues(), Ledger()
+triggers._apps.append(served)
 status = answer({{}}, {json.dumps({"value": [change(), lifecycle()]}).encode()!r})
 result = [status, len(Queues.sent), heavy()]
 """
@@ -229,23 +231,24 @@ result = [status, [name for name in heavy() if name in ("msgraph", "kiota_abstra
 # The HTTP function.
 
 
-@dataclass
-class App:
-    """The functions with queues in memory, or with whatever settings a test makes."""
+class Called:
+    """The functions, called as the worker calls them, of an app with whatever settings and parts a test makes."""
 
-    monkeypatch: pytest.MonkeyPatch
-    queues: QueuesInMemory = field(default_factory=QueuesInMemory)
+    def __init__(self) -> None:
+        self.queues = QueuesInMemory()
+        self.parts = App({})
 
     def configure(self, **settings: str) -> None:
-        for name, value in settings.items():
-            self.monkeypatch.setenv(name, value)
+        """Set settings; there are none before."""
+        self.parts.environment = {**self.parts.environment, **settings}
 
     def use_queues_in_memory(self) -> None:
+        """Storage is in memory."""
         self.configure(AzureWebJobsStorage="not asked", CLIENT_STATE_KEY=KEY)
-        self.monkeypatch.setattr(wiring, "_queues", cache(lambda: self.queues))
-        self.monkeypatch.setattr(wiring, "_ledger", cache(LedgerInMemory))
+        self.parts.queues, self.parts.ledger = self.queues, LedgerInMemory()  # type: ignore[assignment]
 
     async def post(self, body: bytes | str = b"", **query: str) -> func.HttpResponse:
+        """Post to the notifications' route."""
         content = body.encode() if isinstance(body, str) else body
         url = "https://contoso.example/api/notifications"
         response = await function_app.notifications(func.HttpRequest("POST", url, params=query, body=content))
@@ -254,16 +257,12 @@ class App:
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> App:
-    """An app without settings; what it builds is forgotten before the next test."""
-    for name in list(os.environ):
-        if name.upper().startswith("AZUREWEBJOBSSTORAGE") or name.startswith("CLIENT_STATE_KEY"):
-            monkeypatch.delenv(name)
-    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_storage_settings")
-    caches += ("_queues", "_ledger", "_table", "_dataverse_of", "_parts_of", "_counting", "_counters")
-    for built in caches:
-        monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
-    return App(monkeypatch)
+async def app() -> AsyncIterator[Called]:
+    """An app without settings; what it builds is closed in the end."""
+    called = Called()
+    with triggers.serving(called.parts):
+        yield called
+    await called.parts.close()
 
 
 @pytest.mark.parametrize(
@@ -341,7 +340,6 @@ async def test_graph_is_to_come_again_while_the_queue_refuses(app):
 async def test_graph_is_to_come_again_while_storage_cannot_be_reached(app):
     app.configure(AzureWebJobsStorage=UNREACHABLE, CLIENT_STATE_KEY=KEY)
     response = await app.post(json.dumps({"value": [change()]}))
-    await wiring.close()
     assert (response.status_code, response.get_body()) == (503, b"")
 
 
@@ -414,8 +412,6 @@ async def test_a_malformed_message_is_parked_before_any_service_is_asked(app, na
 )
 async def test_a_message_waits_while_settings_are_missing(app, name, message, caplog):
     app.use_queues_in_memory()
-    for setting in ("DATAVERSE_URL", "EVENT_ID_COLUMN", "NOTIFICATION_URL"):
-        app.monkeypatch.delenv(setting, raising=False)
     await getattr(function_app, name)(func.QueueMessage(body=message.encode()))
     [(queue, _, hidden)] = app.queues.sent
     assert queue in (CHANGES, LIFECYCLE, SWEEPS)
@@ -440,7 +436,13 @@ async def test_notifications_of_one_event_that_the_host_hands_over_at_once_are_o
         assert len(batches) == 10
         await asyncio.gather(*(function_app.process_outlook_change(func.QueueMessage(body=batch)) for batch in batches))
         assert (await queue.get_queue_properties()).approximate_message_count == 11
-    await wiring.close()
+
+
+class Idle:
+    """Counts nothing."""
+
+    async def purge(self) -> None:
+        """There is nothing."""
 
 
 async def test_the_timers_call_their_handlers(app):
@@ -453,11 +455,9 @@ async def test_the_timers_call_their_handlers(app):
         async def ask_nightly(self) -> None:
             called.append("ask_nightly")
 
-    async def parts() -> wiring.Parts:
-        part: Any = Part()
-        return wiring.Parts(*[part] * 7, closing=())
-
-    app.monkeypatch.setattr(wiring, "_parts", parts)
+    app.use_queues_in_memory()
+    app.parts.keeper = app.parts.rounds = Part()  # type: ignore[assignment]
+    app.parts.counting = Idle()  # type: ignore[assignment]
     await function_app.renew_subscriptions(TimerRequest())
     await function_app.sweep(TimerRequest())
     assert called == ["keep", "ask_nightly"]
@@ -476,7 +476,6 @@ def asked(path: str) -> func.HttpRequest:
 async def test_the_status_is_shown_and_nobody_keeps_it(app, storage, name, kind, begins):
     app.configure(AzureWebJobsStorage=storage, CLIENT_STATE_KEY=KEY)
     response = await getattr(function_app, name)(asked(name))
-    await wiring.close()
     assert (response.status_code, response.mimetype) == (200, kind)
     assert response.get_body().lstrip().startswith(begins)
     assert response.headers["Cache-Control"] == "no-store"
@@ -488,7 +487,6 @@ async def test_the_status_has_what_was_counted_a_moment_ago(app, storage):
     assert (await app.post(json.dumps({"value": [change(), None]}))).status_code == 202
     await function_app.process_outlook_change(func.QueueMessage(body=b"no JSON"))
     document = json.loads((await function_app.status(asked("status"))).get_body())
-    await wiring.close()
     assert document["notifications"] == {"dropped": 1, "received": 1}
     assert document["outcomes"] == {"parked": 1}
     assert [each["parked"] for each in document["queues"]] == [1, 0, 0]
@@ -512,11 +510,10 @@ async def test_an_acknowledgement_does_not_wait_for_the_counts(app, storage):
         async def close(self) -> None:
             """Nothing is open."""
 
-    app.monkeypatch.setattr(wiring, "_counters", cache(Counters))
+    app.parts.counters = Counters()  # type: ignore[assignment]
     assert (await app.post(json.dumps({"value": [change()]}))).status_code == 202
     assert stored == []
-    await wiring._counting().flush()
-    await wiring.close()
+    await app.parts.counting.flush()
     assert stored == [1]
 
 
@@ -527,13 +524,8 @@ async def test_a_run_of_the_roster_that_fails_is_shown_and_fails(app, storage):
         async def keep(self) -> None:
             raise Transient("graph 503")
 
-    async def parts() -> wiring.Parts:
-        part: Any = Keeper()
-        return wiring.Parts(*[part] * 7, closing=())
-
-    app.monkeypatch.setattr(wiring, "_parts", parts)
+    app.parts.keeper = Keeper()  # type: ignore[assignment]
     with pytest.raises(Transient):
         await function_app.renew_subscriptions(TimerRequest())
     document = json.loads((await function_app.status(asked("status"))).get_body())
-    await wiring.close()
     assert document["roster_failure"][1] == "graph 503"

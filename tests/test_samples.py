@@ -143,11 +143,11 @@ def test_the_validation_handshake_is_answered_as_recorded() -> None:
     import asyncio
     from urllib.parse import parse_qsl, urlsplit
 
-    from sync import wiring
+    from sync import triggers
 
     recorded = load("graph/validation-handshake.json")
     query = dict(parse_qsl(urlsplit(recorded["request"]["url"]).query))
-    answer = asyncio.run(wiring.notifications(query, recorded["request"]["body"].encode()))
+    answer = asyncio.run(triggers.notifications(query, recorded["request"]["body"].encode()))
     assert (answer["status_code"], answer["body"]) == (200, recorded["response"]["body"])
     assert answer["mimetype"] == recorded["response"]["headers"]["Content-Type"]
 

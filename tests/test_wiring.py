@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from functools import cache
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import azure.identity.aio
 import pytest
 
-from sync import wiring
-from sync.calls.credentials import LoopbackCredential
-from sync.calls.pauses import DATAVERSE, Door
-from sync.dataverse.resources import Resources
+from sync.calls.pauses import DATAVERSE
 from sync.errors import Misconfigured, NotWritten, Throttled
 from sync.model import SyncMode
 from sync.pairs.actions import LinkBooking
+from sync.wiring.app import App
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
 BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
@@ -33,11 +29,6 @@ OTHERS = {
 class Identity:
     """Stands for DefaultAzureCredential, which looks around on the machine when it is made."""
 
-    made: list[dict[str, Any]]
-
-    def __init__(self, **options: Any) -> None:
-        Identity.made.append(options)
-
     async def get_token(self, *scopes: str, **options: Any) -> Any:
         raise AssertionError("nobody is asked for a token here")
 
@@ -45,61 +36,69 @@ class Identity:
         """Nothing is open."""
 
 
+class Recorded(App):
+    """Tells for which client ids it made identities."""
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__({**OTHERS, **LOOPBACK, **settings})
+        self.made: list[str | None] = []
+
+    def identity(self, client_id: str | None = None) -> Any:
+        self.made.append(client_id)
+        return Identity()
+
+    def build(self) -> None:
+        """Build all that talks to the services."""
+        assert all([self.changes, self.processor, self.keeper, self.sweeper, self.door])
+
+
 @pytest.fixture
-async def environment(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[pytest.MonkeyPatch]:
-    """Settings to set, an identity that tells how it was made; what is built is closed in the end."""
-    caches = ("_acknowledge_settings", "_environment_settings", "_settings", "_storage_settings")
-    caches += ("_queues", "_dataverse_of", "_parts_of", "_counting", "_counters")
-    for built in caches:
-        monkeypatch.setattr(wiring, built, cache(getattr(wiring, built).__wrapped__))
-    monkeypatch.setattr(azure.identity.aio, "DefaultAzureCredential", Identity)
-    Identity.made = []
-    for name in ("AzureWebJobsStorage__accountName", "AzureWebJobsStorage__clientId", "MAILBOXES"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in (OTHERS | LOOPBACK).items():
-        monkeypatch.setenv(name, value)
-    yield monkeypatch
-    await wiring.close()
+async def build() -> AsyncIterator[Callable[..., Recorded]]:
+    """Makes apps of settings; they are closed in the end."""
+    made: list[Recorded] = []
+
+    def build(**settings: str) -> Recorded:
+        made.append(Recorded(**settings))
+        return made[-1]
+
+    yield build
+    for app in made:
+        await app.close()
 
 
-def use(environment: pytest.MonkeyPatch, **settings: str) -> None:
-    for name, value in settings.items():
-        environment.setenv(name, value)
+Build = Callable[..., Recorded]
 
 
-async def test_simulated_services_get_the_fixed_token(environment):
-    await wiring._parts()
-    assert Identity.made == []
-    assert isinstance(wiring._credential(True), LoopbackCredential)
+async def test_simulated_services_get_the_fixed_token(build: Build) -> None:
+    app = build()
+    app.build()
+    assert app.made == []
 
 
-async def test_everything_else_gets_the_apps_identity(environment):
-    use(environment, **CLOUD)
-    await wiring._parts()
-    assert Identity.made == [{}, {}]
+async def test_everything_else_gets_the_apps_identity(build: Build) -> None:
+    app = build(**CLOUD)
+    app.build()
+    assert app.made == [None, None]
 
 
-async def test_the_fixed_token_does_not_go_to_one_service_because_the_other_is_simulated(environment):
-    use(environment, DATAVERSE_URL=CLOUD["DATAVERSE_URL"])
-    await wiring._parts()
-    assert Identity.made == [{}]
+async def test_the_fixed_token_does_not_go_to_one_service_because_the_other_is_simulated(build: Build) -> None:
+    app = build(DATAVERSE_URL=CLOUD["DATAVERSE_URL"])
+    app.build()
+    assert app.made == [None]
 
 
-async def test_all_is_built_once_until_it_is_closed(environment):
-    parts, queues = await wiring._parts(), wiring._queues()
-    assert await wiring._parts() is parts
-    assert wiring._queues() is queues
-    await wiring.close()
-    assert await wiring._parts() is not parts
-    assert wiring._queues() is not queues
+async def test_all_is_built_once(build: Build) -> None:
+    app = build()
+    assert app.processor is app.processor
+    assert app.queues is app.sweeper.queues
 
 
-async def test_what_could_not_be_built_is_built_once_the_settings_are_there(environment):
-    use(environment, DATAVERSE_URL="")
+async def test_what_could_not_be_built_is_built_once_the_settings_are_there(build: Build) -> None:
+    app = build(DATAVERSE_URL="")
     with pytest.raises(Misconfigured, match="DATAVERSE_URL is missing"):
-        await wiring._parts()
-    use(environment, DATAVERSE_URL=LOOPBACK["DATAVERSE_URL"])
-    await wiring._parts()
+        app.build()
+    app.environment = {**app.environment, **LOOPBACK}
+    app.build()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ async def test_what_could_not_be_built_is_built_once_the_settings_are_there(envi
         (
             {"AzureWebJobsStorage": "", "AzureWebJobsStorage__accountName": "fabrikam"},
             "https://fabrikam.queue.core.windows.net/",
-            [{}],
+            [None],
         ),
         (
             {
@@ -118,15 +117,17 @@ async def test_what_could_not_be_built_is_built_once_the_settings_are_there(envi
                 "AzureWebJobsStorage__clientId": "client",
             },
             "https://fabrikam.queue.core.usgovcloudapi.net/",
-            [{"managed_identity_client_id": "client"}],
+            ["client"],
         ),
     ],
     ids=["a connection string", "an account and an identity", "another cloud and a certain identity"],
 )
-async def test_the_queues_are_reached_by(environment, settings, url, identities):
-    use(environment, **settings)
-    assert wiring._queues()._service.url == url
-    assert Identity.made == identities
+async def test_the_queues_are_reached_by(
+    build: Build, settings: dict[str, str], url: str, identities: list[str | None]
+) -> None:
+    app = build(**settings)
+    assert app.queues._service.url == url
+    assert app.made == identities
 
 
 @pytest.mark.parametrize(
@@ -155,64 +156,63 @@ async def test_the_queues_are_reached_by(environment, settings, url, identities)
     ],
     ids=["a connection string", "an account", "the queues' address alone", "an address of its own"],
 )
-async def test_the_rosters_table_is_reached_by(environment, settings, url):
-    for name in ("AzureWebJobsStorage__queueServiceUri", "AzureWebJobsStorage__tableServiceUri"):
-        environment.delenv(name, raising=False)
-    use(environment, **settings)
-    memory = (await wiring._parts()).keeper.memory
-    assert memory._table._client.url.rstrip("/") == url
+async def test_the_tables_are_reached_by(build: Build, settings: dict[str, str], url: str) -> None:
+    assert build(**settings).table("roster")._client.url.rstrip("/") == url
+
+
+class Mailboxes:
+    """The bookable resources' users; notes when they are asked for."""
+
+    def __init__(self, happened: list[str]) -> None:
+        self.happened = happened
+
+    async def mailboxes(self) -> list[str]:
+        self.happened.append("asked")
+        return [ANNA, BEN]
 
 
 @pytest.mark.parametrize(
     ("limit", "wanted"), [("", [ANNA, BEN]), (BEN.upper(), [BEN]), ("33333333-3333-4333-8333-333333333333", [])]
 )
-async def test_a_pilot_is_limited_to_its_mailboxes(environment, limit, wanted):
-    async def mailboxes(self: Resources) -> list[str]:
-        return [ANNA, BEN]
-
-    environment.setattr(Resources, "mailboxes", mailboxes)
-    use(environment, MAILBOXES=limit)
-    assert await (await wiring._parts()).keeper.wanted() == wanted
+async def test_a_pilot_is_limited_to_its_mailboxes(build: Build, limit: str, wanted: list[str]) -> None:
+    app = build(MAILBOXES=limit)
+    app.bookings.resources = Mailboxes([])  # type: ignore[assignment]
+    assert await app.wanted() == wanted
 
 
-async def test_the_roster_waits_until_dataverse_takes_calls_again(environment):
-    happened = []
+async def test_the_roster_waits_until_dataverse_takes_calls_again(build: Build) -> None:
+    happened: list[str] = []
 
-    async def mailboxes(self: Resources) -> list[str]:
-        happened.append("asked")
-        return [ANNA]
+    class Closed:
+        async def wait_for_dataverse(self) -> None:
+            happened.append("waited")
 
-    async def wait(self: Door) -> None:
-        happened.append("waited")
-
-    environment.setattr(Resources, "mailboxes", mailboxes)
-    environment.setattr(Door, "wait_for_dataverse", wait)
-    assert await (await wiring._parts()).keeper.wanted() == [ANNA]
+    app = build()
+    app.bookings.resources = Mailboxes(happened)  # type: ignore[assignment]
+    app.door = Closed()  # type: ignore[assignment]
+    await app.wanted()
     assert happened == ["waited", "asked"]
 
 
-async def test_a_change_is_let_in_by_what_its_own_calls_are_told(environment):
-    parts = await wiring._parts()
-    environment.setattr("sync.calls.pauses.HELD", 0.0)
-    for pauses, what in ((parts.looked_at.to_graph.pauses, ANNA), ((await wiring.dataverse()).pauses, DATAVERSE)):
+async def test_a_change_is_let_in_by_what_its_own_calls_are_told(build: Build) -> None:
+    app = build()
+    for pauses, what in ((app.to_graph.pauses, ANNA), (app.to_dataverse.pauses, DATAVERSE)):
         with pytest.raises(Throttled), pauses.kept(what):
-            raise Throttled("429", 30.0)
+            raise Throttled("429", 9_000.0)
         with pytest.raises(Throttled, match="left alone"):
-            await wiring._let_in(ANNA)
+            await app.changes.let_in(ANNA)
 
 
-async def test_storage_without_tables_is_misconfigured(environment):
+async def test_storage_without_tables_is_misconfigured(build: Build) -> None:
     endpoint = "QueueEndpoint=https://contoso.queue.core.windows.net/;SharedAccessSignature=sv=1&sig=x"
-    use(environment, AzureWebJobsStorage=endpoint)
     with pytest.raises(Misconfigured, match="AzureWebJobsStorage"):
-        await wiring._parts()
+        assert build(AzureWebJobsStorage=endpoint).ledger
 
 
-async def test_while_it_only_observes_it_can_write_nothing_but_what_a_person_customizes(environment):
-    use(environment, SYNC_MODE="observe")
-    parts = await wiring._parts()
-    assert parts.processor.mode is SyncMode.OBSERVE
-    for bookings in (parts.processor.bookings, parts.looked_at.bookings, parts.sweeper.bookings):
+async def test_while_it_only_observes_it_can_write_nothing_but_what_a_person_customizes(build: Build) -> None:
+    app = build(SYNC_MODE="observe")
+    assert app.processor.mode is SyncMode.OBSERVE
+    for bookings in (app.processor.bookings, app.bookings):
         with pytest.raises(NotWritten, match="SYNC_MODE"):
             await bookings.write(LinkBooking(ANNA, 'W/"1"', "E1"))
-    assert (await wiring.dataverse())._may_write
+    assert app.customizing._may_write

@@ -1,18 +1,18 @@
-"""What a POST of Graph's tells: acknowledged as one message, then spread into one for each event that needs a run.
+"""What one POST of a service held → one message, and an answer. What it says is read before, what it asks for later.
 
-Graph times the answer, so between its POST and our 202 stands one call to storage and no more. What is known of the
-events, and what waits for them already, is asked when the message comes back from the queue.
+Graph times the answer, so between its POST and the app's 202 stands one call to storage and no more. What is known of
+the events, and what waits for them already, is asked when the message comes back from the queue: see spreading.py.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
-from sync.errors import Malformed, Transient
-from sync.graph.notifications import parse_notifications
+from sync.errors import Transient
+from sync.messages.changes import Received
 from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, build_batch_messages, build_lifecycle_message
 from sync.messages.parking import Queues
 from sync.telemetry import counters
@@ -26,24 +26,18 @@ ACK_WITHIN = 2.0
 
 @dataclass(frozen=True)
 class Reply:
-    """An HTTP answer in plain text; what was counted on the way, and of which mailboxes it was."""
+    """The status of the HTTP answer; what was counted on the way, and of which mailboxes it was."""
 
     status: int
-    body: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     notified: Set[str] = frozenset()
 
 
-async def receive(body: bytes, keys: Sequence[str], queues: Queues) -> Reply:
-    """Put what a POST of Graph's says on the queues: 202 when all of it is stored, 503 if Graph is to come again.
+async def acknowledge(received: Received, queues: Queues) -> Reply:
+    """Put what one POST held on the queues: 202 when all of it is stored, 503 if the sender is to come again.
 
-    Dropped items do not change the answer: an error would only make Graph repeat them, and tell a forger something.
+    Dropped items do not change the answer: an error would only make the sender repeat them, and tell a forger.
     """
-    try:
-        received = parse_notifications(body, keys)
-    except Malformed as error:
-        log.warning("notifications refused reason=%r", str(error))
-        return Reply(400, "not a collection of change notifications")
     for reason, count in sorted(received.dropped.items()):
         log.warning("notifications dropped count=%d reason=%r", count, reason)
     origin = telemetry.origin()

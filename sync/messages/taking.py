@@ -1,72 +1,114 @@
-"""Takes one message of the queue to its end: done, put back for later, or parked for a person to see."""
+"""Takes one message of the queue ``outlook-changes`` to its end: done, put back for later, or parked for a person.
+
+How a pair is brought in step stands in ``pairs/``, how a batch is spread in ``intake/``; neither is known here.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from sync.errors import MailboxUnavailable, Malformed, Misconfigured, Refused, Throttled, Transient
 from sync.messages.changes import Batch, Change, Evidence
 from sync.messages.codec import OUTLOOK_CHANGES, build_change_message, parse_changes
 from sync.messages.parking import Queues, park, put_back
-from sync.pairs.actions import Action, Done
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 120.0
-"""Seconds for one change, all waits included; the host's own time-out would end all changes of the process."""
+"""Seconds for one change, all waits included.
 
-SPREAD = "spread"
-"""What became of a batch: each of its changes has a message of its own now, where it needs one."""
+Too short, and a change that waits for a slow service is begun again and again; too long, and the host's own time-out
+ends all changes of the process.
+"""
+
+SPREAD, PUT_BACK, PARKED, UNAVAILABLE = "spread", "put back", "parked", "mailbox unavailable"
+"""What became of a message, where no pair was decided on. *Spread*: each change of a batch has its own message now."""
 
 
-async def _let_in(mailbox: str) -> None:
+class Done(Protocol):
+    """What became of a change."""
+
+    @property
+    def outcome(self) -> str:
+        """In one word."""
+
+    @property
+    def reason(self) -> str:
+        """For a person; empty if there is nothing to say."""
+
+    @property
+    def booking_id(self) -> str | None:
+        """The booking, if there is one."""
+
+    @property
+    def again_after(self) -> float | None:
+        """Seconds until one more look; None if there is nothing left to look at."""
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether the pair is held for a person."""
+
+
+async def _always_open(mailbox: str) -> None:
     return None
 
 
-async def process_outlook_change(
-    text: str,
-    process: Callable[[Change], Awaitable[Action]],
-    spread: Callable[[Batch], Awaitable[None]],
-    queues: Queues,
-    let_in: Callable[[str], Awaitable[None]] = _let_in,
-) -> str:
-    """Take one message of the queue to its end: done, put back for later, or parked for a person to see; which it was.
+@dataclass
+class ChangeTaker:
+    """Takes changes: each is processed, put back or parked; a batch of them is spread."""
 
-    It is begun once its mailbox is *let in*, and its patience begins then. A mailbox that cannot be reached at all
-    parks nothing and cancels nothing.
-    Raises: Transient if the queue itself cannot be reached, so that the host brings the message back.
-    """
-    try:
-        change = parse_changes(text)
-    except Malformed as error:
-        await park(queues, OUTLOOK_CHANGES, text, error)
-        return "parked"
-    if isinstance(change, Batch):
-        await spread(change)
-        for unreadable in change.unreadable:
-            await park(queues, OUTLOOK_CHANGES, unreadable, Malformed("a change of a batch"))
-        return SPREAD
-    try:
-        await let_in(change.mailbox)
-        action = await asyncio.wait_for(process(change), PATIENCE)
-    except TimeoutError:
-        await _put_back(queues, change, Transient("it took too long"))
-    except MailboxUnavailable as error:
-        log.warning("mailbox unavailable mailbox=%s event=%s reason=%r", change.mailbox, change.event_id, str(error))
-        return "mailbox unavailable"
-    except (Transient, Misconfigured) as error:
-        await _put_back(queues, change, error)
-    except (Refused, Malformed) as error:
-        await park(queues, OUTLOOK_CHANGES, text, error)
-        return "parked"
-    else:
-        done = Done.of(action)
+    process: Callable[[Change], Awaitable[Done]]
+    """Brings the pair in step. Raises: MailboxUnavailable, Transient, Misconfigured, Refused, Malformed."""
+    spread: Callable[[Batch], Awaitable[None]]
+    """Gives each change a message of its own. Raises: Transient."""
+    queues: Queues
+    let_in: Callable[[str], Awaitable[None]] = _always_open
+    """Returns once the mailbox and Dataverse take calls; the change's patience begins then. Raises: Throttled."""
+    patience: float = PATIENCE
+
+    async def take(self, text: str) -> str:
+        """Take one message to its end, and return what became of it in one word.
+
+        A mailbox that cannot be reached parks nothing and cancels nothing.
+        Raises: Transient if the queue cannot be reached, so that the host brings the message back.
+        """
+        try:
+            change = parse_changes(text)
+        except Malformed as error:
+            await park(self.queues, OUTLOOK_CHANGES, text, error)
+            return PARKED
+        if isinstance(change, Batch):
+            await self.spread(change)
+            for unreadable in change.unreadable:
+                await park(self.queues, OUTLOOK_CHANGES, unreadable, Malformed("a change of a batch"))
+            return SPREAD
+        return await self._take(change, text)
+
+    async def _take(self, change: Change, text: str) -> str:
+        try:
+            await self.let_in(change.mailbox)
+            done = await asyncio.wait_for(self.process(change), self.patience)
+        except TimeoutError:
+            return await self._put_back(change, Transient("it took too long"))
+        except MailboxUnavailable as error:
+            where = (change.mailbox, change.event_id)
+            log.warning("mailbox unavailable mailbox=%s event=%s reason=%r", *where, str(error))
+            return UNAVAILABLE
+        except (Transient, Misconfigured) as error:
+            return await self._put_back(change, error)
+        except (Refused, Malformed) as error:
+            await park(self.queues, OUTLOOK_CHANGES, text, error)
+            return PARKED
+        return await self._conclude(change, done)
+
+    async def _conclude(self, change: Change, done: Done) -> str:
         if done.again_after is not None:
             again = build_change_message(replace(change, evidence=Evidence.MISSED))
-            await queues.send(OUTLOOK_CHANGES, [again], hidden=done.again_after)
+            await self.queues.send(OUTLOOK_CHANGES, [again], hidden=done.again_after)
         log.log(
             logging.WARNING if done.needs_a_person else logging.INFO,
             "processed outcome=%s booking=%s mailbox=%s event=%s reason=%r",
@@ -77,10 +119,9 @@ async def process_outlook_change(
             done.reason,
         )
         return done.outcome
-    return "put back"
 
-
-async def _put_back(queues: Queues, change: Change, error: Transient | Misconfigured) -> None:
-    """Being throttled is no attempt of the change's: however often it is, that does not make it poison."""
-    again = change if isinstance(error, Throttled) else replace(change, attempt=change.attempt + 1)
-    await put_back(queues, OUTLOOK_CHANGES, build_change_message(again), again.attempt, error)
+    async def _put_back(self, change: Change, error: Transient | Misconfigured) -> str:
+        """Being throttled is no attempt of the change: however often it happens, the change is not parked for it."""
+        again = change if isinstance(error, Throttled) else replace(change, attempt=change.attempt + 1)
+        await put_back(self.queues, OUTLOOK_CHANGES, build_change_message(again), again.attempt, error)
+        return PUT_BACK

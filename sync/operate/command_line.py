@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sync import wiring
 from sync.errors import Misconfigured, SyncError, Unagreed
 from sync.operate.terminal import Terminal
+from sync.wiring.app import App
 
 LOCAL_SETTINGS = Path("local.settings.json")
 
@@ -65,15 +65,19 @@ Verbose = Annotated[
 ]
 
 
-def run(work: Callable[[Terminal], Awaitable[int]], as_json: bool, verbose: bool) -> None:
-    """Do *work* and end with its exit status.
+Work = Callable[[Terminal, App], Awaitable[int]]
+"""What a command does; returns its exit status."""
+
+
+def run(work: Work, as_json: bool, verbose: bool) -> None:
+    """Do *work* with the app of this environment, and end with its exit status.
 
     Raises: typer.Exit.
     """
     terminal = Terminal(as_json, verbose)
     try:
         take_local_settings(LOCAL_SETTINGS, os.environ)
-        status = asyncio.run(_closed(work(terminal)))
+        status = asyncio.run(_closed(work, terminal))
     except (Misconfigured, Unagreed) as error:
         terminal.fail(str(error))
         status = REFUSED
@@ -83,11 +87,12 @@ def run(work: Callable[[Terminal], Awaitable[int]], as_json: bool, verbose: bool
     raise typer.Exit(status)
 
 
-async def _closed(work: Awaitable[int]) -> int:
+async def _closed(work: Work, terminal: Terminal) -> int:
+    app = App(os.environ)
     try:
-        return await work
+        return await work(terminal, app)
     finally:
-        await wiring.close()
+        await app.close()
 
 
 def take_local_settings(path: Path, environment: MutableMapping[str, str]) -> None:
@@ -109,16 +114,16 @@ def take_local_settings(path: Path, environment: MutableMapping[str, str]) -> No
         environment.setdefault(name, str(value))
 
 
-async def app_parts() -> wiring.Parts:
-    """What the commands work with that talk to Graph or Dataverse as the app does.
+async def with_secrets(app: App) -> App:
+    """*app*, once its settings hold the secrets that they refer to: it talks to Graph and Dataverse as in Azure.
 
     Raises: Misconfigured, also if a setting's secret cannot be read; Transient.
     """
-    await take_secrets(os.environ)
-    return await wiring.parts()
+    await take_secrets(os.environ, app.identity)
+    return app
 
 
-async def take_secrets(environment: MutableMapping[str, str]) -> None:
+async def take_secrets(environment: MutableMapping[str, str], identity: Callable[[], Any]) -> None:
     """Put the secrets in the place of the Key Vault references that *environment* holds for the app's settings.
 
     In Azure the platform does it, and here `func start` would. As storage needs no secret, what asks storage alone
@@ -133,8 +138,8 @@ async def take_secrets(environment: MutableMapping[str, str]) -> None:
     if references:
         from sync.operate.key_vault import read_secrets
 
-        async with wiring.identity() as identity:
-            environment.update(await read_secrets(references, identity))
+        async with identity() as signed_in:
+            environment.update(await read_secrets(references, signed_in))
 
 
 def in_words(counts: Mapping[str, int]) -> str:

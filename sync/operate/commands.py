@@ -13,11 +13,11 @@ from uuid import UUID
 
 import typer
 
-from sync import wiring
 from sync.operate import hold_commands, poison_commands, sweep_commands
-from sync.operate.command_line import DONE, FAILED, REFUSED, AsJson, Commands, Verbose, app_parts, in_words, run
+from sync.operate.command_line import DONE, FAILED, REFUSED, AsJson, Commands, Verbose, in_words, run, with_secrets
 from sync.operate.subscription_commands import subscriptions
 from sync.operate.terminal import Terminal
+from sync.wiring.app import App
 
 cli = typer.Typer(
     cls=Commands,
@@ -43,11 +43,11 @@ def status(as_json: AsJson = False, verbose: Verbose = False) -> None:
     run(_show_status, as_json, verbose)
 
 
-async def _show_status(terminal: Terminal) -> int:
+async def _show_status(terminal: Terminal, app: App) -> int:
     from sync.status.findings import summary_lines
     from sync.status.page import build_json
 
-    found = await wiring.read_status()
+    found = await app.status()
     troubled = [row for row in found.mailboxes.rows if row.reason] if found.mailboxes else []
     terminal.show(
         json.loads(build_json(found)), summary_lines(found), troubled, ("mailbox", "state", "expires", "reason")
@@ -64,10 +64,10 @@ def capacity(
     verbose: Verbose = False,
 ) -> None:
     """Predict calls, executions and storage transactions, and which limit is nearest, from what was measured."""
-    run(lambda terminal: _predict(terminal, mailboxes, changes_per_day, bookings), as_json, verbose)
+    run(lambda terminal, app: _predict(terminal, app, mailboxes, changes_per_day, bookings), as_json, verbose)
 
 
-async def _predict(terminal: Terminal, mailboxes: int, changes: int, bookings: float) -> int:
+async def _predict(terminal: Terminal, app: App, mailboxes: int, changes: int, bookings: float) -> int:
     from sync.operate.capacity import build_document, build_lines, predict
 
     prediction = predict(mailboxes, changes, bookings)
@@ -90,20 +90,28 @@ def doctor(
 
     The exit status is 1 if a check failed; warnings do not count.
     """
-    run(lambda terminal: _examine(terminal, str(outside) if outside else None), as_json, verbose)
+    run(lambda terminal, app: _examine(terminal, app, str(outside) if outside else None), as_json, verbose)
 
 
-async def _examine(terminal: Terminal, outside: str | None) -> int:
+async def _examine(terminal: Terminal, app: App, outside: str | None) -> int:
     from sync.dataverse.definitions import Definitions
     from sync.doctor.examining import examine
     from sync.doctor.findings import Instruments, State
 
     async def prepare() -> Instruments:
-        parts = await app_parts()
-        at, keeper, definitions = parts.looked_at, parts.keeper, Definitions(await wiring.dataverse())
+        await with_secrets(app)
         return Instruments(
-            *(at.settings, keeper.deployment, at.to_graph, at.events, keeper.plan, at.bookings, definitions),
-            *(parts.queues, at.memory, keeper.now, outside),
+            settings=app.settings,
+            deployment=app.keeper.deployment,
+            to_graph=app.to_graph,
+            events=app.events,
+            plan=app.keeper.plan,
+            bookings=app.bookings,
+            definitions=Definitions(app.customizing),
+            queues=app.queues,
+            memory=app.roster,
+            now=app.now,
+            outside=outside,
         )
 
     with terminal.progress("checks") as progress:
@@ -131,15 +139,15 @@ def setup(
 
     Needs DATAVERSE_URL and EVENT_ID_COLUMN only, and somebody who may customize tables.
     """
-    run(lambda terminal: _set_up(terminal, solution, language, yes), as_json, verbose)
+    run(lambda terminal, app: _set_up(terminal, app, solution, language, yes), as_json, verbose)
 
 
-async def _set_up(terminal: Terminal, solution: str | None, language: int, yes: bool) -> int:
+async def _set_up(terminal: Terminal, app: App, solution: str | None, language: int, yes: bool) -> int:
     from sync.dataverse.bookings import DataverseBookings
     from sync.dataverse.definitions import Definitions
     from sync.operate.setup import Setup, Step
 
-    transport, settings = await wiring.dataverse(), wiring.environment()
+    transport, settings = app.customizing, app.environment_settings
     name = settings.event_id_column
     bookings = DataverseBookings(transport, name)
     setup = Setup(Definitions(transport), bookings, name, solution, language)

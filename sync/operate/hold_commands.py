@@ -10,14 +10,14 @@ from uuid import UUID
 
 import typer
 
-from sync import wiring
-from sync.operate.command_line import DONE, FAILED, AsJson, Verbose, app_parts, in_words, run
+from sync.operate.command_line import DONE, FAILED, AsJson, Verbose, in_words, run, with_secrets
 from sync.operate.explain import Bookings, Finder, build_document, build_lines
 from sync.operate.observed import claimed, observed_rows
 from sync.operate.rows import held_rows
 from sync.operate.terminal import Terminal
 from sync.pairs.holds import Answered, Chosen, Holds, Listed, choose
 from sync.storage.breaker import EVERYBODY
+from sync.wiring.app import App
 
 commands = typer.Typer()
 
@@ -31,7 +31,7 @@ OfMailbox = Annotated[UUID | None, typer.Option("--mailbox", help="Of this one o
 @commands.command()
 def holds(mailbox: OfMailbox = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """List what is held for a person, what waits for Outlook to follow, and whether the breaker has tripped."""
-    run(lambda terminal: _list_held(terminal, mailbox), as_json, verbose)
+    run(lambda terminal, app: _list_held(terminal, app, mailbox), as_json, verbose)
 
 
 @commands.command()
@@ -53,12 +53,12 @@ def release(
     """
     if breaker is None:
         _check_chosen(ids, all_, mailbox)
-        run(lambda terminal: _answer(terminal, "released", Holds.release, ids, mailbox), as_json, verbose)
+        run(lambda terminal, app: _answer(terminal, app, "released", Holds.release, ids, mailbox), as_json, verbose)
     else:
         if ids or all_ or mailbox:
             raise typer.BadParameter("--breaker goes with nothing else")
         scope = _scope(breaker)
-        run(lambda terminal: _reset(terminal, scope), as_json, verbose)
+        run(lambda terminal, app: _reset(terminal, app, scope), as_json, verbose)
 
 
 @commands.command()
@@ -74,7 +74,7 @@ def discard(
     The exit status is 1 if an ID is not held, or if one was refused.
     """
     _check_chosen(ids, all_, mailbox)
-    run(lambda terminal: _answer(terminal, "discarded", Holds.discard, ids, mailbox), as_json, verbose)
+    run(lambda terminal, app: _answer(terminal, app, "discarded", Holds.discard, ids, mailbox), as_json, verbose)
 
 
 def _check_chosen(ids: list[str] | None, all_: bool, mailbox: UUID | None) -> None:
@@ -91,9 +91,9 @@ def _scope(text: str) -> str:
         raise typer.BadParameter(f"--breaker: {EVERYBODY}, or a mailbox's Entra object id") from None
 
 
-async def _list_held(terminal: Terminal, mailbox: UUID | None) -> int:
-    tripped = await wiring.breaker().tripped()
-    listed = _of(mailbox, await wiring.holds().list())
+async def _list_held(terminal: Terminal, app: App, mailbox: UUID | None) -> int:
+    tripped = await app.breaker().tripped()
+    listed = _of(mailbox, await app.holds.list())
     rows = held_rows(listed)
     waiting = sum(each.held.is_waiting for each in listed)
     terminal.show(
@@ -114,12 +114,13 @@ async def _list_held(terminal: Terminal, mailbox: UUID | None) -> int:
 
 async def _answer(
     terminal: Terminal,
+    app: App,
     word: str,
     answer: Callable[[Holds, Sequence[Listed]], Awaitable[Answered]],
     ids: list[str] | None,
     mailbox: UUID | None,
 ) -> int:
-    desk = wiring.holds()
+    desk = app.holds
     listed = await desk.list()
     all_ = [each for each in _of(mailbox, listed) if not each.held.is_waiting]
     chosen = choose(listed, ids) if ids else Chosen(all_)
@@ -148,8 +149,8 @@ def _of(mailbox: UUID | None, listed: Sequence[Listed]) -> list[Listed]:
     return [each for each in listed if mailbox is None or each.entry.mailbox == str(mailbox)]
 
 
-async def _reset(terminal: Terminal, scope: str) -> int:
-    breaker = wiring.breaker()
+async def _reset(terminal: Terminal, app: App, scope: str) -> int:
+    breaker = app.breaker()
     is_tripped = scope in {each.scope for each in await breaker.tripped()}
     if is_tripped:
         await breaker.reset(scope, datetime.now(UTC))
@@ -172,17 +173,17 @@ def explain(
 
     The exit status is 1 if nothing is known of it.
     """
-    run(lambda terminal: _explain(terminal, booking_or_event, mailbox), as_json, verbose)
+    run(lambda terminal, app: _explain(terminal, app, booking_or_event, mailbox), as_json, verbose)
 
 
-async def _explain(terminal: Terminal, text: str, mailbox: UUID | None) -> int:
+async def _explain(terminal: Terminal, app: App, text: str, mailbox: UUID | None) -> int:
     async def bookings() -> Bookings:
         from sync.dataverse.bookings import DataverseBookings
 
-        return DataverseBookings(await wiring.dataverse(), wiring.environment().event_id_column)
+        return DataverseBookings(app.customizing, app.environment_settings.event_id_column)
 
     with terminal.progress("ledger"):
-        found = await Finder(wiring.ledger(), bookings).find(text, str(mailbox) if mailbox else None)
+        found = await Finder(app.ledger, bookings).find(text, str(mailbox) if mailbox else None)
     terminal.show(build_document(text, found), build_lines(text, found))
     return DONE if found.entries else FAILED
 
@@ -194,19 +195,19 @@ def report(
     verbose: Verbose = False,
 ) -> None:
     """Show what would have been written with SYNC_MODE=sync, beside what happened in Dynamics since."""
-    run(lambda terminal: _report(terminal, timedelta(hours=since)), as_json, verbose)
+    run(lambda terminal, app: _report(terminal, app, timedelta(hours=since)), as_json, verbose)
 
 
-async def _report(terminal: Terminal, back: timedelta) -> int:
-    parts = await app_parts()
-    since = parts.keeper.now() - back
-    entries = await wiring.ledger().observed(since)
-    rows = observed_rows(entries, await parts.looked_at.bookings.with_ids(claimed(entries)), since)
+async def _report(terminal: Terminal, app: App, back: timedelta) -> int:
+    await with_secrets(app)
+    since, mode = app.now() - back, app.settings.sync_mode
+    entries = await app.ledger.observed(since)
+    rows = observed_rows(entries, await app.bookings.with_ids(claimed(entries)), since)
     counts = Counter(str(row.outcome) for row in rows)
     terminal.show(
-        {"since": since, "mode": parts.processor.mode, "counts": counts, "changes": rows},
+        {"since": since, "mode": mode, "counts": counts, "changes": rows},
         [
-            f"mode: {parts.processor.mode}; not written since {since:%Y-%m-%d %H:%M} (UTC): {len(rows)}"
+            f"mode: {mode}; not written since {since:%Y-%m-%d %H:%M} (UTC): {len(rows)}"
             + (f"; {in_words(counts)}" if counts else "")
         ],
         rows,

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from sync import wiring
 from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, SWEEPS
 from sync.operate.command_line import DONE, FAILED, AsJson, Verbose, run
 from sync.operate.rows import parked_rows
 from sync.operate.terminal import Terminal
 from sync.storage.poison import PoisonQueue, Replayed
+from sync.wiring.app import App
 
 commands = typer.Typer()
 
@@ -32,7 +32,7 @@ OneQueue = Annotated[Queue | None, typer.Option("--queue", help="Of this queue o
 @commands.command()
 def poison(queue: OneQueue = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """List the messages in the poison queues, with the reason why they could not be processed."""
-    run(lambda terminal: _list_parked(terminal, queue), as_json, verbose)
+    run(lambda terminal, app: _list_parked(terminal, app, queue), as_json, verbose)
 
 
 @commands.command()
@@ -50,15 +50,15 @@ def replay(
     if bool(ids) == all_:
         raise typer.BadParameter("either --all or at least one ID")
     wanted = None if all_ else frozenset(each.lower() for each in ids or ())
-    run(lambda terminal: _replay(terminal, queue, wanted), as_json, verbose)
+    run(lambda terminal, app: _replay(terminal, app, queue, wanted), as_json, verbose)
 
 
-def _chosen(queue: Queue | None) -> list[PoisonQueue]:
-    return [PoisonQueue(each.value, wiring.queues()) for each in ([queue] if queue else Queue)]
+def _chosen(app: App, queue: Queue | None) -> list[PoisonQueue]:
+    return [PoisonQueue(each.value, app.queues) for each in ([queue] if queue else Queue)]
 
 
-async def _list_parked(terminal: Terminal, queue: Queue | None) -> int:
-    rows = parked_rows([parked for each in _chosen(queue) for parked in await each.list()])
+async def _list_parked(terminal: Terminal, app: App, queue: Queue | None) -> int:
+    rows = parked_rows([parked for each in _chosen(app, queue) for parked in await each.list()])
     terminal.show(
         {"messages": rows},
         [f"messages parked: {len(rows)}"],
@@ -68,9 +68,9 @@ async def _list_parked(terminal: Terminal, queue: Queue | None) -> int:
     return DONE
 
 
-async def _replay(terminal: Terminal, queue: Queue | None, ids: frozenset[str] | None) -> int:
+async def _replay(terminal: Terminal, app: App, queue: Queue | None, ids: frozenset[str] | None) -> int:
     result = Replayed()
-    for each in _chosen(queue):
+    for each in _chosen(app, queue):
         with terminal.progress(each.queue) as progress:
             replayed = await each.replay(ids, progress)
         result.done += replayed.done

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from sync.errors import OtherKey
-from sync.operate.command_line import DONE, FAILED, REFUSED, AsJson, Verbose, app_parts, in_words, run
+from sync.operate.command_line import DONE, FAILED, REFUSED, AsJson, Verbose, in_words, run, with_secrets
 from sync.operate.rows import PLANNED, SubscriptionRow, subscription_rows
 from sync.operate.terminal import Terminal
+from sync.wiring.app import App
 
 _WRONG_KEY = (
     "the app refuses notifications of any key but its own: take its settings (func azure functionapp"
@@ -26,13 +27,13 @@ subscriptions = typer.Typer(help="List the subscriptions of all mailboxes: their
 @subscriptions.callback(invoke_without_command=True)
 def list_subscriptions(context: typer.Context, as_json: AsJson = False, verbose: Verbose = False) -> None:
     if context.invoked_subcommand is None:
-        run(lambda terminal: _show_plan(terminal, lambda row: True), as_json, verbose)
+        run(lambda terminal, app: _show_plan(terminal, app, lambda row: True), as_json, verbose)
 
 
 @subscriptions.command("plan")
 def plan_subscriptions(as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show what `subscriptions apply` would do now, and do nothing."""
-    run(lambda terminal: _show_plan(terminal, lambda row: row.state in PLANNED), as_json, verbose)
+    run(lambda terminal, app: _show_plan(terminal, app, lambda row: row.state in PLANNED), as_json, verbose)
 
 
 @subscriptions.command("apply")
@@ -51,11 +52,11 @@ def apply_subscriptions(
     The exit status is 1 if a mailbox failed or was left for the next run, 2 if it takes your word: without --leavers
     nothing is deleted or replaced then, without --new-key nothing is done at all.
     """
-    run(lambda terminal: _apply(terminal, leavers, new_key), as_json, verbose)
+    run(lambda terminal, app: _apply(terminal, app, leavers, new_key), as_json, verbose)
 
 
-async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], bool]) -> int:
-    keeper = (await app_parts()).keeper
+async def _show_plan(terminal: Terminal, app: App, is_shown: Callable[[SubscriptionRow], bool]) -> int:
+    keeper = (await with_secrets(app)).keeper
     plan = await keeper.plan()
     rows = subscription_rows(plan, keeper.deployment, keeper.now())
     shown, counts = [row for row in rows if is_shown(row)], Counter(str(row.state) for row in rows)
@@ -78,8 +79,8 @@ async def _show_plan(terminal: Terminal, is_shown: Callable[[SubscriptionRow], b
     return DONE
 
 
-async def _apply(terminal: Terminal, leavers: bool, new_key: bool) -> int:
-    parts = await app_parts()
+async def _apply(terminal: Terminal, app: App, leavers: bool, new_key: bool) -> int:
+    parts = await with_secrets(app)
     with terminal.progress("subscriptions") as progress:
         parts.keeper.progress = progress
         try:

@@ -11,12 +11,13 @@ import typer
 from aiolimiter import AsyncLimiter
 
 from sync.errors import Misconfigured, SyncError
-from sync.operate.command_line import DONE, FAILED, REFUSED, AsJson, Verbose, app_parts, run
+from sync.operate.command_line import DONE, FAILED, REFUSED, AsJson, Verbose, run, with_secrets
 from sync.operate.rows import difference_rows
 from sync.operate.terminal import Terminal
 from sync.sweep.differences import Difference
 from sync.sweep.rounds import MAILBOXES_PER_SECOND, Rounds
 from sync.sweep.sweeper import Sweeper
+from sync.wiring.app import App
 
 COMPARED_AT_ONCE = 8
 
@@ -38,12 +39,12 @@ def sweep(
     Each difference of one mailbox is queued as a change; one that the app does not look after is refused. Without
     --mailbox, sweeps of all mailboxes are queued.
     """
-    run(lambda terminal: _sweep(terminal, str(mailbox) if mailbox else None, dry_run), as_json, verbose)
+    run(lambda terminal, app: _sweep(terminal, app, str(mailbox) if mailbox else None, dry_run), as_json, verbose)
 
 
-async def _sweep(terminal: Terminal, mailbox: str | None, dry_run: bool) -> int:
-    parts = await app_parts()
-    sweeper, rounds = parts.sweeper, parts.rounds
+async def _sweep(terminal: Terminal, app: App, mailbox: str | None, dry_run: bool) -> int:
+    await with_secrets(app)
+    sweeper, rounds = app.sweeper, app.rounds
     if mailbox is None:
         return await (_compare_all(terminal, sweeper, rounds) if dry_run else _sweep_all(terminal, rounds))
     if mailbox not in await rounds.wanted():

@@ -12,11 +12,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from sync.graph.client_state import build_client_state
-from sync.intake.acknowledging import receive
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch, Change
 from sync.messages.codec import OUTLOOK_CHANGES, parse_change_message, parse_changes
-from sync.messages.taking import process_outlook_change
 from sync.model import Booking, Event
 from sync.pairs.actions import Action
 from sync.pairs.processing import Processor
@@ -26,6 +24,7 @@ from sync.storage.queues import StorageQueues
 from sync.storage.tables import StorageTable
 from tests.world.app import whole_second
 from tests.world.fakes import ANNA, BEN, NOW, BreakerInMemory, Calendars, LedgerInMemory, Table, span
+from tests.world.taking import posted, take
 
 KEY = "k" * 40
 GUIDS = {ANNA: "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02", BEN: "e0a1b2c3-6b1c-4f11-9f89-000d3adc2b10"}
@@ -80,13 +79,13 @@ class Storm:
 
     async def told(self, mailbox: str, times: int = 1) -> None:
         items = [notification(mailbox, self.calendars.events[f"E{mailbox[0]}"])] * times
-        assert (await receive(json.dumps({"value": items}).encode(), [KEY], self)).status == 202
+        assert (await posted(json.dumps({"value": items}).encode(), [KEY], self)).status == 202
 
     async def work(self) -> None:
         due = [message for at, message in self.waiting if at <= self.now]
         self.waiting = [(at, message) for at, message in self.waiting if at > self.now]
         for message in due:
-            await process_outlook_change(message, self._process, self._spread, self)
+            await take(message, self._process, self._spread, self)
         if due:
             await self.work()
 

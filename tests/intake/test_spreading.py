@@ -11,12 +11,13 @@ import pytest
 
 from sync.errors import Transient
 from sync.graph.client_state import build_client_state
-from sync.intake.acknowledging import ACK_WITHIN, receive
+from sync.intake.acknowledging import ACK_WITHIN
 from sync.intake.coalescing import Notified
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch, Change, Evidence
 from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, build_change_message, parse_changes
 from tests.world.fakes import ANNA, BEN, NOW, LedgerInMemory, QueuesInMemory
+from tests.world.taking import posted
 
 KEY = "k" * 40
 MOVED, DELETED = Change(ANNA, "E1="), Change(BEN, "E2=", evidence=Evidence.TOLD)
@@ -51,29 +52,26 @@ class TestReceive:
 
     async def test_202_means_that_changes_and_lifecycle_notifications_are_queued(self) -> None:
         queues = QueuesInMemory()
-        assert (await receive(self.BODY, [KEY], queues)).status == 202
+        assert (await posted(self.BODY, [KEY], queues)).status == 202
         assert [parse_changes(message) for message in queues.of(OUTLOOK_CHANGES)] == [Batch((MOVED, DELETED))]
         assert len(queues.of(LIFECYCLE)) == 1
 
     async def test_a_hundred_changes_are_one_message_as_graph_times_the_answer(self) -> None:
         queues = QueuesInMemory()
         body = json.dumps({"value": [item(ANNA, "A" * 150 + str(number)) for number in range(100)]}).encode()
-        assert (await receive(body, [KEY], queues)).status == 202
+        assert (await posted(body, [KEY], queues)).status == 202
         assert len(queues.sent) == 1
 
     async def test_503_if_the_queue_refuses(self) -> None:
-        assert (await receive(self.BODY, [KEY], QueuesInMemory(refuses=True))).status == 503
+        assert (await posted(self.BODY, [KEY], QueuesInMemory(refuses=True))).status == 503
 
     async def test_nothing_good_in_a_post_is_still_acknowledged(self) -> None:
         queues = QueuesInMemory()
-        assert (await receive(b'{"value": [{}, 7, null]}', [KEY], queues)).status == 202
+        assert (await posted(b'{"value": [{}, 7, null]}', [KEY], queues)).status == 202
         assert queues.sent == []
 
-    async def test_400_for_what_is_no_collection(self) -> None:
-        assert (await receive(b"[]", [KEY], QueuesInMemory())).status == 400
-
     async def test_what_was_dropped_is_counted_without_secrets(self, caplog: pytest.LogCaptureFixture) -> None:
-        await receive(self.BODY, [KEY], QueuesInMemory())
+        await posted(self.BODY, [KEY], QueuesInMemory())
         assert "dropped count=1" in caplog.text
         assert "stolen" not in caplog.text
         assert build_client_state(KEY, ANNA) not in caplog.text
@@ -89,7 +87,7 @@ class TestReceive:
                 given.append(within)
                 raise Transient("no answer in time")
 
-        assert (await receive(self.BODY, [KEY], Patient())).status == 503
+        assert (await posted(self.BODY, [KEY], Patient())).status == 503
         assert max(given) <= ACK_WITHIN <= 2.5
 
 

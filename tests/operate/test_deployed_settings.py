@@ -34,7 +34,7 @@ def fetched(operator: Operator, webhook: str, vault: Vault, monkeypatch: pytest.
         assert "$" not in value
         operator.environment.set(**{name: value})
     vault.secrets = {"client-state-key": KEY, "client-state-key/0123": FORMER, "notification-url": webhook}
-    monkeypatch.setattr("sync.wiring.identity", LoopbackCredential)
+    monkeypatch.setattr("sync.wiring.app.App.identity", lambda app: LoopbackCredential())
     return vault
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -13,10 +14,11 @@ from sandbox.dataverse.tables import Row
 from sandbox.faults import Fault
 from sandbox.graph.mailboxes import Event
 from sandbox.world.people import Technician
-from sync import wiring
+from sync import triggers
 from sync.messages.changes import Change
 from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.storage.breaker import EVERYBODY
+from sync.wiring.app import App
 from tests.world.fakes import evidence_of
 from tests.world.operator import HOUR, MAILBOX, TOMORROW, Operator
 
@@ -53,13 +55,12 @@ async def told(operator: Operator, *events: Event, deleted: bool = False) -> Non
 async def work(operator: Operator, messages: Sequence[str] = ()) -> None:
     """The app works off *messages*, and what is to be seen on its queue."""
     messages = messages or taken(operator)
-    try:
+    app = App(os.environ)
+    with triggers.serving(app):
         for place in range(0, len(messages), AT_ONCE):
-            await asyncio.gather(
-                *(wiring.process_outlook_change(each.encode()) for each in messages[place : place + AT_ONCE])
-            )
-    finally:
-        await wiring.close()
+            some = messages[place : place + AT_ONCE]
+            await asyncio.gather(*(triggers.process_outlook_change(each.encode()) for each in some))
+    await app.close()
 
 
 def taken(operator: Operator) -> list[str]:
@@ -75,10 +76,9 @@ def taken(operator: Operator) -> list[str]:
 
 async def sweep(operator: Operator, technician: Technician) -> list[str]:
     """What a sweep of the mailbox queues."""
-    try:
-        await (await wiring.parts()).sweeper.sweep(technician.mailbox.id)
-    finally:
-        await wiring.close()
+    app = App(os.environ)
+    await app.sweeper.sweep(technician.mailbox.id)
+    await app.close()
     return [message["event"] for message in operator.queued(OUTLOOK_CHANGES)]
 
 
@@ -370,10 +370,10 @@ async def test_what_was_not_written_is_shown_beside_what_happened(operator: Oper
     for booking, event in pairs:
         tables.link(booking, event.immutable_id)
         ana.move(event, HOUR)
-    parts = await wiring.parts()
+    app = App(os.environ)
     for _, event in pairs:
-        await parts.processor.process(Change(ana.mailbox.id, event.immutable_id))
-    await wiring.close()
+        await app.processor.process(Change(ana.mailbox.id, event.immutable_id))
+    await app.close()
     first, second = (booking for booking, _ in pairs)
     tables.update(second, {name: second[name] + HOUR for name in ("starttime", "endtime")})
     operator.sandbox.calls.clear()

@@ -15,7 +15,6 @@ from sandbox.calls import Call
 from sandbox.dataverse.columns import Column
 from sandbox.faults import Fault
 from sandbox.server import Sandbox
-from sync import wiring
 from sync.dataverse.definitions import LENGTH
 from sync.dataverse.definitions import Column as Found
 from sync.errors import Misconfigured
@@ -67,7 +66,6 @@ async def desk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
             desk = Desk(sandbox, environment)
             del desk.columns[COLUMN]
             yield desk
-        await wiring.close()
 
 
 async def test_the_column_is_made_published_and_usable(desk: Desk) -> None:

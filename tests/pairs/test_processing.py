@@ -28,7 +28,7 @@ from sync.intake.coalescing import is_known
 from sync.messages.changes import Batch, Change, Evidence
 from sync.messages.codec import OUTLOOK_CHANGES, build_batch_messages, build_change_message, parse_change_message
 from sync.messages.parking import PARKS
-from sync.messages.taking import SPREAD, process_outlook_change
+from sync.messages.taking import SPREAD
 from sync.model import Booking, ConflictPolicy, Event
 from sync.pairs.actions import (
     GRACE,
@@ -57,6 +57,7 @@ from tests.world.fakes import (
     span,
     waits,
 )
+from tests.world.taking import take
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"
 EVENT = Event("E1", "", span(9), has_extension=True, booking_id=GUID)
@@ -424,9 +425,9 @@ class TestProcess:
         overtaken = Overtaken(rows=bookings.rows, version=bookings.version)
         queues = QueuesInMemory()
         processor = self.processor(calendars, overtaken)
-        await process_outlook_change(build_change_message(UPDATED), processor.process, no_batch, queues)
+        await take(build_change_message(UPDATED), processor.process, no_batch, queues)
         for message in queues.of("outlook-changes"):
-            await process_outlook_change(message, processor.process, no_batch, queues)
+            await take(message, processor.process, no_batch, queues)
         assert overtaken.rows[GUID].is_canceled == (outcome != "refused")
         assert overtaken.rows[GUID].event_id is None
 
@@ -646,9 +647,7 @@ class TestQueueMessages:
                 raise outcome
             return outcome
 
-        return await process_outlook_change(
-            build_change_message(UPDATED) if text is None else text, process, no_batch, queues
-        )
+        return await take(build_change_message(UPDATED) if text is None else text, process, no_batch, queues)
 
     @pytest.mark.parametrize(
         ("outcome", "said"),
@@ -678,7 +677,7 @@ class TestQueueMessages:
 
         [message] = build_batch_messages([UPDATED])
         mixed = json.dumps({"changes": [7, *json.loads(message)["changes"]]})
-        assert await process_outlook_change(mixed, process, note, queues) == SPREAD
+        assert await take(mixed, process, note, queues) == SPREAD
         assert [batch.changes for batch in spread] == [(UPDATED,)]
         [parked] = queues.of(f"{OUTLOOK_CHANGES}-poison")
         assert (json.loads(parked)["error"], json.loads(parked)["message"]) == ("Malformed", "7")
@@ -710,27 +709,19 @@ class TestQueueMessages:
             assert mailbox == ANNA
             raise Throttled("429", retry_after=300)
 
-        assert (
-            await process_outlook_change(build_change_message(UPDATED), process, no_batch, queues, let_in) == "put back"
-        )
+        assert await take(build_change_message(UPDATED), process, no_batch, queues, let_in) == "put back"
         [(_, message, hidden)] = queues.sent
         assert parse_change_message(message) == UPDATED
         assert 300 <= hidden <= 303
 
-    async def test_to_wait_to_be_let_in_takes_nothing_of_a_changes_patience(
-        self, queues: QueuesInMemory, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("sync.messages.taking.PATIENCE", 0.05)
-
+    async def test_to_wait_to_be_let_in_takes_nothing_of_a_changes_patience(self, queues: QueuesInMemory) -> None:
         async def process(change: Change) -> Action:
             return Ignore("in step")
 
         async def let_in(mailbox: str) -> None:
             await asyncio.sleep(0.1)
 
-        assert (
-            await process_outlook_change(build_change_message(UPDATED), process, no_batch, queues, let_in) != "put back"
-        )
+        assert await take(build_change_message(UPDATED), process, no_batch, queues, let_in, patience=0.05) != "put back"
         assert queues.sent == []
 
     async def test_an_outage_puts_changes_back_and_loses_their_hint_never(self, queues: QueuesInMemory) -> None:
@@ -745,14 +736,13 @@ class TestQueueMessages:
         assert parse_change_message(message) == MISSED
 
     async def test_a_change_that_takes_too_long_is_put_back(
-        self, queues: QueuesInMemory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, queues: QueuesInMemory, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def never(change: Change) -> Action:
             await asyncio.sleep(60)
             raise AssertionError
 
-        monkeypatch.setattr("sync.messages.taking.PATIENCE", 0.01)
-        assert await process_outlook_change(build_change_message(UPDATED), never, no_batch, queues) == "put back"
+        assert await take(build_change_message(UPDATED), never, no_batch, queues, patience=0.01) == "put back"
         assert [queue for queue, _, _ in queues.sent] == ["outlook-changes"]
         assert "'it took too long'" in caplog.text
 

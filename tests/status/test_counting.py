@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 
 from sync.errors import MailboxUnavailable, Malformed, Misconfigured, Refused, SyncError, Transient
-from sync.intake.acknowledging import receive
 from sync.intake.coalescing import Notified
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch
 from sync.messages.codec import OUTLOOK_CHANGES, build_change_message, parse_change_message, parse_changes
-from sync.messages.taking import process_outlook_change
 from sync.pairs.actions import Ignore, LookAgain
 from sync.pairs.entry import Kind
 from sync.status.counting import Counting
@@ -25,6 +23,7 @@ from sync.telemetry.counters import HOUR, QUEUED, RECEIVED, Figures, Swept, merg
 from tests.world.fakes import ANNA, BEN, NOW, LedgerInMemory, QueuesInMemory, no_batch
 from tests.world.notifications import ANNA as NOTIFIED
 from tests.world.notifications import KEY, change, lifecycle
+from tests.world.taking import posted, take
 
 
 class Rows:
@@ -171,7 +170,7 @@ async def test_a_process_whose_event_loop_is_a_new_one_goes_on(rows: Rows, monke
 async def counted(items: list[Any], ledger: LedgerInMemory | None = None, settle: int = 5) -> dict[str, int]:
     body = json.dumps({"value": items}).encode()
     queues, counts = QueuesInMemory(), Counter[str]()
-    reply = await receive(body, [KEY], queues)
+    reply = await posted(body, [KEY], queues)
     assert reply.notified == ({NOTIFIED} if reply.counts[RECEIVED] else set())
     counts.update(reply.counts)
     for batch in map(parse_changes, queues.of(OUTLOOK_CHANGES)):
@@ -208,7 +207,7 @@ async def test_a_second_notification_of_a_burst_is_counted_as_waited_for() -> No
 
 async def test_a_post_that_cannot_be_queued_is_counted_as_turned_away() -> None:
     body = json.dumps({"value": [change()]}).encode()
-    reply = await receive(body, [KEY], QueuesInMemory(refuses=True))
+    reply = await posted(body, [KEY], QueuesInMemory(refuses=True))
     assert (reply.status, reply.counts) == (503, {"notifications.turned_away": 1})
 
 
@@ -234,5 +233,5 @@ async def test_a_change_ends_in_one_of_a_few_ways(result: Any, outcome: str) -> 
             raise result
         return result
 
-    assert await process_outlook_change(MESSAGE, process, no_batch, QueuesInMemory()) == outcome
-    assert await process_outlook_change("no JSON", process, no_batch, QueuesInMemory()) == "parked"
+    assert await take(MESSAGE, process, no_batch, QueuesInMemory()) == outcome
+    assert await take("no JSON", process, no_batch, QueuesInMemory()) == "parked"

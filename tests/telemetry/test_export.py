@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 from opentelemetry import trace
 
-from sync import wiring
 from sync.telemetry import export as exporting
 from sync.telemetry import spans as telemetry
+from sync.wiring.app import App
 from tests.world.notifications import KEY
 from tests.world.nowhere import UNREACHABLE
 from tests.world.processes import in_a_process
@@ -55,14 +55,14 @@ async def insights() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
 
 
 async def test_spans_and_metrics_arrive_at_application_insights(
-    insights: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    insights: tuple[str, list[dict[str, Any]]],
 ) -> None:
-    """By the wiring, whose close sends what is left."""
+    """By an app, whose close sends what is left."""
     connection_string, taken = insights
-    monkeypatch.setenv("APPLICATIONINSIGHTS_CONNECTION_STRING", connection_string)
-    with wiring._telemetry().span("receive", "server"):
+    app = App({"APPLICATIONINSIGHTS_CONNECTION_STRING": connection_string})
+    with app.telemetry.span("receive", "server"):
         telemetry.measure(telemetry.CHANGES, outcome="moved")
-    await wiring.close()
+    await app.close()
     await until(lambda: len(taken) >= 2)
     sent = {item["data"]["baseType"]: item for item in taken}
     assert sent["RequestData"]["data"]["baseData"]["name"] == "receive"

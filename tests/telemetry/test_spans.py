@@ -11,7 +11,7 @@ from azure.storage.queue.aio import QueueClient
 from opentelemetry import trace
 
 from sandbox.faults import Fault
-from sync import wiring
+from sync import triggers
 from sync.errors import Refused, Transient
 from sync.messages.changes import Change, LifecycleNotification, SweepRequest
 from sync.messages.codec import (
@@ -127,10 +127,9 @@ async def test_what_is_held_and_what_a_sweep_finds_is_told(
         app.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
         held, event = app.sandbox.people.dispatcher.book(ana, TOMORROW, TOMORROW + HOUR)
         app.sandbox.mailboxes.change(event, is_all_day=True)
-        parts = await wiring.parts()
-        await parts.processor.process(Change(ana.mailbox.id, event.immutable_id))
-        await wiring.sweep_mailbox(build_sweep_message(SweepRequest(ana.mailbox.id)).encode())
-        await wiring.renew_subscriptions()
+        await triggers.app().processor.process(Change(ana.mailbox.id, event.immutable_id))
+        await triggers.sweep_mailbox(build_sweep_message(SweepRequest(ana.mailbox.id)).encode())
+        await triggers.renew_subscriptions()
         metrics = told.told()
         assert held["contoso_outlookeventid"] is None
     assert metrics[telemetry.HELD] == {("held",): 1, ("waiting",): 0}
@@ -145,11 +144,11 @@ async def test_what_is_parked_is_told_each_hour_whoever_parked_it_and_also_if_th
         async with QueueClient.from_connection_string(storage, f"{OUTLOOK_CHANGES}-poison") as queue:
             await queue.create_queue()
             await queue.send_message("given up by the host")
-        await wiring.renew_subscriptions()
+        await triggers.renew_subscriptions()
         assert told.told()[telemetry.POISON] == {(OUTLOOK_CHANGES,): 1, (LIFECYCLE,): 0, (SWEEPS,): 0}
         app.sandbox.faults.order(Fault("dataverse", status=503, times=None))
         with pytest.raises(Transient):
-            await wiring.renew_subscriptions()
+            await triggers.renew_subscriptions()
         assert told.told()[telemetry.POISON] == {(OUTLOOK_CHANGES,): 1, (LIFECYCLE,): 0, (SWEEPS,): 0}
 
 

@@ -27,11 +27,9 @@ from sync.errors import Transient
 from sync.graph import events as graph_events
 from sync.graph import subscriptions as graph_subscriptions
 from sync.graph import transport as graph_transport
-from sync.intake.acknowledging import receive
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch
 from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, SWEEPS
-from sync.messages.taking import process_outlook_change
 from sync.model import SyncMode
 from sync.pairs.processing import Processor
 from sync.subscriptions.deployment import Deployment
@@ -41,6 +39,7 @@ from sync.sweep.rounds import Rounds
 from sync.sweep.sweeper import Sweeper
 from sync.sweep.taking import SweepTaker
 from tests.world.fakes import BreakerInMemory, LedgerInMemory, MemoryInMemory
+from tests.world.taking import posted, take
 
 START = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
 KEY, NEW_KEY = "k" * 40, "n" * 40
@@ -163,7 +162,7 @@ class App:
             return web.Response(status=503)
         if "validationToken" in request.query:
             return web.Response(text=request.query["validationToken"])
-        reply = await receive(await request.read(), self.keys, self.inbox)
+        reply = await posted(await request.read(), self.keys, self.inbox)
         return web.Response(status=reply.status)
 
     async def spread(self, batch: Batch) -> None:
@@ -179,7 +178,7 @@ class App:
                 return
             for message in due:
                 if message.queue == OUTLOOK_CHANGES:
-                    await process_outlook_change(message.text, self.processor.process, self.spread, self.inbox)
+                    await take(message.text, self.processor.process, self.spread, self.inbox)
                 elif message.queue == SWEEPS:
                     await self.sweeps.take(message.text)
                 else:

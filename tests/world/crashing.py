@@ -16,11 +16,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sync.graph.client_state import build_client_state
-from sync.intake.acknowledging import receive
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch, Change
 from sync.messages.codec import OUTLOOK_CHANGES
-from sync.messages.taking import process_outlook_change
 from sync.model import ConflictPolicy
 from sync.pairs.actions import Action
 from sync.pairs.processing import Processor
@@ -30,6 +28,7 @@ from sync.sweep.rounds import Rounds
 from sync.sweep.sweeper import Sweeper
 from sync.sweep.taking import SweepTaker
 from tests.world.fakes import NOW, Calendars, MemoryInMemory, RowsInMemory, Table
+from tests.world.taking import posted, take
 
 KEY = "k" * 40
 
@@ -271,7 +270,7 @@ class Hosted:
         return [message for message in self.messages if not message.queue.endswith("-poison")]
 
     async def _post(self, change: Change) -> None:
-        reply = await receive(_notification(change), [KEY], self.queues())
+        reply = await posted(_notification(change), [KEY], self.queues())
         assert reply.status == 202
         self.posts.pop(0)
         await self.acknowledged(change)
@@ -282,7 +281,7 @@ class Hosted:
     async def _take(self, message: Message) -> None:
         message.due = self.now + LOCK
         if message.queue == OUTLOOK_CHANGES:
-            await process_outlook_change(message.text, self._process, self._spread, self.queues())
+            await take(message.text, self._process, self._spread, self.queues())
         else:
             await SweepTaker(self.sweeper().sweep, _is_wanted, self.queues()).take(message.text)
 

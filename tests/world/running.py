@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,7 +30,8 @@ from sandbox.graph.notification_bodies import Hostility
 from sandbox.host.functions_host import FunctionsHost, free_port
 from sandbox.server import Sandbox
 from sandbox.world.people import Technician
-from sync import wiring
+from sync import triggers
+from sync.wiring.app import App
 from tests.world.waits import leave_out_waits
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -122,8 +124,10 @@ async def running(
             **others,
         }
         async with FunctionsHost(ROOT, settings, port=port, key=None) as host:
-            yield Running(sandbox, host, storage, sent)
-            await wiring.close()
+            app = App(os.environ)
+            with triggers.serving(app):
+                yield Running(sandbox, host, storage, sent)
+            await app.close()
 
 
 def in_step(app: Running, booking: Row) -> bool:

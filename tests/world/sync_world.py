@@ -18,12 +18,10 @@ from hypothesis import note
 
 from sync.errors import MailboxUnavailable, NotWritten, SyncError, Transient
 from sync.graph.client_state import build_client_state
-from sync.intake.acknowledging import receive
 from sync.intake.coalescing import Notified
 from sync.intake.spreading import spread
 from sync.messages.changes import Batch, Change
 from sync.messages.codec import OUTLOOK_CHANGES, build_change_message, parse_change_message, parse_changes
-from sync.messages.taking import process_outlook_change
 from sync.model import Booking, ConflictPolicy, Event, EventType, Span, SyncMode
 from sync.pairs.actions import Action, CancelBooking, Ignore, LinkBooking, MoveBooking, Observed, UnlinkBooking, Write
 from sync.pairs.entry import GONE, Entry
@@ -42,6 +40,7 @@ from tests.world.fakes import (
     no_batch,
 )
 from tests.world.interleaving import Steps
+from tests.world.taking import posted, take
 
 KEY = "k" * 40
 
@@ -421,7 +420,7 @@ class World:
         As it does: a batch that is not spread to its end comes back from the queue.
         """
         batches = QueuesInMemory()
-        await receive(json.dumps({"value": list(notifications)}).encode(), [KEY], batches)
+        await posted(json.dumps({"value": list(notifications)}).encode(), [KEY], batches)
         try:
             for batch in map(parse_changes, batches.of(OUTLOOK_CHANGES)):
                 assert isinstance(batch, Batch)
@@ -481,7 +480,7 @@ class World:
         if isinstance(outcome, Observed):
             self.forget(worker)
         try:
-            await process_outlook_change(worker.message.text, processed, no_batch, self.queues)
+            await take(worker.message.text, processed, no_batch, self.queues)
         except Transient:
             worker.message.is_taken = False  # the host brings it back
         else:

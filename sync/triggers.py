@@ -1,0 +1,176 @@
+"""One function for each trigger: an HTTP answer, one message, one timer. No rule stands here.
+
+The process has one ``App``, built at the first trigger. What costs time to import is imported by the trigger that needs
+it, as Graph and Dataverse wait for an acknowledgement and the host for a start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypedDict
+
+from sync.wiring.app import App
+
+if TYPE_CHECKING:
+    from sync.status.findings import Status
+
+log = logging.getLogger(__name__)
+
+
+class Answer(TypedDict):
+    """The arguments of an HTTP response. What echoes a caller is plain text, and never taken for HTML."""
+
+    body: str | bytes
+    status_code: int
+    mimetype: str
+    headers: dict[str, str]
+
+
+_apps: list[App] = []
+"""The process's app, once there is one."""
+
+
+def app() -> App:
+    """The process's app."""
+    if not _apps:
+        _apps.append(App(os.environ))
+    return _apps[-1]
+
+
+@contextmanager
+def serving(other: App) -> Iterator[None]:
+    """Have triggers use *other* meanwhile, as tests and benchmarks do."""
+    _apps.append(other)
+    try:
+        yield
+    finally:
+        _apps.remove(other)
+
+
+async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
+    """Answer a POST of Graph's: the validation handshake, told by its query parameter, or notifications.
+
+    Source: Graph, "Receive change notifications through webhooks": the token comes back decoded, within ten seconds.
+    """
+    if "validationToken" in query:
+        return _plain_text(200, query["validationToken"])
+
+    from sync.errors import Malformed, Misconfigured
+    from sync.graph.notifications import parse_notifications
+    from sync.intake.acknowledging import acknowledge
+
+    try:
+        settings, queues, counting = app().acknowledge_settings, app().queues, app().counting
+    except Misconfigured as error:
+        log.error("misconfigured: %s", error)
+        return _plain_text(503, "")  # Graph comes again for four hours, time enough to set it
+    with app().telemetry.span("receive", "server") as told:
+        try:
+            received = parse_notifications(body, settings.keys)
+        except Malformed as error:
+            log.warning("notifications refused reason=%r", str(error))
+            told.answered(400)
+            return _plain_text(400, "not a collection of change notifications")
+        reply = await acknowledge(received, queues)
+        told.answered(reply.status)
+    counting.count(reply.counts, reply.notified)
+    return _plain_text(reply.status, "")
+
+
+def _plain_text(status: int, body: str) -> Answer:
+    return Answer(body=body, status_code=status, mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"})
+
+
+async def process_outlook_change(message: bytes) -> None:
+    """Take one message of ``outlook-changes`` to its end. Raises: Transient if the queue cannot be reached."""
+    from sync.messages.codec import OUTLOOK_CHANGES, parse_origin
+    from sync.messages.taking import SPREAD
+    from sync.telemetry.counters import OUTCOME
+
+    text, telemetry = _text(message), app().telemetry
+    origin = parse_origin(text)
+    with telemetry.span(f"process {OUTLOOK_CHANGES}", "consumer", origin) as told:
+        outcome = await app().changes.take(text)
+        told.set(outcome=outcome)
+    if outcome != SPREAD:
+        telemetry.aged(outcome, origin)
+        app().counting.count({OUTCOME + outcome: 1})
+
+
+async def process_lifecycle(message: bytes) -> None:
+    """Take one message of ``subscription-lifecycle`` to its end. Raises: Transient if the queue cannot be reached."""
+    from sync.messages.codec import LIFECYCLE, parse_origin
+
+    text = _text(message)
+    with app().telemetry.span(f"process {LIFECYCLE}", "consumer", parse_origin(text)):
+        await app().lifecycle.take(text)
+
+
+async def sweep_mailbox(message: bytes) -> None:
+    """Take one message of ``sweeps`` to its end. Raises: Transient if the queue cannot be reached."""
+    from sync.messages.codec import SWEEPS, parse_origin
+
+    text = _text(message)
+    with app().telemetry.span(f"process {SWEEPS}", "consumer", parse_origin(text)):
+        await app().sweeps.take(text)
+
+
+async def renew_subscriptions() -> None:
+    """Keep the subscriptions, and measure what is left for people. Raises: Transient, Refused, Misconfigured."""
+    from sync.errors import SyncError
+
+    with app().telemetry.span("renew_subscriptions"):
+        try:
+            await app().keeper.keep()
+        except SyncError as error:
+            await app().counting.roster_failed(str(error))
+            raise
+        finally:
+            await app().tell_left()
+
+
+async def sweep() -> None:
+    """Ask for the nightly sweep of all mailboxes. Raises: Transient, Refused, Misconfigured."""
+    with app().telemetry.span("sweep"):
+        await app().counting.purge()
+        await app().rounds.ask_nightly()
+
+
+async def status() -> Answer:
+    """All that people are shown, as JSON."""
+    from sync.status.page import PRIVATE, build_json
+
+    return await _shown(
+        lambda status: Answer(body=build_json(status), status_code=200, mimetype="application/json", headers=PRIVATE)
+    )
+
+
+async def status_page() -> Answer:
+    """The same as a page."""
+    from sync.status.page import build_page
+
+    def answer(status: Status) -> Answer:
+        body, headers = build_page(status)
+        return Answer(body=body, status_code=200, mimetype="text/html", headers=headers)
+
+    return await _shown(answer)
+
+
+async def _shown(build: Callable[[Status], Answer]) -> Answer:
+    """Build in a thread: thousands of mailboxes take long enough for an acknowledgement to notice."""
+    from sync.errors import Misconfigured
+
+    try:
+        status = await app().status()
+    except Misconfigured as error:
+        log.error("misconfigured: %s", error)
+        return _plain_text(503, "settings are missing or unreadable; the log names them")
+    return await asyncio.to_thread(build, status)
+
+
+def _text(message: bytes) -> str:
+    return message.decode("utf-8", "replace")
