@@ -1,6 +1,6 @@
-"""What can go wrong, named by what happens next, and the one table from (status, code) to it.
+"""All that can go wrong, named by what happens next: classes only.
 
-Nothing else in the app knows a status number of Graph or Dataverse.
+``calls/answers.py`` says which answer means which error. No status number and no text of a service belongs here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Malformed(SyncError):
 
 
 class NotOurs(Malformed):
-    """An event that cannot be read, but carries nothing of ours either: none of our business."""
+    """An event that cannot be read, and that carries no extension of the app: it is left alone."""
 
 
 class Forged(SyncError):
@@ -54,7 +54,7 @@ class NotWritten(SyncError):
 
 
 class Throttled(Transient):
-    """All calls of this kind are too many: none of them should be sent for a while. No attempt, so none is counted."""
+    """The service wants no call of this kind for a while. This does not count as an attempt."""
 
 
 class Paused(Transient):
@@ -62,7 +62,7 @@ class Paused(Transient):
 
 
 class Refused(SyncError):
-    """Another try gives the same: a person has to look."""
+    """Another try gives the same answer: a person has to look."""
 
 
 class NotFound(Refused):
@@ -70,15 +70,15 @@ class NotFound(Refused):
 
 
 class Unagreed(Refused):
-    """Not without a person's word; nothing has been changed."""
+    """A person has to agree first; nothing has been changed."""
 
 
 class OtherKey(Unagreed):
-    """What is there was made with another CLIENT_STATE_KEY than the one given; perhaps it is the wrong one."""
+    """The present subscriptions were made with another CLIENT_STATE_KEY; perhaps the given one is wrong."""
 
 
 class Duplicate(Refused):
-    """What should be created exists already; ``subscription_id`` is what Graph names, None if nothing."""
+    """The subscription exists already; ``subscription_id`` is the id that Graph names, None if it names none."""
 
     def __init__(self, text: str, subscription_id: str | None = None) -> None:
         super().__init__(text)
@@ -94,7 +94,7 @@ class LifetimeRefused(Refused):
 
 
 class Unvalidated(Refused):
-    """Our own endpoint did not pass Graph's validation: nobody's own trouble, and it may pass the next time."""
+    """The app's own endpoint did not pass Graph's validation. No mailbox is in trouble, and the next try may pass."""
 
 
 class UnknownColumn(Refused):
@@ -102,11 +102,11 @@ class UnknownColumn(Refused):
 
 
 class InvalidId(Refused):
-    """No item can have this id: it was damaged, or made up by somebody."""
+    """No item can have this id: it was damaged or made up."""
 
 
 class Withdrawn(Refused):
-    """An item that is neither readable nor deletable any more; whether it is gone has to be asked elsewhere."""
+    """An item that can no longer be read or deleted; another call has to tell whether it is gone."""
 
 
 class MailboxUnavailable(Refused):

@@ -1,4 +1,7 @@
-"""(service, status, headers, body) → the error that the answer means. Nothing else knows a status number. Pure."""
+"""(service, status, headers, body) → the error that the answer means. Pure.
+
+No other file of the app knows a status number or an error code of Graph or Dataverse. This file sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from sync.errors import (
 )
 
 Service = Literal["graph", "subscriptions", "dataverse"]
-"""Graph is two: a 404 means one thing of an event and another of a subscription."""
+"""Graph is two services here: a 404 has one meaning for an event and another one for a subscription."""
 
 
 # (status, code) first, then (status, None), then the hundreds below. A 404 means "this item is gone" with one code

@@ -1,6 +1,7 @@
-"""Calls to subscriptions within Graph's limits: so many in a second, and none at all while it throttles.
+"""Calls to subscriptions within Graph's limits: a number in each second, and none while Graph throttles.
 
-One limit holds for all writes of the app in a tenant, so all of them go through one ``Pace``, and the few lists too.
+This file knows when a write may be sent. It does not know the write. One limit holds for all writes of the app in a
+tenant, so all of them go through one ``Pace``, and the few lists too.
 """
 
 from __future__ import annotations
@@ -18,22 +19,27 @@ from sync.errors import Paused, Throttled, Transient
 T = TypeVar("T")
 
 WRITES_PER_SECOND = 45
-"""Graph allows 1,000 in 20 seconds, and a limiter that is full lets this many through at once.
+"""Writes in a second. Graph allows 1,000 in 20 seconds, and a full limiter lets this many through at once. If this is
+too small, a run takes long. If it is too large, Graph throttles all writes of the tenant.
 
 Source: Graph, "Microsoft Graph service-specific throttling limits".
 """
 
 TRIES = 4
-"""Of one write that is not answered, or answered by an error that passes."""
+"""Tries of one write that gets no answer, or an error that passes. With one, each hiccup leaves a mailbox to the next
+run. With many, one mailbox takes the time of others."""
 
 THROTTLED = 10
-"""Times that one write may be, also if there is no other one that passes."""
+"""Times that Graph may throttle one write, also if no other write passes. If this is too small, a run gives up while
+Graph is busy. If it is too large, one write is sent in vain until the run ends."""
 
 LONGEST_OWN_WAIT = 5.0
-"""Seconds that one write is waited for which alone is in trouble."""
+"""Seconds that a run waits for one write that alone is in trouble. If this is too small, its mailbox waits for the next
+run. If it is too large, the other mailboxes wait."""
 
 LONGEST_PAUSE = 3_600.0
-"""Seconds that all writes wait, whatever Graph asks for."""
+"""Seconds that all writes wait at most, even if Graph asks for more. If this is too small, Graph throttles again. If it
+is too large, one odd answer stops the renewals for long."""
 
 
 def _patience(failures: int) -> float:

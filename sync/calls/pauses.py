@@ -1,4 +1,6 @@
-"""Until when a service is to be left alone: what one worker of an instance is told, all of them keep to.
+"""Until when a service is left alone. A pause that one worker of an instance is told of holds for all of them.
+
+This file keeps pauses in memory. It sends nothing, and it does not know why a service throttles.
 
 A refused request counts like any other, so each worker that finds out for itself lengthens the wait of all. How much
 is allowed, only the service knows: Dataverse's limits are those of each web server, of which there may be several.
@@ -16,10 +18,12 @@ from sync.calls.retries import LONGEST_WAIT
 from sync.errors import Throttled
 
 UNTOLD = 5.0
-"""Seconds, if the service does not say how long. Source: RFC 6585: a 429 may come without Retry-After."""
+"""Seconds of a pause, if the service does not say how long. If this is too small, the next call is refused as well. If
+it is too large, changes wait in vain. Source: RFC 6585: a 429 may come without Retry-After."""
 
 LONGEST_PAUSE = 3_600.0
-"""Seconds, whatever the service asks for."""
+"""Seconds of a pause at most, even if the service asks for more. If this is too small, the service is asked too early.
+If it is too large, one odd answer stops the app for long."""
 
 HELD = 420.0
 """Seconds that a change waits with its message in hand: more than Dataverse's window of 300, and with the time to
@@ -29,7 +33,7 @@ DATAVERSE = "dataverse"
 
 
 class Pauses:
-    """By what is limited by itself: all of Dataverse, one mailbox. *now* is the clock's."""
+    """One pause for each thing that has a limit of its own: all of Dataverse, or one mailbox. *now* is the clock."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -37,7 +41,7 @@ class Pauses:
 
     @contextmanager
     def kept(self, what: str) -> Iterator[None]:
-        """For one call; if it is throttled, a pause begins. Raises: Throttled, with nothing sent, during a pause."""
+        """Guard one call: if it is throttled, a pause begins. Raises: Throttled, with nothing sent, during a pause."""
         if left := self.left(what):
             raise Throttled(f"{what}: to be left alone", left)
         try:
@@ -47,7 +51,7 @@ class Pauses:
             raise
 
     def left(self, what: str) -> float:
-        """Seconds, 0 if there is no pause."""
+        """Return the seconds that are left of the pause, 0 if there is none."""
         until = self._until.get(what)
         if until is None:
             return 0.0
@@ -64,7 +68,7 @@ class Pauses:
 class Door:
     """Lets a change in when its mailbox and Dataverse take calls, so that it is not begun in vain.
 
-    *sleep* is a test's way to let no time pass.
+    *sleep* takes seconds; a test hands in one that returns at once.
     """
 
     def __init__(
@@ -84,7 +88,10 @@ class Door:
             raise Throttled("graph: the mailbox is to be left alone", left)
 
     async def wait_for_dataverse(self) -> None:
-        """Nobody needs the worker meanwhile: all changes need Dataverse. Raises: Throttled if it takes too long."""
+        """Wait until Dataverse takes calls. All changes need Dataverse, so the worker has nothing else to do.
+
+        Raises: Throttled if that takes more than ``HELD`` seconds.
+        """
         waited = 0.0
         while left := self._dataverse.left(DATAVERSE):
             if waited + left > HELD:

@@ -1,7 +1,7 @@
-"""Short waits inside one call, shared by both services; longer ones are the queue's.
+"""Short waits inside one call, the same for both services. The queue does the longer waits.
 
-A service that asks for more than ``LONGEST_WAIT`` gets its wish: the error goes up with its ``retry_after``, and the
-change is put back on the queue, hidden for that long. No other layer below retries.
+If a service asks for more than ``LONGEST_WAIT``, nothing waits here: the error goes up with its ``retry_after``, and
+the change is put back on the queue, hidden for that long. No other layer below retries.
 """
 
 from __future__ import annotations

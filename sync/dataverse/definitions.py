@@ -1,6 +1,6 @@
-"""What a Dataverse environment says of itself: who asks, with which rights, how tables are defined; adds one column.
+"""A Dataverse environment about itself: the caller, the caller's rights, how a table is defined; adds one column.
 
-For operators' commands; what the app reads and writes is in dataverse.py.
+Operators' commands use this file. The app itself reads and writes bookings in ``bookings.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _TABLE = f"EntityDefinitions(LogicalName='{TABLE}')"
 _TEXTS = ("String", "Memo")
 
 _ALLOWED = 4
-"""Of the global choice field_security_permission_type. Source: Dataverse, "FieldPermission table"."""
+"""The right is given: a value of the choice field_security_permission_type. Source: Dataverse, "FieldPermission
+table"."""
 
 # A definition that has just been changed is read from a cache for half a minute. Source: Dataverse Web API, "Query
 # table definitions".
@@ -43,12 +44,16 @@ class Column:
 
 @dataclass(frozen=True)
 class User:
+    """A user of the environment: a person, or an application."""
+
     is_enabled: bool
     application_id: str | None
-    """None for a person."""
+    """The Entra application id; a person has None."""
 
 
 class Definitions:
+    """One environment's users, rights and definitions. All methods raise Transient, Refused and Malformed."""
+
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
@@ -57,6 +62,7 @@ class Definitions:
         return str(_of(await self._transport.get("WhoAmI"), "UserId"))
 
     async def user(self, user_id: str) -> User:
+        """Return the user with this systemuserid."""
         row = await self._transport.get(f"systemusers({user_id})?$select=isdisabled,applicationid")
         return User(_of(row, "isdisabled") is False, _of(row, "applicationid"))
 
@@ -94,7 +100,7 @@ class Definitions:
             return None
 
     async def rights(self, user_id: str, column_id: str) -> frozenset[str]:
-        """Which of "read" and "update" column security profiles, also those of teams, allow with this secured column.
+        """Return which of "read" and "update" the user may do with this secured column, by profiles of users and teams.
 
         Source: Dataverse Web API reference, "RetrievePrincipalAttributePrivileges", "AttributePrivilege".
         """
@@ -129,6 +135,7 @@ def why_unfit(column: Column) -> str | None:
 
 
 def build_column(name: str, language: int) -> dict[str, Any]:
+    """Return the definition of the event-id column, with a label in this language (a number, such as 1033)."""
     return {
         "@odata.type": "Microsoft.Dynamics.CRM.StringAttributeMetadata",
         # The logical name is this in lower case, which is how the setting has it.

@@ -48,8 +48,11 @@ class Transport:
     """One session, one pool, for the process's life: authentication, time-outs, short waits, errors by name.
 
     *url* is the environment's, like ``https://contoso.crm4.dynamics.com``. *spent* is told of each call. Unless it
-    *may_write*, it sends reads only. A list of more than *pages* pages is refused. Tests hand in their own *sleep*.
+    *may_write*, it sends reads only. Tests hand in their own *sleep*.
     """
+
+    pages = PAGES
+    """Pages of the longest list that is read."""
 
     def __init__(
         self,
@@ -58,10 +61,8 @@ class Transport:
         now: Callable[[], datetime],
         spent: Callable[[], None] = lambda: None,
         may_write: bool = True,
-        pages: int = PAGES,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._pages = pages
         self._sleep = sleep
         self._spent = spent
         self._may_write = may_write
@@ -98,7 +99,7 @@ class Transport:
         """
         rows: list[Any] = []
         link: str | None = path
-        for _ in range(self._pages):
+        for _ in range(self.pages):
             page = await self.get(str(link), page_size=page_size)
             rows += rows_of(page)
             link = page.get("@odata.nextLink")
@@ -178,7 +179,7 @@ class Transport:
 
 
 def _name_of_write(error: SyncError, tries: Sequence[SyncError]) -> SyncError:
-    """What the *tries* of one write come to, of which *error* is the last; no try if a pause kept it from being sent.
+    """The error that the *tries* of one write come to; *error* is the last. A pause that prevented it leaves no tries.
 
     Example: 503, then 412. The first try may have been done, so this is the plain Stale, and not NotWritten.
     """

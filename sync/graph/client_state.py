@@ -1,4 +1,7 @@
-"""The clientState of our subscriptions: built from a key and a mailbox, and checked in constant time. Pure."""
+"""The clientState of our subscriptions: built from a key and a mailbox, and checked in constant time. Pure.
+
+This file knows no notification and no subscription, and it reads no settings: the keys are handed in.
+"""
 
 from __future__ import annotations
 
@@ -34,24 +37,24 @@ def _finish_client_state(begun: blake2b, mailbox: str) -> str:
 
 
 def parse_client_state(value: Any, keys: Sequence[str]) -> str:
-    """The mailbox for which *value* was built with one of *keys*. Raises: Forged if there is none."""
+    """Return the mailbox for which *value* was built with one of *keys*. Raises: Forged if there is none."""
     return ClientStates(keys).mailbox_of(value)
 
 
 class ClientStates:
-    """What is valid for the mailboxes of one POST: a key is prepared once, a mailbox's hash taken once."""
+    """The valid clientStates of one POST: each key is prepared once, and each mailbox is hashed once."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._begun = [_begin_client_state(key) for key in keys]
         self._valid: dict[str, list[str]] = {}
 
     def mailbox_of(self, value: Any) -> str:
-        """The mailbox for which *value* was built, compared in constant time. Raises: Forged if there is none."""
-        # What is not ASCII cannot be compared in constant time.
+        """Return the mailbox for which *value* was built; compare in constant time. Raises: Forged if there is none."""
+        # Only ASCII texts can be compared in constant time.
         if isinstance(value, str) and len(value) == _CLIENT_STATE and value.isascii():
             mailbox = value[:_MAILBOX]
             is_ours = False
-            # All of them, so that the time taken does not tell which one fits.
+            # Compare with all of them, so that the time does not tell which one fits.
             for valid in self._valid.get(mailbox) or self._add(mailbox):
                 is_ours |= compare_digest(value, valid)
             if is_ours:

@@ -1,7 +1,8 @@
-"""Events and subscriptions of Microsoft Graph, over msgraph-sdk's request builders; raw JSON → our values.
+"""Events of Microsoft Graph: read one, list those of a mailbox, find out whether one is in a calendar.
 
-The SDK builds, signs and sends; its models are left out, because the first event they build costs two seconds of
-imports and they turn texts that look like GUIDs or dates into something else. What a status means is said in errors.py.
+The SDK builds, signs and sends requests. Its models are not used: the first event that they build costs two seconds of
+imports, and they turn texts that look like GUIDs or dates into something else. ``parsing.py`` reads the JSON, and
+``calls/answers.py`` knows what a status means.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from sync.times import build_moment
 log = logging.getLogger(__name__)
 
 PER_MAILBOX = 4
-"""Outlook serves so many requests of one app for one mailbox at a time. Source: Graph, "Throttling limits"."""
+"""Requests for one mailbox at a time. Outlook serves four of one app. Fewer make a sweep slow, and more are throttled.
+Source: Graph, "Throttling limits"."""
 
 PAGE_SIZE = 100
 """Events in one answer of a list."""
@@ -43,13 +45,13 @@ PAGE_SIZE = 100
 _COLUMNS = ["id", "start", "end", "isAllDay", "isCancelled", "type"]
 
 _A_USER, _AN_EVENT = "--user--", "--event--"
-"""Stand for ids in a URL, as no name of ours and no id of Entra's does."""
+"""Stand for ids in a URL. No id and no name in the URL contains them."""
 
 _UTC = ("Prefer", 'outlook.timezone="UTC"')
 
 
 class GraphEvents:
-    """Events with our open extension; nothing of what they are about is asked for."""
+    """Events with the app's open extension. Subjects, bodies and attendees are never asked for."""
 
     def __init__(self, transport: Transport, extension_name: str, extension_property: str) -> None:
         self._transport = transport
@@ -59,7 +61,9 @@ class GraphEvents:
         self._hung_until: dict[str, float] = {}
 
     async def read(self, mailbox: str, event_id: str) -> Event | None:
-        """The event as it is now, None if Outlook says that this item is not there.
+        """Return the event as it is now, None if Outlook says that this item is not there.
+
+        Raises: Malformed, NotOurs, Transient, Refused.
 
         Source: Graph, "Get event" and "Get openTypeExtension".
         """
@@ -73,7 +77,7 @@ class GraphEvents:
 
     @cached_property
     def _event_url(self) -> str:
-        """Of ``_AN_EVENT`` of ``_A_USER``: nothing else is read as often, and the SDK fills it in letter by letter."""
+        """The URL of ``_AN_EVENT`` of ``_A_USER``. It is made once, as the SDK takes long to fill in a template."""
         parameters = EventItemRequestBuilder.EventItemRequestBuilderGetQueryParameters(
             select=[*_COLUMNS, "createdDateTime", "lastModifiedDateTime"],
             # Without the filter Outlook refuses to expand extensions.
@@ -83,17 +87,17 @@ class GraphEvents:
         return self._transport.url_of(builder.to_get_request_information(configured(parameters)))
 
     async def with_extension(self, mailbox: str) -> Sequence[Event | Unreadable]:
-        """All events of the default calendar that carry our extension, of any time; a filter by time is not documented.
+        """Return the events of the default calendar that carry the app's extension, of any time.
 
-        Source: Graph, "Get openTypeExtension".
+        A filter by time beside the one by extension is not documented. Source: Graph, "Get openTypeExtension".
         """
         return await self._list(mailbox, self._transport.client.users.by_user_id(mailbox).events)
 
     async def in_other_calendars(self, mailbox: str) -> Sequence[Event | Unreadable]:
-        """Those of all calendars but the default one. Source: Graph, "List calendars", "List events".
+        """Return the events that carry the app's extension in all calendars but the default one.
 
-        A calendar that cannot be read is left out: it may be somebody else's, shared with the mailbox, or one of those
-        that Outlook fills by itself, such as birthdays.
+        A calendar that cannot be read is left out. Another person may have shared it with the mailbox, or Outlook fills
+        it by itself, such as birthdays. Source: Graph, "List calendars", "List events".
         """
         user = self._transport.client.users.by_user_id(mailbox)
         parameters = CalendarsRequestBuilder.CalendarsRequestBuilderGetQueryParameters(

@@ -1,4 +1,7 @@
-"""Graph's POST bodies → changes and lifecycle notifications, each item judged by itself. Pure."""
+"""Graph's POST bodies → changes and lifecycle notifications, each item judged by itself. Pure.
+
+This file knows the shapes of Graph's notifications. It looks at no event, and it stores nothing.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
 
 
 def _join(one: Change, other: Change) -> Change:
-    """Two notifications of one event as one; of several versions none may stand for the others."""
+    """Two notifications of one event as one. Two versions become none, as neither may stand for the other."""
     version = one.version if (one.version, one.evidence) == (other.version, other.evidence) else None
     evidence = max(one.evidence, other.evidence)
     if (version, evidence) == (one.version, one.evidence):
@@ -83,21 +86,25 @@ def _parse_item(item: Any, client_states: ClientStates) -> Change | LifecycleNot
             require(is_guid, item.get("subscriptionId"), "subscriptionId").lower(),
             require(is_word, item["lifecycleEvent"], "lifecycleEvent"),
         )
-    change_type = item.get("changeType")
-    if not isinstance(change_type, str) or (change_type := change_type.lower()) not in _CHANGE_TYPES:
-        raise Malformed("changeType")
+    evidence = _evidence_of(item.get("changeType"))
     data = item.get("resourceData")
     event_id, version = (data.get("id"), data.get("@odata.etag")) if isinstance(data, dict) else (None, None)
     resource = item.get("resource")
-    # As Graph writes it nearly always, and then there is nothing to take apart.
+    # Graph writes nearly all resources in this form, which needs no taking apart.
     if not isinstance(event_id, str) or resource != f"Users/{mailbox}/Events/{event_id}":
         user, named = _parse_resource(resource)
         if user.lower() != mailbox and is_guid(user):
             raise Forged("clientState of another mailbox")
         event_id = named if event_id is None else event_id
-    evidence = Evidence.TOLD if change_type == "deleted" else Evidence.NONE
     event_id = require(is_event_id, event_id, "event id")
     return Change(mailbox, event_id, evidence, version if is_etag(version) else None)
+
+
+def _evidence_of(change_type: Any) -> Evidence:
+    """The evidence that the event is gone, as the type of the change tells it."""
+    if not isinstance(change_type, str) or (change_type := change_type.lower()) not in _CHANGE_TYPES:
+        raise Malformed("changeType")
+    return Evidence.TOLD if change_type == "deleted" else Evidence.NONE
 
 
 def _parse_resource(resource: Any) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Graph's JSON → our values. Pure."""
+"""Graph's JSON → our values. Pure: this file sends nothing, and it builds no request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNREADABLE = (Malformed, KeyError, TypeError, ValueError, AttributeError, Arithm
 
 
 def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event:
-    """Raises: Malformed if *raw* is no event with its times in UTC, NotOurs if it has no extension of ours either."""
+    """Return the event. Raises: Malformed if *raw* is none with times in UTC, NotOurs if it has no extension either."""
     extension = next((found for found in items_of(raw, "extensions") if _is_named(found, extension_name)), None)
     try:
         return Event(
@@ -38,7 +38,7 @@ def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event
 
 
 def parse_subscription(raw: Any) -> Subscription:
-    """Raises: Malformed if *raw* is no subscription."""
+    """Return the subscription. Raises: Malformed if *raw* is none."""
     try:
         return Subscription(
             id=text_of(raw, "id"),

@@ -1,4 +1,4 @@
-"""When the secrets and certificates of the app registration end."""
+"""When the secrets and certificates of the app registration end. This file reads no secret, and it changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sync.times import parse_moment
 
 
 async def read_secrets_ends(transport: Transport, app_id: str) -> Sequence[datetime]:
-    """When the secrets and certificates of the app registration end, soonest first.
+    """Return when the secrets and certificates of the app registration end, soonest first.
 
     It takes Application.Read.All, which the app is not to have. Source: Graph, "Get application".
     Raises: Refused, most likely; Transient, Malformed.

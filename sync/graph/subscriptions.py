@@ -1,4 +1,7 @@
-"""The app registration's subscriptions at Graph: list, create, renew, delete."""
+"""The app registration's subscriptions at Graph: list, create, renew, delete.
+
+This file sends one request for each call. ``sync/subscriptions/`` decides which subscriptions there are to be.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ log = logging.getLogger(__name__)
 class GraphSubscriptions:
     """The app registration's subscriptions to the events of mailboxes; *url* is where they are to notify.
 
-    A write is sent once: all writes share one limit, so it is pacing.py that waits and tries again.
+    A write is sent once. All writes share one limit, so ``calls/pace.py`` waits and tries again.
     """
 
     def __init__(self, transport: Transport, url: str, client_state_key: str) -> None:
@@ -31,9 +34,10 @@ class GraphSubscriptions:
         self._key = client_state_key
 
     async def list(self) -> Sequence[Subscription]:
-        """All of them, those of other deployments included; a page may be empty and still name a next one.
+        """Return all subscriptions, those of other deployments included. A page may be empty and still name a next one.
 
-        One that cannot be read is left out: whoever made it, it must not keep the others from their renewal.
+        A subscription that cannot be read is left out, so that the others are still renewed. Raises: Transient,
+        Refused.
         """
         builder = self._transport.client.subscriptions
         found: list[Subscription] = []
@@ -54,7 +58,7 @@ class GraphSubscriptions:
     async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
         """Subscribe to all changes of the default calendar, with immutable ids and lifecycle notifications.
 
-        Both URLs are validated before this returns: its id, None if the answer does not tell. Source: Graph, "Create
+        Graph validates both URLs first. Return the new id, None if the answer does not tell it. Source: Graph, "Create
         subscription", "Obtain immutable identifiers for Outlook resources".
         """
         body = SubscriptionBody(
@@ -72,13 +76,16 @@ class GraphSubscriptions:
         return str(made["id"]) if isinstance(made, dict) and "id" in made else None
 
     async def renew(self, subscription_id: str, expires: datetime) -> None:
-        """Source: Graph, "Update subscription"; it also renews the authorization."""
+        """Let the subscription live until *expires*; this also renews its authorization.
+
+        Source: Graph, "Update subscription". Raises: NotFound, Transient, Refused.
+        """
         builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
         body = SubscriptionBody(expiration_date_time=expires)
         await self._transport.send_once("subscriptions", builder.to_patch_request_information(body))
 
     async def delete(self, subscription_id: str) -> None:
-        """Source: Graph, "Delete subscription"; one that is gone already is fine."""
+        """Delete the subscription; one that is gone already is fine. Source: Graph, "Delete subscription"."""
         builder = self._transport.client.subscriptions.by_subscription_id(subscription_id)
         with suppress(NotFound):
             await self._transport.send_once("subscriptions", builder.to_delete_request_information())

@@ -48,9 +48,12 @@ class Transport:
     """One client for the process's life: authentication, time-outs, short waits, errors by name.
 
     *url* is Graph's with the version, without a trailing slash. The token goes to its host only, also when a nextLink
-    names another one. *spent* is told of each call. A list of more than *pages* pages is refused. Tests hand in
-    a *sleep* of their own.
+    names another one. *spent* is told of each call. Tests hand in their own
+    *sleep*.
     """
+
+    pages = PAGES
+    """Pages of the longest list that is read."""
 
     def __init__(
         self,
@@ -58,10 +61,8 @@ class Transport:
         credential: AsyncTokenCredential,
         now: Callable[[], datetime],
         spent: Callable[[], None] = lambda: None,
-        pages: int = PAGES,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.pages = pages
         self._sleep = sleep
         root = httpx.URL(url)
         self._now = now

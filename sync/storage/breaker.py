@@ -1,17 +1,18 @@
 """How many bookings may be canceled in an hour, per mailbox and in all; beyond that a person has to say so.
 
-Each cancellation is counted before it is made, so that no two workers can pass the ceiling side by side. What is
-stored are ids and times, in the ledger's table.
+Each cancellation is counted before it is made, so that no two workers can pass the ceiling side by side. The rows
+hold ids and times only, and stand in the ledger's table. This file cancels nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sync.ids import short_id_of
 from sync.storage.tables import StorageTable, written_at
+from sync.times import as_plain
 
 WINDOW = timedelta(hours=1)
 _KEPT = timedelta(days=1)
@@ -38,11 +39,12 @@ class Breaker:
     in_all: int
 
     async def tripped(self) -> Sequence[Tripped]:
+        """Return the scopes in which nothing is canceled now."""
         rows = self.table.query("PartitionKey eq @p and count gt 0", {"p": "breaker"})
-        return [Tripped(str(row["RowKey"]), _plain(row["at"]), int(row["count"])) async for row in rows]
+        return [Tripped(str(row["RowKey"]), as_plain(row["at"]), int(row["count"])) async for row in rows]
 
     async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str | None:
-        """Why a booking of *mailbox* must not be canceled now, None if it may; the same event counts once."""
+        """Return why a booking of *mailbox* must not be canceled now, None if it may; the same event counts once."""
         found = {each.scope for each in await self.tripped()}
         if not found.isdisjoint({mailbox, EVERYBODY}):
             return _reason(EVERYBODY if EVERYBODY in found else mailbox)
@@ -81,7 +83,3 @@ class Breaker:
 def _reason(scope: str) -> str:
     whose = "in all" if scope == EVERYBODY else "of this mailbox"
     return f"too many bookings {whose} were to be canceled within an hour"
-
-
-def _plain(moment: datetime) -> datetime:
-    return datetime.fromtimestamp(moment.timestamp(), UTC)

@@ -1,6 +1,6 @@
-"""What was counted, and how the mailboxes stand, in a table of the app's storage account.
+"""Counters, and how the mailboxes stand, in a table of the app's storage account.
 
-Each process writes a row of its own for each hour, so nobody waits for anybody; whoever reads adds them up. All
+Each process writes a row of its own for each hour, so no process waits for another. The reader adds them up. All
 mailboxes fit in one row, as long as there are no more than some 30,000: packed, they take about 30 bytes each, and a
 row holds a mebibyte. Source: Azure Storage, "Understanding the Table service data model".
 """
@@ -25,7 +25,7 @@ _CHUNK = 60_000
 """Bytes in one column, which holds 64 KiB. Source: as above."""
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, zlib.error)
-"""Of a row that another version of this app wrote."""
+"""The errors that a row in another shape leads to, after a person has edited it."""
 
 
 class CounterTable:
@@ -51,7 +51,7 @@ class CounterTable:
         )
 
     async def hours(self, since: datetime) -> dict[datetime, Counter[str]]:
-        """What all processes together have counted in each hour."""
+        """Return the counts of all processes together, for each hour since *since*."""
         found: dict[datetime, Counter[str]] = {}
         async for row in self._rows(since, ["PartitionKey", "counts"]):
             try:
@@ -78,6 +78,7 @@ class CounterTable:
         return total
 
     async def put_roster(self, roster: Roster) -> None:
+        """Store how the mailboxes stand, in the place of the last roster."""
         standings = [
             [each.mailbox, _seconds(each.expires), each.reason, _seconds(each.notified)]
             + ([_seconds(each.swept.at), each.swept.differences] if each.swept else [])
@@ -87,6 +88,7 @@ class CounterTable:
         await self._table.put({**row, **_packed(standings)})
 
     async def roster(self) -> Roster | None:
+        """Return how the mailboxes stood last, None if that is unknown or unreadable."""
         row = await self._table.get("roster", "last")
         if row is None:
             return None
@@ -97,10 +99,11 @@ class CounterTable:
             return None
 
     async def put_failure(self, at: datetime, reason: str) -> None:
-        """The last run of the roster came to nothing."""
+        """Store that the run of the roster at *at* failed."""
         await self._table.put({"PartitionKey": "roster", "RowKey": "failed", "at": at, "reason": reason[:1_000]})
 
     async def failure(self) -> tuple[datetime, str] | None:
+        """Return when the last failed run of the roster was, and why it failed; None if no run has failed."""
         row = await self._table.get("roster", "failed")
         return None if row is None else (as_plain(row["at"]), str(row["reason"]))
 
@@ -115,6 +118,7 @@ class CounterTable:
         return count
 
     async def close(self) -> None:
+        """Close the connection."""
         await self._table.close()
 
     def _rows(self, since: datetime, columns: list[str] | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""What is parked in the poison queues: read, and put back on the queue that it came from.
+"""Parked messages in the poison queues: list them, and put them back on the queue that they came from.
 
 A message lies there in one of two forms: wrapped with its reason (parking.py), or as it was, moved by the host. Nothing
 here prints.
@@ -59,6 +59,8 @@ class Parked:
 
 @dataclass
 class Replayed:
+    """The messages that a replay put back, and those that it refused."""
+
     done: list[Parked] = field(default_factory=list)
     refused: list[Parked] = field(default_factory=list)
     """Malformed: another try gives the same."""
@@ -86,7 +88,7 @@ def parse_parked(queue: str, stored: str) -> tuple[str, Content | None]:
 
 
 class PoisonQueue:
-    """What is parked of one queue.
+    """The parked messages of one queue.
 
     Storage shows the first 32 messages only unless they are received, so even a list receives them all. They are seen
     by others again when it is done, or after ``HELD`` seconds if it never is.
@@ -113,14 +115,17 @@ class PoisonQueue:
             contents = [(parked, parked.content) for parked in chosen if parked.content is not None]
             for place in range(0, len(contents), PAGE):
                 page = contents[place : place + PAGE]
-                # In this order: a crash in between repeats messages, which is harmless, and loses none.
-                await self._storage.send(self.queue, [message for _, content in page for message in _build(content)])
-                await asyncio.gather(*(self._delete(parked) for parked, _ in page))
+                await self._put_back(page)
                 for parked, _ in page:
                     del held[parked.id]
                     result.done.append(parked)
                 progress(len(result.done), len(contents))
         return result
+
+    async def _put_back(self, page: Sequence[tuple[Parked, Content]]) -> None:
+        """Send, then delete: a crash in between repeats messages, which is harmless, and loses none."""
+        await self._storage.send(self.queue, [message for _, content in page for message in _build(content)])
+        await asyncio.gather(*(self._delete(parked) for parked, _ in page))
 
     @asynccontextmanager
     async def _received(self) -> AsyncIterator[dict[str, Parked]]:

@@ -1,6 +1,6 @@
 """Queue clients of the app's storage account: messages out, in the host's encoding.
 
-Incoming messages are the host's affair (queue triggers).
+The host takes messages from the queues and calls the triggers. This file does not know what a message says.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sync.errors import Transient
 from sync.telemetry import spans as telemetry
 
 CONCURRENCY = 32
+"""Messages sent at a time. Fewer make a sweep slow to queue; more wait for connections."""
 
 PEEKED = 32
 """Messages at the front of a queue, as many as can be looked at at once. Source: Azure Storage, "Peek Messages"."""
@@ -36,10 +37,12 @@ class StorageQueues:
 
     @classmethod
     def of_connection_string(cls, connection_string: str) -> StorageQueues:
+        """Return the queues of the account that the connection string names."""
         return cls(QueueServiceClient.from_connection_string(connection_string, **_OPTIONS))
 
     @classmethod
     def of_identity(cls, url: str, credential: AsyncTokenCredential) -> StorageQueues:
+        """Return the queues of the account at *url*."""
         return cls(QueueServiceClient(url, credential=credential, **_OPTIONS))
 
     async def send(
@@ -59,7 +62,7 @@ class StorageQueues:
             return_exceptions=True,
         )
         try:
-            # What is under way goes on: a first token that takes longer would else never arrive.
+            # Calls that were begun go on after a time-out. Otherwise a slow first token would never arrive.
             results = await asyncio.wait_for(asyncio.shield(sending), within)
         except TimeoutError:
             raise Transient(f"queue {queue}: no answer in time") from None
@@ -130,6 +133,7 @@ class StorageQueues:
         return self._service.get_queue_client(queue)
 
     async def close(self) -> None:
+        """Close all connections."""
         await self._service.close()
 
 

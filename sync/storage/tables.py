@@ -1,6 +1,6 @@
 """A table of the app's storage account: rows by their keys, guarded by their etags, errors by name.
 
-A missing table is created on first use.
+A missing table is created on first use. This file does not know what a row means.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class StorageTable:
 
     @classmethod
     def of_connection_string(cls, connection_string: str, name: str) -> StorageTable:
+        """Return the table *name* of the account. Raises: Misconfigured if *connection_string* names no account."""
         try:
             return cls(TableClient.from_connection_string(connection_string, name, **_OPTIONS))
         except ValueError:  # the client's way to refuse what it is made of
@@ -46,9 +47,11 @@ class StorageTable:
 
     @classmethod
     def of_identity(cls, url: str, credential: AsyncTokenCredential, name: str) -> StorageTable:
+        """Return the table *name* of the account at *url*."""
         return cls(TableClient(url, name, credential=credential, **_OPTIONS))
 
     async def get(self, partition: str, key: str) -> Row | None:
+        """Return the row, None if there is none."""
         async with self._named_errors():
             with suppress(ResourceNotFoundError):
                 row: Row = await self._client.get_entity(partition, key)
@@ -56,12 +59,15 @@ class StorageTable:
         return None
 
     async def insert(self, row: Row) -> str:
-        """The new row's etag. Raises: Stale if there is one already."""
+        """Write a new row, and return its etag. Raises: Stale if there is one already."""
         async with self._named_errors():
             return str((await self._created(lambda: self._client.create_entity(row)))["etag"])
 
     async def replace(self, row: Row, etag: str) -> str:
-        """The new etag. Raises: Stale if the row is not what *etag* says any more, or gone."""
+        """Write *row* in the place of the one with *etag*, and return the new etag.
+
+        Raises: Stale if the row changed since it was read, or is gone.
+        """
         async with self._named_errors():
             try:
                 done = await self._client.update_entity(
@@ -72,12 +78,12 @@ class StorageTable:
             return str(done["etag"])
 
     async def put(self, row: Row) -> None:
-        """Whatever was there before."""
+        """Write *row* in the place of the present one, whether there is one or not."""
         async with self._named_errors():
             await self._created(lambda: self._client.upsert_entity(row, mode=UpdateMode.REPLACE))
 
     async def delete(self, partition: str, key: str) -> None:
-        """One that is gone already is fine."""
+        """Delete the row; one that is gone already is fine."""
         async with self._named_errors():
             await self._client.delete_entity(partition, key)
 
@@ -146,15 +152,16 @@ class StorageTable:
         return Transient(f"table {self._client.table_name}: {type(error).__name__}")  # its text may hold secrets
 
     async def close(self) -> None:
+        """Close the connection."""
         await self._client.close()
 
 
 def etag_of(row: Row) -> str:
-    """Of a row as it was read."""
+    """Return the etag of *row* as it was read."""
     return str(row.metadata["etag"])  # type: ignore[attr-defined]  # of the library's own kind of mapping
 
 
 def written_at(row: Row) -> datetime:
-    """By the storage account's clock."""
+    """Return when *row* was written last, by the storage account's clock."""
     moment: datetime = row.metadata["timestamp"]  # type: ignore[attr-defined]
     return moment

@@ -515,7 +515,7 @@ class TestAnswersThatNobodyWants:
             await world.bookings.resources.mailboxes()
 
     async def test_a_list_that_leads_in_a_circle_ends(self, world: World) -> None:
-        world.bookings._transport._pages = 5
+        world.bookings._transport.pages = 5
         page = {"value": [], "@odata.nextLink": f"{world.sandbox.dataverse_url}/api/data/v9.2/bookableresources"}
         world.sandbox.faults.order(Fault("dataverse", status=200, body=page, times=None))
         with pytest.raises(Malformed):
