@@ -1,6 +1,8 @@
 """Calls to subscriptions within Graph's limits: a number in each second, and none while Graph throttles.
 
-This file knows when a write may be sent. It does not know the write. One limit holds for all writes of the app in a
+This file knows when a write may be sent. It does not know the write.
+
+One limit holds for all writes of the app in a
 tenant, so all of them go through one ``Pace``, and the few lists too.
 """
 

@@ -25,9 +25,10 @@ LONGEST_PAUSE = 3_600.0
 """Seconds of a pause at most, even if the service asks for more. If this is too small, the service is asked too early.
 If it is too large, one odd answer stops the app for long."""
 
-HELD = 420.0
-"""Seconds that a change waits with its message in hand: more than Dataverse's window of 300, and with the time to
-process it less than the host gives to a function (host.json)."""
+LONGEST_IN_HAND = 420.0
+"""Seconds that a change waits with its message in hand. Dataverse counts in windows of 300 seconds: if this is smaller,
+the change goes back to the queue in each of them. With the time to process the change, it has to stay below the time
+that the host gives to a function (host.json)."""
 
 DATAVERSE = "dataverse"
 
@@ -90,11 +91,11 @@ class Door:
     async def wait_for_dataverse(self) -> None:
         """Wait until Dataverse takes calls. All changes need Dataverse, so the worker has nothing else to do.
 
-        Raises: Throttled if that takes more than ``HELD`` seconds.
+        Raises: Throttled if that takes more than ``LONGEST_IN_HAND`` seconds.
         """
         waited = 0.0
         while left := self._dataverse.left(DATAVERSE):
-            if waited + left > HELD:
+            if waited + left > LONGEST_IN_HAND:
                 raise Throttled("dataverse: to be left alone", left)
             await self._sleep(left)
             waited += left

@@ -35,8 +35,9 @@ from sync.storage.queues import StorageQueues
 PAGE = 32
 """Messages received at once, as many as Azure Storage allows."""
 
-HELD = 120
-"""Seconds for which messages are hidden from others while they are looked at."""
+HIDDEN_FOR = 120
+"""Seconds for which messages are hidden from others while a command looks at them. If this is too small, a long list
+sees its first messages twice. If it is too large, a command that died keeps them from the next one."""
 
 
 Content = Change | Batch | LifecycleNotification | SweepRequest
@@ -91,33 +92,36 @@ class PoisonQueue:
     """The parked messages of one queue.
 
     Storage shows the first 32 messages only unless they are received, so even a list receives them all. They are seen
-    by others again when it is done, or after ``HELD`` seconds if it never is.
+    by others again when it is done, or after ``HIDDEN_FOR`` seconds if it never is.
     """
 
-    def __init__(self, queue: str, storage: StorageQueues) -> None:
+    def __init__(self, queue: str, storage: StorageQueues, hidden_for: int = HIDDEN_FOR) -> None:
         self.queue = queue
+        self._hidden_for = hidden_for
         self._storage = storage
         self._client = storage.as_stored(f"{queue}-poison")
 
     async def list(self) -> list[Parked]:
         """All messages, the oldest first. Raises: Transient."""
-        async with self._received() as held:
-            return sorted(held.values(), key=lambda parked: (parked.at.timestamp() if parked.at else 0.0, parked.id))
+        async with self._received() as received:
+            return sorted(
+                received.values(), key=lambda parked: (parked.at.timestamp() if parked.at else 0.0, parked.id)
+            )
 
     async def replay(
         self, ids: Collection[str] | None = None, progress: Callable[[int, int], None] = lambda done, of: None
     ) -> Replayed:
         """Put the messages with these *ids*, or all, back on their queue; malformed ones stay. Raises: Transient."""
         result = Replayed()
-        async with self._received() as held:
-            chosen = [parked for parked in held.values() if ids is None or parked.id in ids]
+        async with self._received() as received:
+            chosen = [parked for parked in received.values() if ids is None or parked.id in ids]
             result.refused = [parked for parked in chosen if parked.content is None]
             contents = [(parked, parked.content) for parked in chosen if parked.content is not None]
             for place in range(0, len(contents), PAGE):
                 page = contents[place : place + PAGE]
                 await self._put_back(page)
                 for parked, _ in page:
-                    del held[parked.id]
+                    del received[parked.id]
                     result.done.append(parked)
                 progress(len(result.done), len(contents))
         return result
@@ -130,20 +134,21 @@ class PoisonQueue:
     @asynccontextmanager
     async def _received(self) -> AsyncIterator[dict[str, Parked]]:
         """All messages by their ids; those that are left in it at the end are seen by others again."""
-        held: dict[str, Parked] = {}
+        received: dict[str, Parked] = {}
         try:
             try:
-                async for message in self._client.receive_messages(messages_per_page=PAGE, visibility_timeout=HELD):
-                    if message.id in held:
+                messages = self._client.receive_messages(messages_per_page=PAGE, visibility_timeout=self._hidden_for)
+                async for message in messages:
+                    if message.id in received:
                         break  # so many that the first are seen again already
-                    held[message.id] = self._parse(message)
+                    received[message.id] = self._parse(message)
             except ResourceNotFoundError:
                 pass  # nothing was ever parked
             except AzureError as error:
                 raise Transient(f"queue {self.queue}-poison: {type(error).__name__}") from error
-            yield held
+            yield received
         finally:
-            await asyncio.gather(*(self._release(parked) for parked in held.values()))
+            await asyncio.gather(*(self._release(parked) for parked in received.values()))
 
     def _parse(self, message: QueueMessage) -> Parked:
         reason, content = parse_parked(self.queue, message.content or "")

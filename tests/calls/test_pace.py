@@ -89,7 +89,7 @@ async def test_a_throttled_write_makes_all_others_wait_and_is_tried_until_it_suc
     assert throttled.at[-1] - throttled.at[0] >= 0.2 * (TRIES + 1) * 0.99
 
 
-async def test_a_429_without_retry_after_makes_all_others_wait_as_well(monkeypatch):
+async def test_a_429_without_retry_after_makes_all_others_wait_as_well():
     pace = Pace(patience=lambda failures: 0.2)
     throttled, other = Writer(*[Throttled("429")] * (TRIES + 1)), Writer()
 

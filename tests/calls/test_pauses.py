@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sync.calls.pauses import DATAVERSE, HELD, LONGEST_PAUSE, UNTOLD, Door, Pauses
+from sync.calls.pauses import DATAVERSE, LONGEST_IN_HAND, LONGEST_PAUSE, UNTOLD, Door, Pauses
 from sync.calls.retries import LONGEST_WAIT
 from sync.errors import Throttled, Transient
 from sync.messages import taking as messages_taking
@@ -125,10 +125,10 @@ class TestTheDoor:
         assert time.slept == [60, 40]
 
     async def test_sends_away_who_would_wait_for_too_long(self, door: Door, dataverse: Pauses, time: Time) -> None:
-        throttled(dataverse, DATAVERSE, HELD + 1)
+        throttled(dataverse, DATAVERSE, LONGEST_IN_HAND + 1)
         with pytest.raises(Throttled) as caught:
             await door.let_in(ANNA)
-        assert caught.value.retry_after == HELD + 1
+        assert caught.value.retry_after == LONGEST_IN_HAND + 1
         assert time.slept == []
 
     async def test_sends_away_who_would_wait_for_a_mailbox_as_others_need_the_worker(
@@ -148,4 +148,4 @@ class TestTheDoor:
     def test_and_the_change_behind_it_take_less_than_the_host_gives_a_function(self) -> None:
         host = json.loads((Path(__file__).parents[2] / "host.json").read_text("utf-8"))
         hours, minutes, seconds = map(int, host["functionTimeout"].split(":"))
-        assert hours * 3_600 + minutes * 60 + seconds - 30 > HELD + messages_taking.PATIENCE
+        assert hours * 3_600 + minutes * 60 + seconds - 30 > LONGEST_IN_HAND + messages_taking.PATIENCE

@@ -17,16 +17,19 @@ from sync.errors import Malformed, Refused, Transient
 COLUMN = "contoso_outlookeventid"
 
 
+async def at_once(seconds: float) -> None:
+    """Wait for no time."""
+
+
 @pytest.fixture
-async def sandbox(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sandbox]:
-    monkeypatch.setattr("sync.calls.retries._wait", lambda state: 0.0)
+async def sandbox() -> AsyncIterator[Sandbox]:
     async with Sandbox(seed=3) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def definitions(sandbox: Sandbox) -> Iterator[Definitions]:
-    transport = Transport(sandbox.dataverse_url, LoopbackCredential(), sandbox.clock.now)
+    transport = Transport(sandbox.dataverse_url, LoopbackCredential(), sandbox.clock.now, sleep=at_once)
     yield Definitions(transport)
     transport.close()
 

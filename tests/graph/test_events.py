@@ -174,9 +174,7 @@ class TestAnswersThatNobodyWants:
             await graph_events.GraphEvents(transport, EXTENSION_NAME, EXTENSION_PROPERTY).read("x", "y")
         await transport.close()
 
-    async def test_a_mailbox_that_hangs_is_left_alone_for_a_while(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_a_mailbox_that_hangs_is_left_alone_for_a_while(self, world: World) -> None:
         """Its changes must not keep those of others; another mailbox is served meanwhile."""
         world.events._transport._http.timeout = httpx.Timeout(0.1)
         ben = world.sandbox.people.hire("Ben")

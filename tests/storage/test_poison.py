@@ -24,7 +24,6 @@ from sync.messages.codec import (
     parse_changes,
 )
 from sync.messages.parking import park
-from sync.storage import poison
 from sync.storage.poison import PoisonQueue, parse_parked
 from sync.storage.queues import StorageQueues
 
@@ -215,11 +214,11 @@ async def test_two_who_replay_at_once_are_no_trouble(
 
 
 async def test_a_list_ends_though_messages_are_seen_again_meanwhile(
-    queue: PoisonQueue, storage_queues: StorageQueues, monkeypatch: pytest.MonkeyPatch
+    storage_queues: StorageQueues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if there were more than can be looked at in the time for which they are hidden."""
     await fill(storage_queues, 3)
-    monkeypatch.setattr(poison, "HELD", 1)
+    queue = PoisonQueue(OUTLOOK_CHANGES, storage_queues, hidden_for=1)
     receive = QueueClient.receive_messages
 
     def again(self: QueueClient, **options: Any) -> Any:
