@@ -96,6 +96,7 @@ PURE = [
     "pairs/agreement",
     "pairs/decision",
     "pairs/entry",
+    "pairs/observing",
     "pairs/overrides",
     "pairs/pair",
     "pairs/remembering",

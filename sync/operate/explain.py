@@ -15,6 +15,7 @@ from sync.ids import parse_guid
 from sync.model import Booking, Span
 from sync.pairs.actions import in_words
 from sync.pairs.entry import GONE, Decision, Entry, Kind
+from sync.pairs.observing import is_left_out
 
 SHORT = 10
 """The last characters of a version, which are those that change; the document has all."""
@@ -130,7 +131,7 @@ def _lines(entry: Entry) -> Iterator[str]:
         yield f"agreed on    {' or '.join(map(_span, entry.agreed))}"
     if entry.intent is not None:
         spans = " or ".join(dict.fromkeys(map(_span, entry.intent.spans)))
-        what = "left out" if entry.is_left_out else "in doubt"
+        what = "left out" if is_left_out(entry) else "in doubt"
         yield f"{what:<11}  a write to the booking at {_version(entry.intent.version)}, of {spans}"
     if entry.held is not None:
         what = "waiting" if entry.held.is_waiting else "held"

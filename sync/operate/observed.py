@@ -13,6 +13,7 @@ from enum import StrEnum
 from sync.model import Booking, Span
 from sync.pairs.actions import Outcome
 from sync.pairs.entry import Decision, Entry
+from sync.pairs.observing import is_left_out, last_left_out
 
 
 class Fate(StrEnum):
@@ -49,7 +50,7 @@ def observed_rows(entries: Iterable[Entry], bookings: Iterable[Booking], since: 
     by_id = {booking.id: booking for booking in bookings}
     rows = []
     for entry in entries:
-        decision = entry.observed
+        decision = last_left_out(entry)
         if decision is None or decision.at < since or entry.booking_id is None:
             continue
         booking = by_id.get(entry.booking_id)
@@ -76,7 +77,7 @@ def claimed(entries: Iterable[Entry]) -> Sequence[str]:
 
 def fate_of(entry: Entry, decision: Decision, booking: Booking | None) -> Fate:
     """Compare *booking*, as it is now, with what the write of *decision* would have made of it."""
-    if not entry.is_left_out:
+    if not is_left_out(entry):
         return Fate.WRITTEN
     if entry.held is not None:
         return Fate.HELD

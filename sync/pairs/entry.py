@@ -1,4 +1,4 @@
-"""What the ledger remembers of a pair, as values.
+"""The values that the ledger remembers of a pair. No rule lives here.
 
 ``remembering.py`` says how an entry follows from another one, ``storage/ledger.py`` stores it. The ledger is a cache:
 the app reads anew what it does not remember. An entry holds ids, times and reasons, and nothing of an event's content.
@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from sync.model import Span
-from sync.pairs.actions import HOLDS, WRITTEN, Acts, HoldKind, Outcome, Stage, reason_of
+from sync.pairs.actions import HOLDS, Acts, HoldKind, Outcome, Stage, reason_of
 
 GONE = "gone"
 """Stands for the version of an event that does not exist any more."""
@@ -26,8 +26,14 @@ DECISIONS = 20
 """Decisions that are kept for ``explain``. Too few, and a person cannot see what led to a hold; more only take room."""
 
 
+def newest(versions: tuple[str, ...], *seen: str | None) -> tuple[str, ...]:
+    """*versions* with those that were *seen*, the newest last, as many as are kept."""
+    new = [version for version in seen if version]
+    return tuple(dict.fromkeys([*(version for version in versions if version not in new), *new]))[-VERSIONS:]
+
+
 class Kind(StrEnum):
-    """What an event is to the app."""
+    """The app's relation to an event."""
 
     PAIR = "pair"
     """It carries our extension."""
@@ -75,7 +81,7 @@ class Held:
     version: str
     """The event's version. A person's answer holds for this version only."""
     outcome: Outcome | None = None
-    """What becomes of the booking if a person releases it; None where the app can do nothing."""
+    """The booking's fate if a person releases it; None where the app can do nothing."""
     is_missed: bool = False
     """Whether the event was only missed, which is no evidence that it was deleted."""
     booking_span: Span | None = None
@@ -101,7 +107,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one event and its booking; ``etag`` is the stored row's, empty if there is none yet."""
+    """All that is known of one event and its booking; ``etag`` is the stored row's, empty if there is none yet."""
 
     mailbox: str
     event_id: str
@@ -109,7 +115,7 @@ class Entry:
     kind: Kind = Kind.PAIR
     booking_id: str | None = None
     agreed: tuple[Span, ...] = ()
-    """What both sides last had in common; several where a write of the app's is in doubt."""
+    """The times that both sides last had in common; several while a write of the app's is in doubt."""
     intent: Intent | None = None
     versions: tuple[str, ...] = ()
     """The event's versions that need no second look, the newest last."""
@@ -129,17 +135,6 @@ class Entry:
     def is_new(self) -> bool:
         """Whether nothing of it is stored yet."""
         return not self.etag
-
-    @property
-    def observed(self) -> Decision | None:
-        """The last decision that was not carried out because the app only observed."""
-        return next((decision for decision in reversed(self.history) if decision.stage is Stage.OBSERVED), None)
-
-    @property
-    def is_left_out(self) -> bool:
-        """Whether the last write that was decided on was not sent, because the app only observed."""
-        decided = (each for each in reversed(self.history) if each.outcome in WRITTEN and each.stage != Stage.INTENDED)
-        return next((decision.stage is Stage.OBSERVED for decision in decided), False)
 
     @property
     def was_read(self) -> bool:

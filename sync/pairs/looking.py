@@ -19,6 +19,7 @@ from sync.pairs.actions import Action, CancelBooking, LinkBooking, MoveBooking, 
 from sync.pairs.agreement import agreement_in
 from sync.pairs.decision import choose_linked, rival_id
 from sync.pairs.entry import Entry, Kind
+from sync.pairs.observing import is_left_out
 from sync.pairs.pair import Pair
 
 
@@ -129,7 +130,7 @@ class Looker:
         if not pair.is_hinted and not pair.is_linked:
             pair = await self._with_linked(pair)
         # The booking that observing left unlinked is known by the ledger alone.
-        if pair.booking is None and pair.is_hinted and pair.entry.is_left_out:
+        if pair.booking is None and pair.is_hinted and is_left_out(pair.entry):
             return replace(pair, booking=known)
         return pair
 

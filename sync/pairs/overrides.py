@@ -1,4 +1,4 @@
-"""What stands above the rule: a person's answer, and evidence that is too weak for a cancellation. Pure."""
+"""A person's answer, and evidence too weak for a cancellation, stand above the rule of decision.py. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, MoveBooking
 from sync.pairs.entry import Entry, Kind
+from sync.pairs.observing import left_unlinked
 from sync.pairs.pair import Pair
 
 PATIENT = 3
@@ -18,7 +19,7 @@ large, and a pair waits for a clock.
 
 def override(action: Action, pair: Pair, now: datetime) -> Action:
     """*action*, unless a person has said otherwise of just this version of the event."""
-    action = _left_unlinked(action, pair, now) or action
+    action = left_unlinked(action, pair, now) or action
     if isinstance(action, Hold) and action.write is not None and is_released(pair):
         return action.write
     if isinstance(action, Hold | CancelBooking | MoveBooking) and pair.entry.discarded == pair.version:
@@ -50,26 +51,6 @@ def _still_in_conflict(action: Action, pair: Pair) -> Hold | None:
     if not isinstance(action, CancelBooking | MoveBooking):
         return None
     return Hold(held.kind, action.booking_id, action, held.detail)
-
-
-def is_left_unlinked(pair: Pair, now: datetime) -> bool:
-    """Whether the app would have linked *pair*'s booking to the event that is gone, had it not only observed.
-
-    The booking would be canceled if it were linked. A person is to say, as nothing but the observing kept it unlinked.
-    """
-    booking, entry = pair.booking, pair.entry
-    if booking is None or not entry.is_left_out or booking.mailbox != entry.mailbox:
-        return False
-    return booking.event_id is None and booking.is_open and booking.span.end > now
-
-
-def _left_unlinked(action: Action, pair: Pair, now: datetime) -> Hold | None:
-    if pair.event is not None or not pair.is_hinted or not isinstance(action, Ignore):
-        return None
-    if pair.booking is None or not is_left_unlinked(pair, now):
-        return None
-    cancel = CancelBooking(pair.booking.id, pair.booking.etag, unlink=False)
-    return Hold(HoldKind.UNLINKED, pair.booking.id, cancel)
 
 
 def lacks_evidence(pair: Pair) -> bool:

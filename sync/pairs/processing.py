@@ -14,11 +14,12 @@ from typing import NamedTuple, Protocol
 from sync.errors import NoAnswer, NotOurs, NotWritten, Stale, SyncError, Transient
 from sync.messages.changes import Change
 from sync.model import Booking, ConflictPolicy, SyncMode
-from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, Observed, Write
+from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, Write
 from sync.pairs.agreement import LOST, Agreement, agreement_in
 from sync.pairs.decision import decide
 from sync.pairs.entry import Entry
 from sync.pairs.looking import Bookings, Events, Looker
+from sync.pairs.observing import left_out
 from sync.pairs.overrides import is_released, is_stale, override, weighed
 from sync.pairs.pair import Pair
 from sync.pairs.remembering import conclude, intend, withdraw
@@ -101,9 +102,7 @@ class Processor:
         """
         entry = without(await self.ledger.read(change.mailbox, change.event_id), refused)
         pair, action = await self._decide(await self._looker.look(change, entry))
-        action = await self._allowed(action, pair)
-        if isinstance(action, Write) and self.mode is SyncMode.OBSERVE:
-            action = Observed(action)
+        action = left_out(await self._allowed(action, pair), self.mode)
         written = ""
         if isinstance(action, Write):
             entry = await self.ledger.write(intend(entry, action, pair, self.now()))

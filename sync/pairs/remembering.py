@@ -1,6 +1,6 @@
 """Entry → entry: before a write, after it, after a sweep, after a person's answer. Pure: no IO, no clock.
 
-What an entry holds stands in ``entry.py``; what follows from it in ``agreement.py`` and ``overrides.py``.
+The values stand in ``entry.py``, the questions that they answer in ``agreement.py`` and ``overrides.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from sync.pairs.actions import (
     Action,
     CancelBooking,
     Hold,
-    LinkBooking,
     LookAgain,
     MoveBooking,
     Observed,
@@ -25,7 +24,8 @@ from sync.pairs.actions import (
     outcome_of,
 )
 from sync.pairs.agreement import agreement_in, intent_with, intent_without, ordered, under_way
-from sync.pairs.entry import DECISIONS, GONE, VERSIONS, Decision, Entry, Held, Kind
+from sync.pairs.entry import DECISIONS, GONE, Decision, Entry, Held, Kind, newest
+from sync.pairs.observing import links, remembered
 from sync.pairs.overrides import lacks_evidence
 from sync.pairs.pair import Pair
 
@@ -108,7 +108,7 @@ def conclude(entry: Entry, action: Action, pair: Pair, now: datetime, written: s
         held=_held(entry, action, pair, now),
         history=_with(entry.history, _decision(action, pair, now)),
     )
-    return _of_observed(known, entry, action, pair) if isinstance(action, Observed) else known
+    return remembered(known, entry, action, pair) if isinstance(action, Observed) else known
 
 
 def _of_gone(entry: Entry, action: Action, pair: Pair, now: datetime) -> Entry | None:
@@ -145,7 +145,7 @@ def _of_pair(entry: Entry, action: Action, pair: Pair, event: Event, now: dateti
     """The event is there, with our extension."""
     booking, versions = pair.booking, entry.versions if entry.kind is Kind.PAIR else ()
     if booking is not None:
-        versions = _newest(versions, pair.change.version, event.etag)
+        versions = newest(versions, pair.change.version, event.etag)
     common = agreed_after(action, event, booking)
     return replace(
         entry,
@@ -159,35 +159,13 @@ def _of_pair(entry: Entry, action: Action, pair: Pair, event: Event, now: dateti
     )
 
 
-def _of_observed(known: Entry, entry: Entry, action: Observed, pair: Pair) -> Entry:
-    """*known* after a write that was not sent.
-
-    Somebody else may do that write now, so it is in doubt like one of the app's own. A sweep goes on missing an event
-    that is gone. A person's answer holds until the write is done.
-    """
-    is_released = entry.released == pair.version
-    return replace(
-        known,
-        booking_id=action.booking_id,
-        intent=intent_with(entry.intent, action.write, pair.booking),
-        versions=_newest(entry.versions, GONE) if pair.event is None else known.versions,
-        released=entry.released,
-        held=entry.held if is_released else known.held,
-    )
-
-
 def agreed_after(action: Action, event: Event, booking: Booking | None) -> Span | None:
-    """What both sides have in common once *action* is done; None if they have nothing in common.
-
-    While the app only observes, a link counts as written: otherwise nothing would tell which side moves afterwards.
-    """
+    """The times that both sides have in common once *action* is done; None if they have none."""
     if isinstance(action, MoveBooking):
         return action.span
     if booking is None or event.span != booking.span or isinstance(action, CancelBooking):
         return None
-    write = action.write if isinstance(action, Observed) else action
-    is_linked = booking.event_id == event.id or isinstance(write, LinkBooking)
-    return event.span if is_linked else None
+    return event.span if booking.event_id == event.id or links(action) else None
 
 
 def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry | None:
@@ -206,7 +184,7 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
         booking_id=booking.id,
         agreed=(event.span,),
         intent=intent,
-        versions=_newest(entry.versions, event.etag),
+        versions=newest(entry.versions, event.etag),
         booking_version=booking.etag,
         held=None,
         expires=max(now + KEPT, _end_of(event.span, now) + KEPT_AFTER_END),
@@ -228,7 +206,7 @@ def hold_missing(entry: Entry, booking: Booking | None, hold: Hold, now: datetim
 
 
 Answer = Callable[[Entry, Held, datetime], Entry]
-"""What a person says of a hold: ``release`` or ``discard``."""
+"""A person's answer to a hold: ``release`` or ``discard``."""
 
 
 def release(entry: Entry, held: Held, now: datetime) -> Entry:
@@ -245,12 +223,6 @@ def discard(entry: Entry, held: Held, now: datetime) -> Entry:
 
 def _said(outcome: Outcome, held: Held, now: datetime) -> Decision:
     return Decision(now, "said by a person", outcome, reason=held.reason, event_version=held.version)
-
-
-def _newest(versions: tuple[str, ...], *seen: str | None) -> tuple[str, ...]:
-    """*versions* with those that were *seen*, the newest last, as many as are kept."""
-    new = [version for version in seen if version]
-    return tuple(dict.fromkeys([*(version for version in versions if version not in new), *new]))[-VERSIONS:]
 
 
 def _end_of(span: Span, now: datetime) -> datetime:

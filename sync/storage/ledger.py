@@ -24,6 +24,7 @@ from sync.errors import SyncError
 from sync.intake.coalescing import Notified
 from sync.messages.changes import Change
 from sync.pairs.entry import Entry, Kind
+from sync.pairs.observing import last_left_out
 from sync.storage.tables import Row, StorageTable, etag_of, written_at
 
 TABLE = "ledger"
@@ -202,7 +203,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind.value,
         "versions": "\n".join(entry.versions),
         "expires": entry.expires,
-        **({"observed": entry.observed.at} if entry.observed is not None else {}),
+        **({"observed": observed.at} if (observed := last_left_out(entry)) is not None else {}),
         "entry": _adapter().dump_json(entry, exclude={"etag"}, exclude_defaults=True).decode(),
     }
 

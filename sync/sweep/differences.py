@@ -20,7 +20,8 @@ from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, Li
 from sync.pairs.agreement import agreement_in
 from sync.pairs.decision import choose_linked, decide
 from sync.pairs.entry import GONE, Entry, Kind
-from sync.pairs.overrides import is_left_unlinked, override
+from sync.pairs.observing import is_left_unlinked
+from sync.pairs.overrides import override
 from sync.pairs.pair import Pair
 from sync.pairs.remembering import agree
 

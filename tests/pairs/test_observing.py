@@ -17,6 +17,7 @@ from sync.intake.coalescing import Notified, is_known
 from sync.messages.changes import Change, Evidence
 from sync.model import SyncMode
 from sync.pairs.actions import CancelBooking, Hold, LinkBooking, Observed, in_words
+from sync.pairs.observing import is_left_out
 from sync.pairs.processing import Processor
 from sync.pairs.remembering import release
 from sync.storage.tables import StorageTable
@@ -96,7 +97,7 @@ async def test_what_would_be_written_is_in_the_ledger_with_both_sides_as_they_we
     assert decision.event_span.start - decision.booking_span.start == HOUR
     assert (decision.booking_version, decision.event_version) == (before, entry.versions[-1])
     assert world.booking.etag == before
-    assert entry.is_left_out
+    assert is_left_out(entry)
 
 
 async def test_a_redelivery_costs_nothing(world: World, observer: Processor) -> None:
