@@ -10,6 +10,7 @@ from uuid import UUID
 
 import typer
 
+from sync.ids import guid_of
 from sync.operate.command_line import DONE, FAILED, AsJson, Verbose, in_words, run, with_secrets
 from sync.operate.explain import Bookings, Finder, build_document, build_lines
 from sync.operate.observed import claimed, observed_rows
@@ -86,7 +87,7 @@ def _check_chosen(ids: list[str] | None, all_: bool, mailbox: UUID | None) -> No
 
 def _scope(text: str) -> str:
     try:
-        return EVERYBODY if text.lower() == EVERYBODY else str(UUID(text))
+        return EVERYBODY if text.lower() == EVERYBODY else guid_of(text)
     except ValueError:
         raise typer.BadParameter(f"--breaker: {EVERYBODY}, or a mailbox's Entra object id") from None
 
