@@ -1,4 +1,4 @@
-"""What a decision can ask for, as values: a write to one side, a hold, another look, or nothing.
+"""The values that a decision can ask for: a write to one side, a hold, another look, or nothing.
 
 The words that people see for each of them stand here as well, each in one table. Nothing is decided and nothing is
 carried out in this file.
@@ -21,7 +21,7 @@ did not notify of reaches the booking late.
 
 
 class Outcome(StrEnum):
-    """What became of a change, in one word; counted, and kept in a pair's history."""
+    """A change's end in one word; it is counted, and kept in a pair's history."""
 
     IGNORED = "ignored"
     WAITING = "left"
@@ -57,7 +57,7 @@ def in_words(outcome: Outcome, stage: Stage = Stage.DONE) -> str:
 
 
 class Acts(Enum):
-    """Which side a hold waits for."""
+    """The side that a hold waits for."""
 
     PERSON = "a person"
     OUTLOOK = "Outlook"
@@ -85,13 +85,13 @@ class HoldKind(StrEnum):
 
 
 class HoldWords(NamedTuple):
-    """What is said of one kind of hold."""
+    """The words for one kind of hold."""
 
     acts: Acts
     reason: str
     """``{}`` is filled in with the hold's detail."""
     release: str
-    """What follows if a person releases it."""
+    """The booking's fate if a person releases the hold."""
     is_conflict: bool = False
     """Whether both sides were changed. Such a decision stands for this version of the event, wherever the booking goes.
 
@@ -162,7 +162,7 @@ class Ignore:
 
 @dataclass(frozen=True)
 class LookAgain:
-    """What was seen is not believed yet: look again after ``GRACE``."""
+    """Look again after ``GRACE``, as one look is too weak an evidence."""
 
     reason: str
     booking_id: str | None = None
@@ -175,7 +175,7 @@ class Hold:
     kind: HoldKind
     booking_id: str | None = None
     write: Write | None = None
-    """What is done if a person releases it; None where the app can do nothing."""
+    """The write that follows if a person releases it; None where the app can do nothing."""
     detail: str = ""
     """Completes the reason."""
 
@@ -277,7 +277,7 @@ def outcome_of(action: Action) -> tuple[Outcome, Stage]:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a change, for whoever took its message from the queue."""
+    """A change at its end, as the taker of its message tells it."""
 
     outcome: str
     reason: str = ""

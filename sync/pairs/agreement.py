@@ -1,4 +1,4 @@
-"""What an event and its booking last agreed on, and which of them has moved since. Pure: no IO, no clock.
+"""The times that an event and its booking last agreed on, and which of them has moved since. Pure: no IO, no clock.
 
 How such an agreement is remembered stands in ``entry.py`` and ``remembering.py``.
 """
@@ -15,7 +15,7 @@ from sync.pairs.entry import Entry, Intent
 
 
 class Moved(NamedTuple):
-    """Which sides have other times than both last agreed on."""
+    """The sides that have other times than both last agreed on."""
 
     event: bool
     booking: bool
@@ -44,7 +44,7 @@ class Agreement:
         return cls(frozenset(spans))
 
     def moved(self, event: Span, booking: Span) -> Moved:
-        """Which sides have moved, if the event has the times *event* and the booking the times *booking*."""
+        """Tell which sides have moved; *event* and *booking* are the times that they have now."""
         if event == booking:
             return Moved(event=False, booking=False)
         if self.is_lost:
@@ -65,24 +65,26 @@ LOST = Agreement(is_lost=True)
 
 
 def agreement_in(entry: Entry, booking: Booking | None) -> Agreement:
-    """What *entry* remembers that its event and *booking* agreed on.
+    """The agreement of an event and *booking*, as *entry* remembers it.
 
     As long as the booking has the version on which a write was intended, nothing was written. Under another version
     the booking's times tell whether it was: those of the write mean that it was done.
     """
     if booking is not None and entry.booking_id not in (None, booking.id):
         return NEVER  # the event got another booking
-    agreed, intent = frozenset(entry.agreed), entry.intent
+    intent = entry.intent
     if intent is None or booking is None or booking.etag == intent.version:
-        return Agreement.on(agreed)
-    possible = frozenset(intent.spans)
+        return Agreement.on(entry.agreed)
+    return Agreement.on(_possible(frozenset(entry.agreed), frozenset(intent.spans), booking, entry.event_id))
+
+
+def _possible(agreed: frozenset[Span], intended: frozenset[Span], booking: Booking, event_id: str) -> Iterable[Span]:
+    """The spans that both may have agreed on, now that *booking* has another version than the *intended* writes."""
     # A booking that is back where it was may have been moved by one of several writes, and moved back since.
-    if booking.span in possible and (booking.span not in agreed or len(possible) == 1):
-        return Agreement.on([booking.span])
+    if booking.span in intended and (booking.span not in agreed or len(intended) == 1):
+        return [booking.span]
     # A write that links a booking writes its times and its event's id at once, so the id tells of both.
-    if agreed or booking.event_id == entry.event_id:
-        return Agreement.on(agreed | possible)
-    return Agreement.on(agreed)
+    return agreed | intended if agreed or booking.event_id == event_id else agreed
 
 
 def ordered(agreement: Agreement) -> tuple[Span, ...]:

@@ -1,8 +1,8 @@
 """(pair, agreement) → action: the rules that keep an event and its booking in step. Pure: no IO, no clock.
 
 Guards come first, a flat list with their reasons. Then one table says for both directions which side follows:
-``VERDICTS``. Which of the two services notified the app is no input: a late, repeated or reordered notification finds
-the same pair and gets the same answer. The clocks of two services are never compared.
+``VERDICTS``. The service that notified the app is no input: a late, repeated or reordered notification finds the same
+pair and gets the same answer. The clocks of two services are never compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sync.pairs.pair import Pair
 
 
 class Side(Enum):
-    """What became of one side since both last agreed."""
+    """The state of one side, compared with the last agreement."""
 
     SAME = "same"
     MOVED = "moved"
@@ -39,7 +39,7 @@ class Side(Enum):
 
 
 class Verdict(Enum):
-    """Which side is to follow the other."""
+    """The side that is to follow the other."""
 
     IN_STEP = "in step"
     BOOKING_FOLLOWS = "the booking follows"
@@ -80,17 +80,21 @@ def decide(
 
 
 def sides(pair: Pair, agreement: Agreement) -> tuple[Side, Side]:
-    """What became of the event and of the booking since their last *agreement*."""
+    """The states of the event and of the booking, compared with their last *agreement*."""
     event, booking = pair.event, pair.booking
-    assert booking is not None  # noqa: S101
-    is_ended = booking.is_canceled or not booking.is_active
+    assert booking is not None  # noqa: S101  the guards have seen to that
     if event is None or event.is_cancelled:
         # An event that is cancelled at the booking's times had followed the booking, or the booking had followed it.
-        is_moved = agreement.booking_moved(booking.span) and (event is None or event.span != booking.span)
-        return Side.ENDED, Side.ENDED if is_ended else Side.MOVED if is_moved else Side.SAME
+        has_followed = event is not None and event.span == booking.span
+        return Side.ENDED, _side_of(booking, agreement.booking_moved(booking.span) and not has_followed)
     moved = agreement.moved(event.span, booking.span)
-    booking_side = Side.ENDED if is_ended else Side.MOVED if moved.booking else Side.SAME
-    return Side.MOVED if moved.event else Side.SAME, booking_side
+    return Side.MOVED if moved.event else Side.SAME, _side_of(booking, moved.booking)
+
+
+def _side_of(booking: Booking, is_moved: bool) -> Side:
+    if booking.is_canceled or not booking.is_active:
+        return Side.ENDED
+    return Side.MOVED if is_moved else Side.SAME
 
 
 def rival_id(change: Change, event: Event | None, booking: Booking | None) -> str | None:
@@ -110,7 +114,7 @@ def rival_id(change: Change, event: Event | None, booking: Booking | None) -> st
 def choose_linked(change: Change, bookings: Sequence[Booking]) -> tuple[Booking | None, int]:
     """The booking that the event stands for, among *bookings* that hold its id, and how many of them there are.
 
-    Those of the change's mailbox come first: a reassigned booking may hold the id for a while.
+    Bookings of the change's mailbox come first: a reassigned booking may hold the id for a while.
     """
     ours = [booking for booking in bookings if booking.mailbox == change.mailbox] or list(bookings)
     return (ours[0] if ours else None), len(ours)

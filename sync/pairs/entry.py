@@ -107,7 +107,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Entry:
-    """All that is known of one event and its booking; ``etag`` is the stored row's, empty if there is none yet."""
+    """One event and its booking, as the ledger knows them; ``etag`` is the stored row's, empty if there is none yet."""
 
     mailbox: str
     event_id: str

@@ -1,7 +1,7 @@
-"""What is held, and a person's word on it: release it, so that what the event asks is done, or discard it.
+"""A person's answer to what is held: release it, so that the event's request is done, or discard it.
 
-A word is written to the ledger, for the version of the event that is held and for no other. What is released goes the
-way of any change: it is looked at again, decided and written there.
+An answer is written to the ledger, for the version of the event that is held and for no other. A released pair goes
+the way of any change: it is looked at again, decided and written there. No rule about pairs lives here.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ Word = Callable[[Entry, Held, datetime], Entry]
 
 
 class Ledger(Protocol):
+    """The memory of pairs, as far as answers go."""
+
     def held(self, now: datetime) -> AsyncIterator[Entry]:
         """All entries that are held or waiting. Raises: Transient."""
 
@@ -58,6 +60,8 @@ class Listed:
 
 @dataclass
 class Chosen:
+    """The holds that a person's ids name, and the ids that name none or several."""
+
     found: list[Listed] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     ambiguous: list[str] = field(default_factory=list)
@@ -65,13 +69,15 @@ class Chosen:
 
 @dataclass
 class Answered:
+    """The holds to which an answer was written, and those to which it was not."""
+
     done: list[Listed] = field(default_factory=list)
     refused: list[tuple[Listed, str]] = field(default_factory=list)
     """With the reason."""
 
 
 def listed(entries: Iterable[Entry]) -> list[Listed]:
-    """What is held for a person first, then what waits for Outlook; the oldest first."""
+    """The holds: those for a person first, then those that wait for Outlook; the oldest first."""
     held = [(entry, entry.held) for entry in entries if entry.held is not None]
     held.sort(key=lambda pair: (pair[1].is_waiting, pair[1].since, pair[0].event_id))
     count = Counter(entry.booking_id for entry, _ in held)
@@ -83,7 +89,7 @@ def listed(entries: Iterable[Entry]) -> list[Listed]:
 
 
 def choose(all_: Sequence[Listed], ids: Sequence[str]) -> Chosen:
-    """What *ids* name: bookings' or events' ids, or the first or last characters of one if they fit no other."""
+    """The holds that *ids* name: ids of bookings or events, or the first or last characters of one that fit no other."""
     chosen = Chosen()
     for text in dict.fromkeys(ids):
         named = [each for each in all_ if _is_named(each, text)] or [each for each in all_ if _is_meant(each, text)]
@@ -116,6 +122,7 @@ class Holds:
     progress: Callable[[int, int], None] = lambda done, of: None
 
     async def list(self) -> list[Listed]:
+        """All holds, in the order in which they are shown."""
         return listed([entry async for entry in self.ledger.held(self.now())])
 
     async def release(self, chosen: Sequence[Listed]) -> Answered:

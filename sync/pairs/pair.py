@@ -33,7 +33,7 @@ class Pair:
     change: Change
     entry: Entry
     event: Event | None
-    """None if it is not there."""
+    """The event; None if it is not there."""
     booking: Booking | None
     """The booking that the event names. If the event is gone: the one that holds its id."""
     rival: Event | None = None

@@ -32,7 +32,7 @@ Too few, and a busy row costs waits; too many, and one row holds up the others.
 
 
 class Ledger(Protocol):
-    """What is remembered of pairs; each entry is guarded by its etag."""
+    """The memory of pairs; each entry is guarded by its etag."""
 
     async def read(self, mailbox: str, event_id: str) -> Entry:
         """The entry, a new one if nothing is known of the event. Raises: Transient."""
@@ -186,6 +186,6 @@ def without(entry: Entry, refused: Iterable[Sent]) -> Entry:
 
 
 def agreement_of(pair: Pair) -> Agreement:
-    """What both sides of *pair* last agreed on: as remembered, or *lost* if only the app's own write would tell."""
+    """The agreement of *pair*: as remembered, or *lost* if only a write of the app's own would tell it."""
     remembered = agreement_in(pair.entry, pair.booking)
     return LOST if not remembered.spans and not pair.is_own else remembered

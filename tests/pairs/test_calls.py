@@ -54,7 +54,7 @@ async def test_a_moved_event_costs_one_read_each_and_one_write(world: World, is_
 async def test_a_deleted_event_costs_one_read_each_and_one_write(world: World, canceled_is_known: bool) -> None:
     """Plus the list of booking statuses, once per process."""
     if canceled_is_known:
-        await world.bookings._canceled()
+        await world.bookings.statuses.canceled_id()
     await world.link()
     world.technician.delete(world.event)
     reads = 1 if canceled_is_known else 2
@@ -65,7 +65,7 @@ async def test_a_deleted_event_costs_one_read_each_and_one_write(world: World, c
 
 async def test_a_deleted_event_that_stays_readable_costs_two_more_reads(world: World) -> None:
     """The default calendar and the event's own are asked whether it stands there."""
-    await world.bookings._canceled()
+    await world.bookings.statuses.canceled_id()
     await world.link()
     world.sandbox.graph_switches.deleted_stay_readable = True
     world.technician.delete(world.event)
