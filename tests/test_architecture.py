@@ -261,3 +261,17 @@ def test_what_can_be_handed_in_is_not_patched():
     patches = sum(len(PATCHES.findall(text)) for text in texts)
     tests = sum(len(re.findall(r"^ *(?:async )?def test_", text, re.MULTILINE)) for text in texts)
     assert 100 * patches / tests <= PATCHES_PER_100_TESTS, f"{patches} patches in {tests} tests"
+
+
+def test_the_house_has_few_doors():
+    entries = [path.name for path in (ROOT / "sync").iterdir() if not path.name.startswith("__")]
+    assert len(entries) <= 20
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_and_its_functions_fit_on_few_screens(name):
+    text = (ROOT / "sync" / f"{name}.py").read_text("utf-8")
+    assert len(text.splitlines()) <= 300
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = [node.name for node in functions if (node.end_lineno or 0) - node.lineno + 1 > 40]
+    assert not long

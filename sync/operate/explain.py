@@ -14,7 +14,7 @@ from sync.errors import SyncError
 from sync.ids import parse_guid
 from sync.model import Booking, Span
 from sync.pairs.actions import in_words
-from sync.pairs.entry import GONE, Decision, Entry, Kind
+from sync.pairs.entry import GONE, Decision, Entry, Held, Kind
 from sync.pairs.observing import is_left_out
 
 SHORT = 10
@@ -122,31 +122,43 @@ def _lines(entry: Entry) -> Iterator[str]:
     yield f"mailbox      {entry.mailbox}"
     if entry.booking_id is not None:
         yield f"booking      {entry.booking_id}"
-    match entry.kind:
-        case Kind.NOT_OURS:
-            yield "what it is   none of ours: it does not carry our extension"
-        case Kind.GONE:
-            yield "what it is   gone"
+    if entry.kind in _KINDS:
+        yield f"what it is   {_KINDS[entry.kind]}"
+    yield from _agreed(entry)
+    if entry.held is not None:
+        yield from _held(entry.held)
+    yield from _answered(entry)
+    if entry.expires is not None:
+        yield f"forgotten    after {entry.expires:%Y-%m-%d %H:%M}, if nothing happens until then"
+    for decision in entry.history:
+        yield ""
+        yield from _told(decision)
+
+
+_KINDS = {Kind.NOT_OURS: "none of ours: it does not carry our extension", Kind.GONE: "gone"}
+
+
+def _agreed(entry: Entry) -> Iterator[str]:
     if entry.agreed:
         yield f"agreed on    {' or '.join(map(_span, entry.agreed))}"
     if entry.intent is not None:
         spans = " or ".join(dict.fromkeys(map(_span, entry.intent.spans)))
         what = "left out" if is_left_out(entry) else "in doubt"
         yield f"{what:<11}  a write to the booking at {_version(entry.intent.version)}, of {spans}"
-    if entry.held is not None:
-        what = "waiting" if entry.held.is_waiting else "held"
-        yield f"{what:<11}  since {entry.held.since:%Y-%m-%d %H:%M}: {entry.held.reason}"
-        if entry.held.outcome:
-            yield f"             if released, the booking is {entry.held.outcome}"
+
+
+def _held(held: Held) -> Iterator[str]:
+    what = "waiting" if held.is_waiting else "held"
+    yield f"{what:<11}  since {held.since:%Y-%m-%d %H:%M}: {held.reason}"
+    if held.outcome:
+        yield f"             if released, the booking is {held.outcome}"
+
+
+def _answered(entry: Entry) -> Iterator[str]:
     if entry.released is not None:
         yield f"released     {_of_event(entry.released)}, and about to be done"
     if entry.discarded is not None:
         yield f"discarded    {_of_event(entry.discarded)}, so the booking is let be"
-    if entry.expires is not None:
-        yield f"forgotten    after {entry.expires:%Y-%m-%d %H:%M}, if nothing happens until then"
-    for decision in entry.history:
-        yield ""
-        yield from _told(decision)
 
 
 def _told(decision: Decision) -> Iterator[str]:

@@ -85,46 +85,68 @@ class HeldRow:
 
 
 def subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> list[SubscriptionRow]:
-    """What is to be done first, what is well last; a mailbox has several rows if it has several subscriptions."""
-    return list(_subscription_rows(plan, deployment, now))
+    """The rows of *plan*: work first, what is well last. A mailbox has several rows for several subscriptions."""
+    shown = _Shown(plan, deployment, now)
+    return [*shown.missing(), *shown.replaced(), *shown.renewed(), *shown.removed(), *shown.elsewhere(), *shown.kept()]
 
 
-def _subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> Iterator[SubscriptionRow]:
-    def row(mailbox: str, state: State, held: Subscription, reason: str | None = None) -> SubscriptionRow:
-        url = masked(held.notification_url)
-        return SubscriptionRow(mailbox, state, held.expires, held.expires - now, reason, None, held.id, url)
+@dataclass(frozen=True)
+class _Shown:
+    """What each part of a plan looks like."""
 
-    def mislisted(held: Subscription) -> str | None:
-        return (
-            f"listed otherwise than it was made: {_why_wrong(held, deployment)}" if held.id in plan.mislisted else None
-        )
+    plan: Plan
+    deployment: Deployment
+    now: datetime
 
-    def agreed(state: State, held: Subscription) -> State:
-        if plan.refusal is None:
+    def missing(self) -> Iterator[SubscriptionRow]:
+        for mailbox in self.plan.create:
+            yield SubscriptionRow(mailbox, State.CREATE, reason=self._known(mailbox) or "no subscription")
+        for waiting in self.plan.wait:
+            yield SubscriptionRow(waiting.mailbox, State.WAIT, reason=waiting.reason, next_try=waiting.next_try)
+
+    def replaced(self) -> Iterator[SubscriptionRow]:
+        for mailbox, held in self.plan.replace:
+            reasons = filter(None, (_why_wrong(held, self.deployment), self._known(mailbox)))
+            yield self._row(mailbox, self._agreed(State.REPLACE, held), held, "; ".join(reasons))
+
+    def renewed(self) -> Iterator[SubscriptionRow]:
+        for mailbox, held in self.plan.renew:
+            yield self._row(mailbox, State.RENEW, held, self._known(mailbox) or self._mislisted(held))
+
+    def removed(self) -> Iterator[SubscriptionRow]:
+        for mailbox, held in self.plan.remove:
+            reason = "the mailbox is not wanted any more"
+            yield self._row(mailbox, self._agreed(State.DELETE, held), held, reason)
+        for held in self.plan.spare:
+            state = self._agreed(State.DELETE, held)
+            yield self._row(mailbox_of(held) or held.resource, state, held, "beside a better one")
+
+    def elsewhere(self) -> Iterator[SubscriptionRow]:
+        for mailbox in sorted(self.plan.elsewhere):
+            yield SubscriptionRow(mailbox, State.ELSEWHERE, reason="another app or deployment is subscribed, too")
+
+    def kept(self) -> Iterator[SubscriptionRow]:
+        for mailbox, held in self.plan.keep:
+            yield self._row(mailbox, State.KEEP, held, self._mislisted(held))
+
+    def _row(self, mailbox: str, state: State, held: Subscription, reason: str | None) -> SubscriptionRow:
+        url, left = masked(held.notification_url), held.expires - self.now
+        return SubscriptionRow(mailbox, state, held.expires, left, reason, None, held.id, url)
+
+    def _mislisted(self, held: Subscription) -> str | None:
+        if held.id not in self.plan.mislisted:
+            return None
+        return f"listed otherwise than it was made: {_why_wrong(held, self.deployment)}"
+
+    def _agreed(self, state: State, held: Subscription) -> State:
+        """The state, unless it has to wait for a person."""
+        if self.plan.refusal is None:
             return state
-        return State.RENEW if held.id in prolonged else State.HELD_BACK
+        is_prolonged = any(each.id == held.id for _, each in self.plan.prolong)
+        return State.RENEW if is_prolonged else State.HELD_BACK
 
-    def known(mailbox: str) -> str | None:
-        return plan.troubles[mailbox].reason if mailbox in plan.troubles else None
-
-    prolonged = {held.id for _, held in plan.prolong}
-    for mailbox in plan.create:
-        yield SubscriptionRow(mailbox, State.CREATE, reason=known(mailbox) or "no subscription")
-    for waiting in plan.wait:
-        yield SubscriptionRow(waiting.mailbox, State.WAIT, reason=waiting.reason, next_try=waiting.next_try)
-    for mailbox, held in plan.replace:
-        reasons = filter(None, (_why_wrong(held, deployment), known(mailbox)))
-        yield row(mailbox, agreed(State.REPLACE, held), held, "; ".join(reasons))
-    for mailbox, held in plan.renew:
-        yield row(mailbox, State.RENEW, held, known(mailbox) or mislisted(held))
-    for mailbox, held in plan.remove:
-        yield row(mailbox, agreed(State.DELETE, held), held, "the mailbox is not wanted any more")
-    for held in plan.spare:
-        yield row(mailbox_of(held) or held.resource, agreed(State.DELETE, held), held, "beside a better one")
-    for mailbox in sorted(plan.elsewhere):
-        yield SubscriptionRow(mailbox, State.ELSEWHERE, reason="another app or deployment is subscribed, too")
-    for mailbox, held in plan.keep:
-        yield row(mailbox, State.KEEP, held, mislisted(held))
+    def _known(self, mailbox: str) -> str | None:
+        return self.plan.troubles[mailbox].reason if mailbox in self.plan.troubles else None
 
 
 def _why_wrong(held: Subscription, deployment: Deployment) -> str:

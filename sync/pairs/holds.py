@@ -89,7 +89,7 @@ def listed(entries: Iterable[Entry]) -> list[Listed]:
 
 
 def choose(all_: Sequence[Listed], ids: Sequence[str]) -> Chosen:
-    """The holds that *ids* name: ids of bookings or events, or the first or last characters of one that fit no other."""
+    """The holds that *ids* name: ids of bookings or events, or characters at an end of one that fit no other."""
     chosen = Chosen()
     for text in dict.fromkeys(ids):
         named = [each for each in all_ if _is_named(each, text)] or [each for each in all_ if _is_meant(each, text)]

@@ -287,7 +287,6 @@ def _named(attributes: Mapping[str, Value | None]) -> dict[str, Value]:
 
 
 def _class(status: int | None) -> str:
-    """Of an HTTP status; of no answer, none."""
     return "none" if status is None else f"{status // 100}xx"
 
 
