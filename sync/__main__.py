@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 
 def main() -> None:
+    """Run the command line, or end with the name of the package that is missing."""
     try:
         import rich  # noqa: F401
         import typer  # noqa: F401

@@ -1,4 +1,4 @@
-"""All that can go wrong, named by what happens next: classes only.
+"""The errors, named by what happens next: classes only.
 
 ``calls/answers.py`` says which answer means which error. No status number and no text of a service belongs here.
 """

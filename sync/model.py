@@ -1,6 +1,6 @@
 """Our words as values: change, event, booking, span, subscription, and the actions a decision can ask for.
 
-What the services call these things on the wire stays in graph.py, dataverse.py and notifications.py.
+The names of these things on the wire stay in ``graph/`` and ``dataverse/``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Span:
 
     @property
     def is_positive(self) -> bool:
+        """Whether it ends after it starts."""
         return self.end > self.start
 
     @property
@@ -40,6 +41,8 @@ def _whole_seconds(moment: datetime) -> datetime:
 
 
 class EventType(Enum):
+    """Graph's types of events."""
+
     SINGLE = "singleInstance"
     OCCURRENCE = "occurrence"
     EXCEPTION = "exception"
@@ -96,7 +99,7 @@ class Booking:
 
 
 class SyncMode(StrEnum):
-    """What becomes of a write that was decided on."""
+    """The fate of a write that was decided on."""
 
     SYNC = "sync"
     OBSERVE = "observe"
@@ -104,7 +107,7 @@ class SyncMode(StrEnum):
 
 
 class ConflictPolicy(StrEnum):
-    """Who wins where booking and event were moved apart."""
+    """The side that wins if booking and event were moved apart."""
 
     DATAVERSE = "dataverse"
     OUTLOOK = "outlook"
@@ -121,3 +124,12 @@ class Subscription:
     notification_url: str
     lifecycle_url: str | None
     expires: datetime
+
+
+@dataclass(frozen=True)
+class Tripped:
+    """Nothing is canceled in *scope*, a mailbox or ``all``, until a person says so."""
+
+    scope: str
+    at: datetime
+    count: int

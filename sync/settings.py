@@ -153,7 +153,7 @@ class StorageSettings(BaseModel):
 
 
 class AcknowledgeSettings(StorageSettings):
-    """What is needed to acknowledge a notification: storage, and the keys that clientStates are checked with."""
+    """The settings of an acknowledgement: storage, and the keys that clientStates are checked with."""
 
     client_state_key: Key = Field(
         alias="CLIENT_STATE_KEY",
@@ -204,7 +204,7 @@ class ModeSettings(BaseModel):
 
 
 class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings):
-    """All that the app is told."""
+    """All settings of the app."""
 
     graph_url: Annotated[str, AfterValidator(_service_url)] = Field(
         "https://graph.microsoft.com/v1.0", alias="GRAPH_URL", description="Microsoft Graph with its version"

@@ -1,7 +1,7 @@
 """One function for each trigger: an HTTP answer, one message, one timer. No rule stands here.
 
-The process has one ``App``, built at the first trigger. What costs time to import is imported by the trigger that needs
-it, as Graph and Dataverse wait for an acknowledgement and the host for a start.
+The process has one ``App``, built at the first trigger. Each trigger imports the
+heavy libraries that it needs, as Graph waits for an acknowledgement and the host for a start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Answer(TypedDict):
-    """The arguments of an HTTP response. What echoes a caller is plain text, and never taken for HTML."""
+    """The arguments of an HTTP response. Text that echoes a caller is plain text, and never taken for HTML."""
 
     body: str | bytes
     status_code: int
@@ -141,7 +141,7 @@ async def sweep() -> None:
 
 
 async def status() -> Answer:
-    """All that people are shown, as JSON."""
+    """The status as JSON."""
     from sync.status.page import PRIVATE, build_json
 
     return await _shown(
@@ -150,7 +150,7 @@ async def status() -> Answer:
 
 
 async def status_page() -> Answer:
-    """The same as a page."""
+    """The status as a page."""
     from sync.status.page import build_page
 
     def answer(status: Status) -> Answer:

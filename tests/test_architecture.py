@@ -34,8 +34,8 @@ USES: dict[str, set[str]] = {
     "subscriptions": {"calls", "errors", "ids", "messages", "model", "telemetry"},
     "graph": {"calls", "errors", "ids", "messages", "model", "subscriptions", "telemetry", "times"},
     "dataverse": {"calls", "errors", "ids", "model", "pairs", "telemetry", "times"},
-    "storage": {"errors", "ids", "intake", "messages", "pairs", "subscriptions", "telemetry", "times"},
-    "status": {"errors", "ids", "messages", "model", "pairs", "storage", "subscriptions", "telemetry", "times"},
+    "storage": {"errors", "ids", "intake", "messages", "model", "pairs", "subscriptions", "telemetry", "times"},
+    "status": {"errors", "ids", "messages", "model", "pairs", "subscriptions", "telemetry", "times"},
     "doctor": {"dataverse", "errors", "graph", "messages", "model", "settings", "storage", "subscriptions"},
     "wiring": {"calls", "dataverse", "graph", "intake", "messages", "model", "pairs", "settings", "status", "storage"}
     | {"subscriptions", "sweep", "telemetry"},

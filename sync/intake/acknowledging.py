@@ -1,7 +1,7 @@
-"""What one POST of a service held → one message, and an answer. What it says is read before, what it asks for later.
+"""Puts the content of one POST on the queues as one message, and answers. No POST is parsed here, no event looked up.
 
-Graph times the answer, so between its POST and the app's 202 stands one call to storage and no more. What is known of
-the events, and what waits for them already, is asked when the message comes back from the queue: see spreading.py.
+Graph times the answer, so between its POST and the app's 202 stands one call to storage and no more. The ledger is
+asked what it knows of the events when the message comes back from the queue: see spreading.py.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What the queues carry, and what becomes of a message."""
+"""The messages of the queues, and their end: done, put back, or parked."""

@@ -1,4 +1,4 @@
-"""What the queues carry, as values: a change, a batch of changes, a lifecycle notification, a sweep request."""
+"""The values that the queues carry: a change, a batch of changes, a lifecycle notification, a sweep request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from sync.telemetry.spans import Origin
+from sync.telemetry.origin import Origin
 
 
 class Evidence(IntEnum):
@@ -22,7 +22,7 @@ class Evidence(IntEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """One event to look at. What became of the event and of its booking is read, not told."""
+    """One event to look at. The state of the event and of its booking is read, not told."""
 
     mailbox: str
     """The Entra object id of the mailbox's user, in lower case."""
@@ -77,7 +77,7 @@ class SweepRequest:
 
 @dataclass
 class Received:
-    """What one POST held: the good items, repeated ones collapsed, and how many were dropped for which reason."""
+    """The content of one POST: the good items, repeated ones collapsed, and how many were dropped for which reason."""
 
     changes: list[Change] = field(default_factory=list)
     lifecycle: list[LifecycleNotification] = field(default_factory=list)

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 from sync.errors import Malformed
 from sync.ids import is_etag, is_event_id, is_guid
 from sync.messages.changes import Batch, Change, Evidence, LifecycleNotification, SweepRequest
-from sync.telemetry.spans import Origin
+from sync.telemetry.origin import Origin
 
 OUTLOOK_CHANGES = "outlook-changes"
 LIFECYCLE = "subscription-lifecycle"
@@ -52,6 +52,7 @@ def require(is_shaped: Callable[[object], TypeGuard[str]], value: object, name: 
 # A top-level "id" or "dequeueCount" of a JSON message would overwrite the trigger's metadata in the host, so the
 # names here are none of those. Source: Azure Functions, queue trigger, message metadata.
 def build_change_message(change: Change) -> str:
+    """The text of one change for the queue."""
     message: dict[str, Any] = {"mailbox": change.mailbox, "event": change.event_id}
     optional = {"evidence": _EVIDENCE_NAMES[change.evidence], "version": change.version, "attempt": change.attempt}
     optional |= _origin_fields(change.origin)

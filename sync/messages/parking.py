@@ -1,4 +1,4 @@
-"""What becomes of a queue message that could not be processed: put back for later, or parked for a person to see.
+"""Puts a queue message that could not be processed back for later, or parks it for a person to see.
 
 The host's own retry has one fixed delay and gives up after minutes, so an outage of an hour would end every change in
 the poison queue. It stays for bugs and for a queue that cannot be reached.
@@ -32,6 +32,8 @@ _REASON = 500
 
 
 class Queues(Protocol):
+    """The storage account's queues, as far as messages are sent."""
+
     async def send(
         self, queue: str, messages: Sequence[str], hidden: float = 0, within: float = 20.0
     ) -> Sequence[datetime]:

@@ -26,11 +26,11 @@ ends all changes of the process.
 """
 
 SPREAD, PUT_BACK, PARKED, UNAVAILABLE = "spread", "put back", "parked", "mailbox unavailable"
-"""What became of a message, where no pair was decided on. *Spread*: each change of a batch has its own message now."""
+"""A message's end, where no pair was decided on. *Spread*: each change of a batch has its own message now."""
 
 
 class Done(Protocol):
-    """What became of a change."""
+    """A change at its end."""
 
     @property
     def outcome(self) -> str:

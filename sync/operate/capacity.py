@@ -1,4 +1,4 @@
-"""What so many mailboxes and changes will take: calls, the limit that is nearest, executions, storage transactions.
+"""Predicts the cost of mailboxes and changes: calls, the limit that is nearest, executions, storage transactions.
 
 Sums over what was measured; nobody is asked. docs/capacity.md says the same in words.
 """
@@ -17,12 +17,12 @@ from sync.sweep.rounds import MAILBOXES_PER_SECOND
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one change, or of one mailbox in a night, on average."""
+    """The cost of one change, or of one mailbox in a night, on average."""
 
     graph: float
     dataverse: float
     posts: float
-    """Of Graph's, each an execution of `notifications`."""
+    """Graph's POSTs, each an execution of `notifications`."""
     messages: float
     """Stored on a queue, each an execution that takes it."""
     table: float
@@ -38,7 +38,7 @@ MESSAGE = 3
 """Transactions of a message: it is put, received and deleted, the latter two by the host."""
 
 RUNS = 24
-"""Of the roster in a day; each reads all subscriptions and all people. `sweep` is woken three times more."""
+"""Runs of the roster in a day; each reads all subscriptions and all people. `sweep` is woken three times more."""
 SUBSCRIPTIONS_PAGE, PEOPLE_PAGE = 100, 5_000
 ROSTER = 7
 """Table requests of a run: four for what it remembers, and three for what the status page shows of the mailboxes."""
@@ -62,7 +62,7 @@ MONTH = 30
 
 @dataclass(frozen=True)
 class Use:
-    """Of a limit: what is used in its window, on average, and what is allowed."""
+    """The use of a limit in its window, on average, and the allowance."""
 
     limit: str
     used: float
@@ -72,6 +72,7 @@ class Use:
 
     @property
     def share(self) -> float:
+        """The part of the limit that is used, between 0 and 1 and above."""
         return self.used / self.allowed
 
 
@@ -86,6 +87,8 @@ class Total:
 
 @dataclass(frozen=True)
 class Prediction:
+    """The calculated day and month of an installation."""
+
     totals: Sequence[Total]
     limits: Sequence[Use]
     """The nearest first, and after them what is spread, which binds nobody."""
@@ -146,6 +149,7 @@ def _mixed(bookings: float) -> Cost:
 
 
 def build_document(prediction: Prediction) -> dict[str, Any]:
+    """The prediction for programs."""
     limits = [{**asdict(use), "share": use.share} for use in prediction.limits]
     return {"totals": [asdict(total) for total in prediction.totals], "limits": limits}
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: their options and exit statuses, the settings they take, errors in one line.
+"""The common part of all commands: options and exit statuses, the settings they take, errors in one line.
 
 No single command is known here.
 """
@@ -25,7 +25,7 @@ LOCAL_SETTINGS = Path("local.settings.json")
 DONE, FAILED, REFUSED = 0, 1, 2
 """Exit statuses; a command line or settings that cannot be used count as refused."""
 
-# Of all that is wrong with a command line; it is click's own, of which newer Typers bring a copy.
+# The error of a wrong command line is click's own, of which newer Typers bring a copy.
 _UsageError: Any = typer.BadParameter.__base__
 
 
@@ -33,11 +33,13 @@ class Commands(TyperGroup):
     """A command line that cannot be used is an error like any other: with --json it is in the document, too."""
 
     def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Read the command line; an error of it goes to stdout as JSON if --json is given."""
         self._as_json = "--json" in args
         with self._told():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error of its arguments is told likewise."""
         with self._told():
             return super().invoke(ctx)
 
@@ -66,7 +68,7 @@ Verbose = Annotated[
 
 
 Work = Callable[[Terminal, App], Awaitable[int]]
-"""What a command does; returns its exit status."""
+"""A command's work; it returns the exit status."""
 
 
 def run(work: Work, as_json: bool, verbose: bool) -> None:
@@ -143,4 +145,5 @@ async def take_secrets(environment: MutableMapping[str, str], identity: Callable
 
 
 def in_words(counts: Mapping[str, int]) -> str:
+    """Counts as one text, such as `renew: 3, keep: 40`."""
     return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "no subscription"

@@ -1,7 +1,7 @@
 """The operators' commands, ``python -m sync COMMAND``: arguments in, a handler called, its outcome shown.
 
-What the commands do is done by the app's own parts, so that it is what its timers do. Typer and rich are for people at
-a terminal; nothing that runs in Azure imports this file.
+The app's own parts do the work of the commands, so that a command does the same as a timer. Typer and rich are for
+people at a terminal; nothing that runs in Azure imports this file.
 """
 
 from __future__ import annotations

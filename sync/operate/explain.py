@@ -1,4 +1,4 @@
-"""What the ledger knows of a booking or an event, and how it is told: what was decided when, why, and on what.
+"""Tells all that the ledger knows of a booking or an event: what was decided when, why, and on which values.
 
 Finding it asks as little as needed; telling it is without IO. All times are UTC.
 """
@@ -22,19 +22,26 @@ SHORT = 10
 
 
 class Ledger(Protocol):
+    """The memory of pairs, as far as it is searched."""
+
     async def read(self, mailbox: str, event_id: str) -> Entry:
         """A new one if nothing is known of the event. Raises: Transient."""
 
     async def find(self, booking_or_event: str, mailbox: str | None = None) -> Sequence[Entry]:
-        """Of the mailbox, else of all, which takes its time. Raises: Transient."""
+        """The entries of a booking or event: of the mailbox, else of all, which takes its time. Raises: Transient."""
 
 
 class Bookings(Protocol):
-    async def read(self, booking_id: str) -> Booking | None: ...
+    """Dynamics' side, as far as it is asked."""
+
+    async def read(self, booking_id: str) -> Booking | None:
+        """The booking, None if it does not exist. Raises: Transient, Refused."""
 
 
 @dataclass
 class Found:
+    """All that was found of one booking or event."""
+
     entries: Sequence[Entry] = ()
     booking: Booking | None = None
     """As it stands now."""

@@ -1,4 +1,4 @@
-"""What the app would have written while it only observed, beside what happened in Dynamics since. Without IO.
+"""The writes that were left out while the app only observed, beside what happened in Dynamics since. Pure.
 
 A row's fields are the columns of a table and the names in a JSON document.
 """
@@ -17,7 +17,7 @@ from sync.pairs.observing import is_left_out, last_left_out
 
 
 class Fate(StrEnum):
-    """What became of a booking without the write that was not sent."""
+    """A booking's fate without the write that was not sent."""
 
     SAME = "the same"
     ELSE = "something else"
@@ -32,6 +32,8 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class ObservedRow:
+    """One write that was not sent, and the state of its booking now."""
+
     at: datetime
     mailbox: str
     event: str

@@ -18,6 +18,8 @@ commands = typer.Typer()
 
 
 class Queue(StrEnum):
+    """The queues that have a poison queue."""
+
     OUTLOOK_CHANGES = OUTLOOK_CHANGES
     LIFECYCLE = LIFECYCLE
     SWEEPS = SWEEPS

@@ -1,4 +1,4 @@
-"""What the operators' commands show, as rows: subscriptions, differences, parked messages, holds. No IO, no secrets.
+"""The rows that the operators' commands show: subscriptions, differences, parked messages, holds. No IO, no secrets.
 
 A row's fields are the columns of a table and the names in a JSON document.
 """
@@ -21,7 +21,7 @@ from sync.sweep.differences import Difference
 
 
 class State(StrEnum):
-    """Of a mailbox or one of its subscriptions: what the next run does with it."""
+    """The next run's step for a mailbox or one of its subscriptions."""
 
     CREATE = "to be created"
     WAIT = "waiting"
@@ -39,6 +39,8 @@ PLANNED = frozenset({State.CREATE, State.REPLACE, State.RENEW, State.DELETE, Sta
 
 @dataclass(frozen=True)
 class SubscriptionRow:
+    """One subscription, or a mailbox that has none, and the next run's step for it."""
+
     mailbox: str
     state: State
     expires: datetime | None = None
@@ -52,6 +54,8 @@ class SubscriptionRow:
 
 @dataclass(frozen=True)
 class DifferenceRow:
+    """One difference that a sweep finds."""
+
     mailbox: str
     start: datetime
     reason: str
@@ -60,6 +64,8 @@ class DifferenceRow:
 
 @dataclass(frozen=True)
 class ParkedRow:
+    """One message of a poison queue."""
+
     id: str
     queue: str
     at: datetime | None
@@ -72,12 +78,14 @@ class ParkedRow:
 
 @dataclass(frozen=True)
 class HeldRow:
+    """One pair that is held or waits."""
+
     id: str
     """The booking's, or the event's where that would not name one only."""
     state: str
     since: datetime
     if_released: str | None
-    """What the booking will have been; None if nothing can be done."""
+    """The booking's fate if a person releases it; None if nothing can be done."""
     mailbox: str
     reason: str
     booking: str | None
@@ -92,7 +100,7 @@ def subscription_rows(plan: Plan, deployment: Deployment, now: datetime) -> list
 
 @dataclass(frozen=True)
 class _Shown:
-    """What each part of a plan looks like."""
+    """Shows each part of a plan."""
 
     plan: Plan
     deployment: Deployment
@@ -192,6 +200,7 @@ def _is_mark(item: str) -> bool:
 
 
 def difference_rows(differences: Iterable[Difference]) -> list[DifferenceRow]:
+    """The rows of *differences*."""
     return [
         DifferenceRow(
             each.change.mailbox,
@@ -204,6 +213,7 @@ def difference_rows(differences: Iterable[Difference]) -> list[DifferenceRow]:
 
 
 def parked_rows(parked: Iterable[Parked]) -> list[ParkedRow]:
+    """The rows of parked messages."""
     return [_parked_row(each) for each in parked]
 
 
@@ -228,6 +238,7 @@ def _subject_of(content: Change | LifecycleNotification | SweepRequest) -> str |
 
 
 def held_rows(listed: Iterable[Listed]) -> list[HeldRow]:
+    """The rows of holds."""
     return [_held_row(each) for each in listed]
 
 

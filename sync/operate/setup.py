@@ -1,4 +1,4 @@
-"""What ``python -m sync setup`` does: the event-id column, made and published if it is not there yet.
+"""Does the work of ``python -m sync setup``: the event-id column, made and published if it is not there yet.
 
 A column that is there is taken as it is, or refused with what a person has to do; none is ever changed.
 """
@@ -18,12 +18,14 @@ _INVALID_ARGUMENT = "0x80040203"
 
 
 class Step(StrEnum):
+    """One step of the set-up."""
+
     CREATE = "create the column"
     PUBLISH = "publish the table bookableresourcebooking"
 
 
 def plan_setup(name: str, column: Column | None, is_known: bool) -> tuple[Step, ...]:
-    """What is to be done, given the *column* as it is defined and whether queries know it. Empty: nothing.
+    """The steps that are left, given the *column* as it is defined and whether queries know it. Empty: nothing.
 
     Raises: Misconfigured if there is a column that cannot hold event ids.
     """
@@ -37,7 +39,7 @@ def plan_setup(name: str, column: Column | None, is_known: bool) -> tuple[Step, 
 
 
 class Setup:
-    """Of one environment and column; *solution* None is the default solution."""
+    """Sets up one environment and column; *solution* None is the default solution."""
 
     def __init__(
         self, definitions: Definitions, bookings: DataverseBookings, column: str, solution: str | None, language: int
@@ -72,7 +74,7 @@ class Setup:
             raise Transient("the column was published, but queries do not know it yet: run this again in a minute")
 
     def _question(self, refusal: str) -> str:
-        """What a person has to look at, as Dataverse's own words are not shown."""
+        """Where a person has to look, as Dataverse's own words are not shown."""
         if _INVALID_ARGUMENT in refusal:
             return f"is {self._language} (--language) one of the environment's languages?"
         prefix = self._column.partition("_")[0]

@@ -26,6 +26,7 @@ subscriptions = typer.Typer(help="List the subscriptions of all mailboxes: their
 
 @subscriptions.callback(invoke_without_command=True)
 def list_subscriptions(context: typer.Context, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """List the subscriptions of all mailboxes: their state and when they expire."""
     if context.invoked_subcommand is None:
         run(lambda terminal, app: _show_plan(terminal, app, lambda row: True), as_json, verbose)
 

@@ -1,4 +1,4 @@
-"""What a command prints: a table or one JSON document on stdout; an error, progress bars and logs on stderr.
+"""Prints for a command: a table or one JSON document on stdout; an error, progress bars and logs on stderr.
 
 No command and none of our words are known here.
 """
@@ -68,7 +68,7 @@ class Terminal:
             self._out.print(_printable(line), soft_wrap=True)
 
     def agrees(self, question: str) -> bool:
-        """What the person says; no without one, and where only a document is wanted."""
+        """The person's answer; no if nobody is there, or if only a document is wanted."""
         if self._as_json:
             return False
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
@@ -130,7 +130,7 @@ def _printable(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no form for: rows, moments, and spans, which are told in seconds."""
+    """A value that JSON has no form for: a row, a moment, or a span, which is told in seconds."""
     match value:
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

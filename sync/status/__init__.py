@@ -1,1 +1,1 @@
-"""What people are shown of the app; decides nothing."""
+"""The status of the app, as people are shown it. It decides nothing."""

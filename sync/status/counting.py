@@ -1,7 +1,7 @@
-"""When what was counted is stored: a minute after the first of it, by a task that nobody waits for.
+"""Counts for one process, and has the counts stored a minute after the first of them, by a task of its own.
 
-What goes wrong with that is logged and goes no further, so that counting neither fails nor slows a change. No storage
-client is imported before there is something to store.
+Trouble with that is logged and goes no further, so that counting neither fails nor slows a change. No storage client
+is imported before there is something to store.
 """
 
 from __future__ import annotations
@@ -11,30 +11,51 @@ import logging
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextvars import Context
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from sync.errors import SyncError
 from sync.telemetry import spans as telemetry
-from sync.telemetry.counters import SPENT, Tally
+from sync.telemetry.counters import SPENT, Figures, Tally
 
 if TYPE_CHECKING:
-    from sync.storage.counters import CounterTable
-    from sync.subscriptions.standing import Standing
+    from sync.subscriptions.standing import Roster, Standing
 
 log = logging.getLogger(__name__)
 
 FLUSH_AFTER = 60.0
-"""Seconds."""
+"""Seconds after the first count until it is stored. Fewer cost calls of storage; more are lost if the process dies."""
 
 PURGE_WITHIN = 30.0
-"""Seconds; what is left is deleted the next night."""
+"""Seconds to delete old counts. Fewer leave some to the next night; more hold up the sweep."""
+
+
+class Counters(Protocol):
+    """The table of counts. All methods raise Transient."""
+
+    async def put(self, process: str, hour: datetime, figures: Figures) -> None:
+        """Store the counts of one process and hour."""
+
+    async def roster(self) -> Roster | None:
+        """How the last run left the mailboxes."""
+
+    async def of_mailboxes(self, since: datetime) -> Figures:
+        """When Graph notified of each mailbox last, and when each was swept."""
+
+    async def put_roster(self, roster: Roster) -> None:
+        """Store how a run left the mailboxes."""
+
+    async def put_failure(self, at: datetime, reason: str) -> None:
+        """Store why a run came to nothing."""
+
+    async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
+        """Delete old counts, as long as *until* does not say stop; how many rows."""
 
 
 class Counting:
     """Counts for one process; *table* is asked for when there is something to store."""
 
-    def __init__(self, table: Callable[[], CounterTable], now: Callable[[], datetime]) -> None:
+    def __init__(self, table: Callable[[], Counters], now: Callable[[], datetime]) -> None:
         self._table = table
         self._now = now
         self._tally = Tally()
@@ -46,11 +67,13 @@ class Counting:
         self.count({SPENT + service: 1})
 
     def count(self, counts: Mapping[str, int], notified: Set[str] = frozenset()) -> None:
+        """Add *counts*, and note that Graph notified of the mailboxes *notified* just now."""
         self._tally.add(self._now(), counts, notified)
         telemetry.counted(counts, bool(notified))
         self._flush_later()
 
     def swept(self, mailbox: str, differences: int) -> None:
+        """Note that *mailbox* was swept just now, and how many differences there were."""
         self._tally.swept(self._now(), mailbox, differences)
         self._flush_later()
 
@@ -90,6 +113,7 @@ class Counting:
             log.warning("how the mailboxes stand is not stored reason=%r", str(error))
 
     async def roster_failed(self, reason: str) -> None:
+        """Store why a run of the subscriptions came to nothing."""
         try:
             await self._table().put_failure(self._now(), reason)
         except SyncError as error:
@@ -104,5 +128,6 @@ class Counting:
             log.warning("old counts are not deleted reason=%r", str(error))
 
     def close(self) -> None:
+        """Stop waiting for the next time to store."""
         if self._flushing is not None and not self._flushing.get_loop().is_closed():
             self._flushing.cancel()

@@ -1,4 +1,4 @@
-"""What is stored and counted → the figures that people are shown. Pure."""
+"""(stored, counted) → the figures that people are shown. No finding and no text is made here. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sync.ids import GUID
-from sync.model import SyncMode
+from sync.model import SyncMode, Tripped
 from sync.pairs.actions import WRITTEN
 from sync.pairs.entry import Entry
-from sync.storage.breaker import Tripped
 from sync.subscriptions.standing import Roster, Standing
 from sync.telemetry.counters import AVOIDED, HOUR, OUTCOME, QUEUED, RECEIVED, REDUNDANT, SPENT, Swept
 
 HOURS = 24
-"""So many are shown, the current one included."""
+"""Hours that are shown, the current one included. Fewer hide the night; more fill the page."""
 
 SWEEP_LATE = timedelta(hours=36)
 """Its timer runs each night."""
@@ -27,17 +26,19 @@ SILENT = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Backlog:
+    """One queue and its poison queue."""
+
     queue: str
     messages: int
     oldest: datetime | None
-    """Of those that can be seen now."""
+    """When the oldest message that can be seen now was stored."""
     parked: int
     """In its poison queue."""
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """What was read; what could not be is None, and *unread* says why."""
+    """The status's sources, as read from storage. A part that could not be read is None, and *unread* says why."""
 
     roster: Roster | None = None
     """Brought up to date."""
@@ -52,12 +53,16 @@ class Gathered:
 
 
 class State(StrEnum):
+    """A mailbox has a subscription, or has none."""
+
     SUBSCRIBED = "subscribed"
     NOT_SUBSCRIBED = "not subscribed"
 
 
 @dataclass(frozen=True)
 class MailboxRow:
+    """One mailbox, as the page shows it."""
+
     mailbox: str
     state: State
     expires: datetime | None
@@ -69,7 +74,7 @@ class MailboxRow:
 
 @dataclass(frozen=True)
 class Band:
-    """So many lie within it, and not within the one before."""
+    """A count of mailboxes within a limit, and not within the limit before."""
 
     within: str
     count: int
@@ -94,12 +99,12 @@ class Mailboxes:
     silence: Sequence[Band]
     """How long ago the last notification came."""
     rows: Sequence[MailboxRow]
-    """What is in trouble first, then who is silent longest."""
+    """Mailboxes in trouble first, then those that are silent longest."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What the last sweep of each mailbox found."""
+    """The findings of the last sweep of each mailbox."""
 
     last: datetime | None
     mailboxes: int
@@ -110,6 +115,8 @@ class Drift:
 
 @dataclass(frozen=True)
 class HourRow:
+    """One hour of changes, notifications and calls."""
+
     hour: datetime
     changes: int
     """Processed to an end, whatever that was: written, or any other."""
@@ -124,6 +131,8 @@ class HourRow:
 
 @dataclass(frozen=True)
 class HeldRow:
+    """One pair that is held, or waits for Outlook."""
+
     mailbox: str
     booking: str | None
     reason: str
@@ -134,6 +143,8 @@ class HeldRow:
 
 @dataclass(frozen=True)
 class Holds:
+    """All pairs that are held or wait."""
+
     total: int
     for_a_person: int
     waiting: int

@@ -1,4 +1,4 @@
-"""(what is stored and counted, now) → the status that people are shown. Without IO.
+"""(figures, now) → the findings: what is wrong, how urgent it is, and its cure. Pure.
 
 Mailboxes and bookings are named by their ids; nothing of what events are about is known here.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sync.model import SyncMode
+from sync.model import SyncMode, Tripped
 from sync.status.figures import (
     HOURS,
     SILENT,
@@ -29,7 +29,6 @@ from sync.status.figures import (
     _hour_row,
     _mailboxes,
 )
-from sync.storage.breaker import Tripped
 from sync.telemetry.counters import AVOIDED, HOUR, NOTIFICATION, OUTCOME, SPENT, hour_of
 
 ROSTER_LATE = timedelta(hours=3)
@@ -43,6 +42,8 @@ QUEUE_SLOW, QUEUE_STUCK = timedelta(minutes=15), timedelta(minutes=90)
 
 
 class Level(StrEnum):
+    """How urgent a finding is."""
+
     TROUBLE = "trouble"
     """Something does not work."""
     NOTICE = "notice"
@@ -51,14 +52,18 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
+    """One thing that is wrong, and its cure."""
+
     level: Level
     text: str
     then: str
-    """What to do, or what to look at."""
+    """The next thing to do, or to look at."""
 
 
 @dataclass(frozen=True)
 class Status:
+    """The whole status, as people are shown it."""
+
     at: datetime
     mode: SyncMode
     is_well: bool
@@ -70,7 +75,7 @@ class Status:
     """The oldest first, without a gap."""
     notifications: Mapping[str, int]
     outcomes: Mapping[str, int]
-    """Of the same hours."""
+    """In the same hours."""
     holds: Holds | None
     breaker: Sequence[Tripped] | None
     drift: Drift | None
@@ -78,6 +83,7 @@ class Status:
 
 
 def build_status(found: Gathered, now: datetime) -> Status:
+    """Tell figures and findings from what was *found* in storage; *now* is the present."""
     hours = [hour_of(now) - HOUR * ago for ago in reversed(range(HOURS))]
     total = Counter[str]()
     for hour in hours:

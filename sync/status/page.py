@@ -37,7 +37,7 @@ PRIVATE = {
 
 @dataclass(frozen=True)
 class Bar:
-    """Of a chart, in its own units; two parts stand on each other."""
+    """A bar of a chart, in its own units; two parts stand on each other."""
 
     x: float
     width: float
@@ -47,6 +47,7 @@ class Bar:
 
 
 def build_json(status: Status) -> bytes:
+    """The status as one JSON document."""
     return _adapter().dump_json(status)
 
 
@@ -93,6 +94,7 @@ def bars(hours: Sequence[Any], lower: str, upper: str = "") -> list[Bar]:
 
 
 def highest(hours: Sequence[Any], lower: str, upper: str = "") -> int:
+    """The highest value of a chart; 1 for a chart without any."""
     return max(map(sum, _pairs(hours, lower, upper)), default=0)
 
 

@@ -6,39 +6,77 @@ Neither Graph nor Dataverse is asked, so that looking costs them nothing and wor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sync.errors import SyncError
 from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, SWEEPS
-from sync.model import SyncMode
+from sync.model import SyncMode, Tripped
+from sync.pairs.entry import Entry
 from sync.status.figures import HOURS, Backlog, Gathered
 from sync.status.findings import Status, build_status
-from sync.storage.breaker import Breaker
-from sync.storage.counters import CounterTable
-from sync.storage.ledger import LedgerTable
-from sync.storage.queues import StorageQueues
 from sync.subscriptions.standing import Roster, brought_up_to_date
-from sync.telemetry.counters import HOUR, hour_of
+from sync.telemetry.counters import HOUR, Figures, hour_of
 
 HELD_ROWS = 30
-"""So many entries that are held are read; each is a call of its own."""
+"""Holds that are read, each by a call of its own. Fewer show too little; more slow the page."""
 
 T = TypeVar("T")
 
 
+class Counters(Protocol):
+    """The counts of all processes. All methods raise Transient."""
+
+    async def failure(self) -> tuple[datetime, str] | None:
+        """When and why a run of the subscriptions came to nothing."""
+
+    async def hours(self, since: datetime) -> Mapping[datetime, Counter[str]]:
+        """The counts by hour."""
+
+    async def roster(self) -> Roster | None:
+        """How the last run left the mailboxes."""
+
+    async def of_mailboxes(self, since: datetime) -> Figures:
+        """When Graph notified of each mailbox last, and when each was swept."""
+
+
+class Held(Protocol):
+    """The memory of pairs, as far as holds go."""
+
+    async def some_held(self, at_most: int) -> tuple[Sequence[Entry], int]:
+        """Some of the pairs that are held, and how many more there may be. Raises: Transient."""
+
+
+class Breaker(Protocol):
+    """Counts cancellations."""
+
+    async def tripped(self) -> Sequence[Tripped]:
+        """The scopes in which nothing is canceled now. Raises: Transient."""
+
+
+class Queues(Protocol):
+    """The queues, as far as their lengths go."""
+
+    async def backlog(self, queue: str) -> tuple[int, datetime | None]:
+        """How many messages *queue* holds, and since when the oldest can be seen. Raises: Transient."""
+
+
 @dataclass
 class Overview:
-    counters: CounterTable
-    ledger: LedgerTable
+    """Reads all that the status is built from, side by side."""
+
+    counters: Counters
+    ledger: Held
     breaker: Breaker
-    queues: StorageQueues
+    queues: Queues
     now: Callable[[], datetime]
     mode: SyncMode = SyncMode.SYNC
 
     async def read(self) -> Status:
+        """The status now. A part that cannot be read is named in it."""
         now = self.now()
         unread: list[str] = []
 

@@ -1,6 +1,6 @@
 """Opens the app's storage account: its queues and tables, by a connection string or by an identity.
 
-What is kept in them stands in the other files of this folder.
+The other files of this folder say what is kept in them.
 """
 
 from __future__ import annotations

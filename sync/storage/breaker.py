@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sync.ids import short_id_of
+from sync.model import Tripped
 from sync.storage.tables import StorageTable, written_at
 from sync.times import as_plain
 
@@ -19,15 +20,6 @@ _KEPT = timedelta(days=1)
 
 EVERYBODY = "all"
 """Stands for all mailboxes together."""
-
-
-@dataclass(frozen=True)
-class Tripped:
-    """Nothing is canceled in *scope*, a mailbox or ``EVERYBODY``, until a person says so."""
-
-    scope: str
-    at: datetime
-    count: int
 
 
 @dataclass

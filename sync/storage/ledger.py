@@ -1,7 +1,7 @@
 """The ledger in a table of the app's storage account: one partition for each mailbox, one row for each event.
 
-Beside an event's row stands its mark: when a message about it that waits on the queue can be seen. What is held has a
-row more, so that it is found without looking at all others.
+Beside an event's row stands its queued note: when a message about it that waits on the queue can be seen. A pair that
+is held has one row more, so that it is found without looking at all others.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TOGETHER = 100
 _MARK_KEPT = timedelta(days=1)
 
 _SETTLED = timedelta(hours=1)
-"""Whoever was about to write an entry has done so, or died, and no two clocks differ by more."""
+"""Time after which a worker that was about to write an entry has done so, or died; no two clocks differ by more."""
 
 _LOOKED_AT = ["RowKey", "Timestamp", "written", "kind", "versions", "expires", "due", "deleted", "settle", "streak"]
 
@@ -70,7 +70,7 @@ class LedgerTable:
         return replace(entry, etag=etag)
 
     async def held(self, now: datetime) -> AsyncIterator[Entry]:
-        """All entries that are held or waiting. What is not held any more is forgotten on the way."""
+        """All entries that are held or waiting. A row whose pair is not held any more is deleted on the way."""
         async for page in _pages(self._table.query("PartitionKey eq @p", {"p": "held"}), AT_ONCE):
             entries = await asyncio.gather(*(self.read(str(row["mailbox"]), str(row["event"])) for row in page))
             for row, entry in zip(page, entries, strict=True):
@@ -80,7 +80,7 @@ class LedgerTable:
                     await self._table.delete_if_unchanged(row)
 
     async def some_held(self, at_most: int) -> tuple[Sequence[Entry], int]:
-        """So many of the entries that are held or waiting, side by side, and how many more there may be."""
+        """Some of the entries that are held or waiting, read side by side, and how many more there may be."""
         rows = [row async for row in self._table.query("PartitionKey eq @p", {"p": "held"})]
         turns = asyncio.Semaphore(AT_ONCE // 2)  # not those that acknowledgements wait for
 
@@ -92,6 +92,7 @@ class LedgerTable:
         return [entry for entry in entries if entry.held is not None], max(0, len(rows) - at_most)
 
     async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
+        """All entries of the mailbox's events."""
         return [entry async for entry in self._entries("PartitionKey eq @p", p=mailbox)]
 
     async def find(self, booking_or_event: str, mailbox: str | None = None) -> Sequence[Entry]:
@@ -117,7 +118,7 @@ class LedgerTable:
                     yield entry
 
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
-        """Forget what has expired, as long as *until* does not say stop; how many rows. What is new stays."""
+        """Delete rows that have expired, as long as *until* does not say stop; how many. A row written meanwhile stays."""
         count = 0
         rows = self._table.query("expires lt @now", {"now": now}, ["PartitionKey", "RowKey"])
         turns = asyncio.Semaphore(AT_ONCE)
@@ -133,7 +134,7 @@ class LedgerTable:
         return count
 
     async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
-        """What is known of each one's event; nothing of those that cannot be asked *within* so many seconds."""
+        """The knowledge of each one's event; nothing of those that cannot be asked *within* so many seconds."""
         looks = [asyncio.ensure_future(self._look(change)) for change in changes]
         if not looks:
             return []
@@ -175,6 +176,7 @@ class LedgerTable:
                 )
 
     async def close(self) -> None:
+        """Close the client."""
         await self._table.close()
 
 
@@ -209,7 +211,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _entry(row: Row, blank: Entry) -> Entry:
-    """What *row* holds; *blank*, to be written over it, if it is a copy, or another version of this app wrote it."""
+    """The entry in *row*; *blank*, to be written over it, if it is a copy, or another version of this app wrote it."""
     etag = etag_of(row)
     if _is_copy(row):
         return replace(blank, etag=etag)

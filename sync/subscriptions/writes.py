@@ -17,7 +17,7 @@ from sync.errors import LifetimeRefused
 from sync.ids import short_id_of
 from sync.model import Subscription
 from sync.subscriptions.deployment import LIFETIME
-from sync.telemetry.spans import Origin
+from sync.telemetry.origin import Origin
 
 log = logging.getLogger(__name__)
 

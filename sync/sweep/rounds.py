@@ -17,7 +17,7 @@ from sync.messages.changes import SweepRequest
 from sync.messages.codec import SWEEPS, build_sweep_message
 from sync.messages.parking import Queues
 from sync.model import Span
-from sync.telemetry.spans import Origin
+from sync.telemetry.origin import Origin
 
 log = logging.getLogger(__name__)
 

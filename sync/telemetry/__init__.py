@@ -1,1 +1,1 @@
-"""What is told of the app's work to operators; decides nothing."""
+"""The app's work, as operators are told of it. It decides nothing."""

@@ -1,4 +1,4 @@
-"""What is counted, hour by hour, for people to see: values and rules without IO.
+"""Counts of the app's work, hour by hour, for people to see: values and rules without IO.
 
 Counts decide nothing, so what a process takes with it when it dies, less than a minute's, changes no booking.
 counter_table.py stores them, counting.py says when.
@@ -17,9 +17,9 @@ KEPT = timedelta(days=30)
 """How long what was counted can be looked up."""
 
 HELD_BACK = 24
-"""So many hours wait in memory for a storage account that cannot be reached; older ones are given up."""
+"""Hours that wait in memory for a storage account that cannot be reached; older ones are given up."""
 
-# Of notifications. What is known, repeated or waited for already needs no message of its own.
+# Notifications. An event that is known, repeated or waited for already needs no message of its own.
 NOTIFICATION = "notifications."
 RECEIVED, DROPPED, REPEATED, KNOWN, WAITED_FOR, QUEUED, LIFECYCLE, TURNED_AWAY = (
     NOTIFICATION + name
@@ -47,13 +47,14 @@ class Swept:
 
 @dataclass
 class Figures:
-    """What was counted in some time; ``notified`` says when last, by mailbox."""
+    """The counts of some time; ``notified`` says when Graph notified last, by mailbox."""
 
     counts: Counter[str] = field(default_factory=Counter)
     notified: dict[str, datetime] = field(default_factory=dict)
     swept: dict[str, Swept] = field(default_factory=dict)
 
     def add(self, other: Figures) -> None:
+        """Add counts to those there are."""
         self.counts.update(other.counts)
         for mailbox, at in other.notified.items():
             self.notified[mailbox] = max(at, self.notified.get(mailbox, at))
@@ -62,17 +63,19 @@ class Figures:
 
 
 class Tally:
-    """What one process has counted, until it is stored; hours that are stored and over are forgotten."""
+    """The counts of one process, until they are stored; hours that are stored and over are forgotten."""
 
     def __init__(self) -> None:
         self._hours: dict[datetime, Figures] = {}
         self._unsaved: set[datetime] = set()
 
     def add(self, now: datetime, counts: Mapping[str, int], notified: Set[str] = frozenset()) -> None:
+        """Add counts to those there are."""
         if any(counts.values()) or notified:
             self._of(now).add(Figures(Counter(counts), dict.fromkeys(notified, now)))
 
     def swept(self, now: datetime, mailbox: str, differences: int) -> None:
+        """Note a sweep of *mailbox*."""
         counts = Counter({SWEPT: 1, DIFFERENCES: differences})
         self._of(now).add(Figures(counts, swept={mailbox: Swept(now, differences)}))
 
@@ -92,6 +95,7 @@ class Tally:
         self._unsaved.add(hour)
 
     def forget(self, now: datetime) -> None:
+        """Drop the hours before *hour* that are stored."""
         for hour in list(self._hours):
             if hour < hour_of(now) - HELD_BACK * HOUR or (hour < hour_of(now) and hour not in self._unsaved):
                 del self._hours[hour]
@@ -99,10 +103,12 @@ class Tally:
 
 
 def hour_of(moment: datetime) -> datetime:
+    """The full hour that *moment* lies in."""
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def merged(figures: Iterable[Figures]) -> Figures:
+    """The figures of several processes as one, hour by hour."""
     total = Figures()
     for each in figures:
         total.add(each)
@@ -110,7 +116,7 @@ def merged(figures: Iterable[Figures]) -> Figures:
 
 
 def avoided(is_ours: bool) -> dict[str, int]:
-    """What a notification would have cost at least that did not have to be followed.
+    """The least cost of a notification that did not have to be followed.
 
     One of an event with our extension is a look at both sides, any other one at the event.
     """

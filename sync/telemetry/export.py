@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SCOPE = "booking-sync"
 
-# What Application Insights expects: the difference since the last time, not the sum since the process began.
+# Application Insights expects the difference since the last time, not the sum since the process began.
 _TEMPORALITY: dict[type, AggregationTemporality] = dict.fromkeys(
     (Counter, Histogram, ObservableCounter), AggregationTemporality.DELTA
 )
@@ -39,13 +39,13 @@ _QUIET = (
     "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED",
     "APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED",
 )
-"""The exporter would also report on itself, to Microsoft, and ask there for settings. What somebody has set stays."""
+"""The exporter would also report on itself, to Microsoft, and ask there for settings. A setting that is there stays."""
 
 
 def start(connection_string: str) -> Callable[[], None]:
     """Begin to send; what is returned sends the rest, and ends it.
 
-    Which traces are sent, and how often, is told to the SDK by its own settings (OTEL_TRACES_SAMPLER and so on).
+    The SDK's own settings say which traces are sent, and how often (OTEL_TRACES_SAMPLER and so on).
     Source: OpenTelemetry, "Environment Variable Specification".
     """
     for name in _QUIET:

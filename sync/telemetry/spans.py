@@ -1,7 +1,7 @@
-"""What the app tells those who operate it about its work: spans and metrics, by the OpenTelemetry API alone.
+"""Spans and metrics of the app's work, by the OpenTelemetry API alone. No other library of telemetry is known here.
 
-Off until ``start`` is called, which exporting.py does where there is somewhere to send it. Off, each call compares
-with None and nothing is imported. What is told are ids, counts, outcomes and the names of errors: no URLs, no texts.
+Off until ``start`` is called, which export.py does if there is a connection string. Off, each call compares
+with None and nothing is imported. It tells ids, counts, outcomes and the names of errors: no URLs, no texts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanKind, Tracer
 
 from sync.telemetry import counters
+from sync.telemetry.origin import Origin
 
 T = TypeVar("T")
 Kind = Literal["internal", "server", "consumer", "client"]
@@ -38,6 +39,8 @@ HELD = "booking_sync.held"
 
 @dataclass(frozen=True)
 class Metric:
+    """One metric: its kind, its unit, and the attributes that it is told by."""
+
     kind: Literal["counter", "histogram", "gauge"]
     unit: str
     tells: str
@@ -59,11 +62,11 @@ METRICS: Mapping[str, Metric] = {
 }
 
 _COUNTED = {counters.NOTIFICATION: (NOTIFICATIONS, "fate"), counters.OUTCOME: (CHANGES, "outcome")}
-"""Those that counters.py counts for the status: how their names begin there, and what follows here."""
+"""The metrics that counters.py counts for the status: how their names begin there, and the names here."""
 
 
 class Span:
-    """What a piece of work is told of while it lasts; by itself, the one that tells nobody."""
+    """Tells of a piece of work while it lasts. The base class tells nobody."""
 
     def set(self, **attributes: Value | None) -> None:
         """Add what is known only now."""
@@ -89,11 +92,13 @@ def start(tracer: Tracer, meter: Meter) -> None:
 
 
 def stop() -> None:
+    """From now on, tell nobody."""
     global _on
     _on = None
 
 
 def is_on() -> bool:
+    """Whether anybody is told."""
     return _on is not None
 
 
@@ -118,7 +123,7 @@ async def called(service: str, what: str, answer: Awaitable[T]) -> T:
 
 
 def origin(since: Origin | None = None) -> Origin | None:
-    """What goes with a message, so that whoever processes it goes on with what is told of here; as old as *since*."""
+    """The origin that goes with a message, so that its processing belongs to the same trace; as old as *since*."""
     return None if _on is None else _on.origin(since)
 
 
@@ -147,7 +152,7 @@ def measure_each(name: str, by: str, values: Mapping[str, int]) -> None:
 
 
 def counted(counts: Mapping[str, int], is_notified: bool) -> None:
-    """What was counted for the status, as far as it is a metric as well."""
+    """Tell the counts of the status that are metrics as well."""
     if _on is None:
         return
     if is_notified:
@@ -288,13 +293,3 @@ def _named(attributes: Mapping[str, Value | None]) -> dict[str, Value]:
 
 def _class(status: int | None) -> str:
     return "none" if status is None else f"{status // 100}xx"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Which notification or sweep a message comes from, for those who look at the app's work; decides nothing."""
-
-    traceparent: str
-    """Source: W3C, "Trace Context"."""
-    at: float
-    """When that was, in seconds since 1970."""

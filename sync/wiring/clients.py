@@ -71,14 +71,14 @@ class Clients:
 
     @cached_property
     def environment_settings(self) -> EnvironmentSettings:
-        """Which Dataverse environment, and which column."""
+        """The Dataverse environment and the column."""
         from sync.settings import EnvironmentSettings, parse_settings
 
         return parse_settings(EnvironmentSettings, self.environment)
 
     @cached_property
     def acknowledge_settings(self) -> AcknowledgeSettings:
-        """What an acknowledgement needs."""
+        """The settings of an acknowledgement."""
         from sync.settings import AcknowledgeSettings, parse_settings
 
         return parse_settings(AcknowledgeSettings, self.environment)
@@ -119,28 +119,28 @@ class Clients:
 
     @cached_property
     def ledger(self) -> LedgerTable:
-        """What is remembered of pairs."""
+        """The memory of pairs."""
         from sync.storage.ledger import LedgerTable
 
         return LedgerTable(self._ledger_rows)
 
     @cached_property
     def roster(self) -> RosterTable:
-        """What runs remember of mailboxes and of each other."""
+        """The memory of runs: mailboxes in trouble, the last run, the last round."""
         from sync.storage.roster import TABLE, RosterTable
 
         return RosterTable(self.table(TABLE))
 
     @cached_property
     def counters(self) -> CounterTable:
-        """What all processes have counted."""
+        """The counts of all processes."""
         from sync.storage.counters import TABLE, CounterTable
 
         return CounterTable(self.table(TABLE))
 
     @cached_property
     def counting(self) -> Counting:
-        """What this process counts, until it is stored."""
+        """The counts of this process, until they are stored."""
         from sync.status.counting import Counting
 
         counting = Counting(lambda: self.counters, self.now)
@@ -155,7 +155,7 @@ class Clients:
 
     @cached_property
     def holds(self) -> Holds:
-        """What is held, and a person's answers."""
+        """The pairs that are held, and a person's answers."""
         from sync.pairs.holds import Holds
 
         return Holds(self.ledger, self.queues, self.now)
@@ -194,7 +194,7 @@ class Clients:
 
     @cached_property
     def customizing(self) -> Transport:
-        """What a person customizes the environment through, also while the app only observes."""
+        """The client through which a person customizes the environment; it writes also while the app only observes."""
         return self._to_dataverse(may_write=True)
 
     def _to_dataverse(self, may_write: bool) -> Transport:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from typer.main import get_command
 
-from sync.model import SyncMode
+from sync.model import SyncMode, Tripped
 from sync.operate.commands import cli
 from sync.pairs.actions import (
     CancelBooking,
@@ -24,7 +24,6 @@ from sync.pairs.actions import (
 from sync.pairs.entry import Held
 from sync.status.figures import HOURS, WRITTEN, Backlog, Gathered, State
 from sync.status.findings import Level, Status, build_status, summary_lines
-from sync.storage.breaker import Tripped
 from sync.subscriptions.standing import Standing
 from sync.telemetry.counters import HOUR, Swept
 from tests.world.fakes import ANNA, BEN, NOW, span

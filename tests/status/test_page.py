@@ -11,12 +11,12 @@ from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 
+from sync.model import Tripped
 from sync.pairs.actions import HoldKind
 from sync.pairs.entry import Entry, Held
 from sync.status.figures import Gathered
 from sync.status.findings import build_status
 from sync.status.page import CHART_HEIGHT, SHOWN, bars, build_json, build_page
-from sync.storage.breaker import Tripped
 from sync.subscriptions.standing import Standing
 from sync.telemetry.counters import HOUR
 from tests.world.fakes import ANNA, BEN, NOW

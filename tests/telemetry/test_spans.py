@@ -26,7 +26,7 @@ from sync.messages.codec import (
 )
 from sync.telemetry import counters
 from sync.telemetry import spans as telemetry
-from sync.telemetry.spans import Origin
+from sync.telemetry.origin import Origin
 from tests.world.fakes import ANNA
 from tests.world.listening import Listener, listening
 from tests.world.running import HOUR, TOMORROW, running, until

@@ -14,7 +14,7 @@ from sync.model import Subscription
 from sync.subscriptions.deployment import CHANGE_TYPES, LIFETIME, Deployment, mailbox_of, resource_of
 from sync.subscriptions.keeper import BUDGET, Keeper
 from sync.subscriptions.run import Limits
-from sync.telemetry.spans import Origin
+from sync.telemetry.origin import Origin
 from tests.world.app import HOUR, KEY
 from tests.world.fakes import ANNA, BEN, NOW, MemoryInMemory
 
