@@ -31,12 +31,6 @@ param syncMode string = ''
 @description('Who wins where booking and event were moved apart: dataverse, outlook or hold; empty for dataverse.')
 param conflictPolicy string = ''
 
-@description('Seconds for which a change waits for more of the same, 0 to 60; empty for 5.')
-param settleSeconds string = ''
-
-@description('Hours for which an event without our extension is left unread; empty for 24, 0 for never.')
-param notOursHours string = ''
-
 @description('So many bookings of one mailbox may be canceled in an hour without a person\'s word; empty for 30.')
 param cancellationsPerMailbox string = ''
 
@@ -171,8 +165,6 @@ module app 'modules/app.bicep' = {
       MAILBOXES: mailboxes
       SYNC_MODE: syncMode
       CONFLICT_POLICY: conflictPolicy
-      SETTLE_SECONDS: settleSeconds
-      NOT_OURS_HOURS: notOursHours
       CANCELLATIONS_PER_MAILBOX: cancellationsPerMailbox
       CANCELLATIONS_IN_ALL: cancellationsInAll
       CANCELED_STATUS_ID: canceledStatusId

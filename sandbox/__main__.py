@@ -22,7 +22,6 @@ import typer
 
 from sandbox.host.app import choose_host
 from sandbox.host.signals import StopSignal
-from sandbox.reference import PAGE, settings_page
 from sandbox.server import Sandbox
 from sandbox.tour.tour import SETTINGS, Options
 from sandbox.tour.tour import run as run_tour
@@ -61,13 +60,6 @@ def serve(
 ) -> None:
     """Serve both services alone, with three technicians, until Ctrl-C."""
     asyncio.run(_serve(port, seed))
-
-
-@cli.command()
-def settings() -> None:
-    """Write docs/settings.md, the reference of the app's settings, from the code that reads them."""
-    PAGE.write_text(settings_page(), "utf-8")
-    print(PAGE)
 
 
 @cli.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

@@ -116,6 +116,9 @@ def _guids(value: Any) -> frozenset[str]:
 Guid = Annotated[str, AfterValidator(_guid)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 
+UNDOCUMENTED = ""
+"""The description of a setting that docs/settings.md leaves out."""
+
 
 class StorageSettings(BaseModel):
     """Where the app's queues and tables are: all that is needed to look at what is parked, held or counted."""
@@ -165,14 +168,12 @@ class AcknowledgeSettings(StorageSettings):
         description="the former key, valid until the subscriptions have moved to the new one, and four hours longer:"
         " for so long Graph tries again what was notified with it",
     )
-    settle_seconds: int = Field(
-        7,
-        alias="SETTLE_SECONDS",
-        description="so long a change waits for more of the same, so that one run sees all of a burst;"
-        " what comes in the last two seconds gets one of its own, as storage's clock is coarse; 0 turns it off",
-        ge=0,
-        le=60,
-    )
+    settle_seconds: int = Field(7, alias="SETTLE_SECONDS", description=UNDOCUMENTED, ge=0, le=60)
+    """Seconds for which a change waits for more of the same event. For tests and the sandbox only.
+
+    Too short, and a burst costs several runs; too long, and a booking lags behind its event. Changes of the last two
+    seconds get a run of their own, as storage's clock is coarse.
+    """
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -230,13 +231,6 @@ class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings):
         alias="CONFLICT_POLICY",
         description="where both were changed: `dataverse` (the booking stays), `outlook` (it follows) or `hold`",
     )
-    not_ours_hours: int = Field(
-        24,
-        alias="NOT_OURS_HOURS",
-        description="so long an event without our extension is not read again; 0 turns it off",
-        ge=0,
-        le=24 * 30,
-    )
     cancellations_per_mailbox: int = Field(
         30,
         alias="CANCELLATIONS_PER_MAILBOX",
@@ -257,6 +251,17 @@ class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings):
 
 
 S = TypeVar("S", bound=BaseModel)
+
+RETIRED = {
+    "NOT_OURS_HOURS": "an event without our extension is believed to be none of ours for 24 hours",
+    "LEAVERS_SHARE": "a fifth of the subscribed mailboxes may leave in one run without a person's word",
+}
+"""Settings that are constants now. One that is set is ignored, and the log says so once."""
+
+
+def retired(environment: Mapping[str, str]) -> list[str]:
+    """What to log of the settings in *environment* that do nothing any more."""
+    return [f"{name} is ignored: {why}" for name, why in RETIRED.items() if environment.get(name, "").strip()]
 
 
 def parse_settings(kind: type[S], environment: Mapping[str, str]) -> S:

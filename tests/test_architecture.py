@@ -53,6 +53,7 @@ NEEDS = {
     "operate/hold_commands": {"typer"},
     "operate/command_line": {"typer"},
     "operate/terminal": {"rich"},
+    "operate/settings_reference": {"pydantic"},
     "operate/key_vault": {"azure.core", "azure.keyvault"},
     "wiring/clients": {"azure.core"},
     "storage/account": {"azure.core"},

@@ -10,7 +10,7 @@ import pytest
 
 from sync.errors import Misconfigured
 from sync.model import SyncMode
-from sync.settings import AcknowledgeSettings, Settings, is_loopback, parse_settings
+from sync.settings import AcknowledgeSettings, Settings, is_loopback, parse_settings, retired
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
 BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
@@ -240,3 +240,11 @@ def test_settings_are_found_in_the_environment_of_windows():
     environment: dict[str, Any] = ENVIRONMENT | {"AzureWebJobsStorage__clientId": "client"}
     found = parse_settings(Settings, Windows(environment))
     assert found == parse_settings(Settings, environment)
+
+
+def test_a_setting_that_does_nothing_any_more_is_told_with_the_reason_and_ignored() -> None:
+    environment: dict[str, Any] = ENVIRONMENT | {"NOT_OURS_HOURS": "planted", "LEAVERS_SHARE": "", "SYNC_MOD": "x"}
+    [line] = retired(environment)
+    assert "NOT_OURS_HOURS is ignored" in line
+    assert "planted" not in line
+    assert parse_settings(Settings, environment) == parse_settings(Settings, ENVIRONMENT)

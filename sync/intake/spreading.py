@@ -21,28 +21,30 @@ from sync.telemetry import spans as telemetry
 
 log = logging.getLogger(__name__)
 
-LOOK_WITHIN, MARK_WITHIN = 5.0, 5.0
-"""Seconds to ask what is known of the events, and to remember what was queued. What is not known by then is queued, and
-what is not remembered costs a run more."""
+LOOK_WITHIN = 5.0
+"""Seconds to ask what is known of the events. Fewer cost runs that were not needed; more hold up the batch."""
+
+NOTE_WITHIN = 5.0
+"""Seconds to write the queued notes. Fewer cost runs that were not needed; more hold up the batch."""
 
 
-class Marks(Protocol):
-    """What is asked before a change is queued and left behind after it; neither raises, as not to know costs a run."""
+class Notes(Protocol):
+    """The ledger, as far as notifications are compared with it. A method that fails tells nothing: it costs a run."""
 
     async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
-        """What is known of each one's event."""
+        """The knowledge of each one's event."""
 
     async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
-        """Remember that a message about the event is on the queue, which nobody sees before *due*."""
+        """Note that a message about the event is on the queue, hidden until *due*."""
 
 
-async def spread(batch: Batch, queues: Queues, marks: Marks, settle: int) -> Mapping[str, int]:
+async def spread(batch: Batch, queues: Queues, notes: Notes, settle: int) -> Mapping[str, int]:
     """Give each change of *batch* a message, hidden for *settle* seconds so that one run sees all of a burst.
 
     A change that is known, or that a message waits for already, needs none. Returns what was counted on the way.
     Raises: Transient if the queue cannot be reached; once more for the same batch costs runs, and nothing else.
     """
-    known = await marks.look(batch.changes, LOOK_WITHIN)
+    known = await notes.look(batch.changes, LOOK_WITHIN)
     counts: Counter[str] = Counter()
     origin = telemetry.origin(batch.origin)
     new = []
@@ -56,7 +58,7 @@ async def spread(batch: Batch, queues: Queues, marks: Marks, settle: int) -> Map
         else:
             new.append(_Queued(replace(change, origin=origin), settle_seconds(change, about, settle), streak(about)))
     waits = {each.hidden for each in new}
-    queueing = (_queue(queues, marks, [each for each in new if each.hidden == hidden], hidden) for hidden in waits)
+    queueing = (_queue(queues, notes, [each for each in new if each.hidden == hidden], hidden) for hidden in waits)
     await asyncio.gather(*queueing)
     log.info("changes queued count=%d redundant=%d", len(new), len(batch.changes) - len(new))
     counts[counters.QUEUED] = len(new)
@@ -70,11 +72,11 @@ class _Queued:
     streak: int
 
 
-async def _queue(queues: Queues, marks: Marks, new: Sequence[_Queued], hidden: int) -> None:
-    """The messages first: a mark that nobody follows would keep later ones from the queue."""
+async def _queue(queues: Queues, notes: Notes, new: Sequence[_Queued], hidden: int) -> None:
+    """The messages first: a note without a message would keep later changes from the queue."""
     dues = await queues.send(OUTLOOK_CHANGES, [build_change_message(each.change) for each in new], hidden)
     if hidden:
-        marked = zip(new, dues, strict=True)
+        noted = zip(new, dues, strict=True)
         with suppress(TimeoutError):
-            async with asyncio.timeout(MARK_WITHIN):
-                await asyncio.gather(*(marks.queued(each.change, due, hidden, each.streak) for each, due in marked))
+            async with asyncio.timeout(NOTE_WITHIN):
+                await asyncio.gather(*(notes.queued(each.change, due, hidden, each.streak) for each, due in noted))

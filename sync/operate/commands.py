@@ -56,6 +56,27 @@ async def _show_status(terminal: Terminal, app: App) -> int:
 
 
 @cli.command()
+def settings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/settings.md.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show all settings, their defaults, and what they are for; none of their values."""
+    run(lambda terminal, app: _show_settings(terminal, markdown), as_json, verbose)
+
+
+async def _show_settings(terminal: Terminal, markdown: bool) -> int:
+    from sync.operate.settings_reference import setting_rows, settings_page
+
+    if markdown:
+        typer.echo(settings_page(), nl=False)
+        return DONE
+    rows = setting_rows()
+    terminal.show({"settings": rows}, [f"settings: {len(rows)}"], rows, ("setting", "default", "what"))
+    return DONE
+
+
+@cli.command()
 def capacity(
     mailboxes: Annotated[int, typer.Option(min=1, help="People with a subscription.")],
     changes_per_day: Annotated[int, typer.Option(min=0, help="In all their calendars, each counted once.")],

@@ -37,7 +37,7 @@ PURGED_AT_ONCE = 1_000
 _TOGETHER = 100
 """Rows of one partition that one request deletes. Source: Azure Storage, "Performing entity group transactions"."""
 
-_MARK_KEPT = timedelta(days=1)
+_NOTE_KEPT = timedelta(days=1)
 
 _SETTLED = timedelta(hours=1)
 """Time after which a worker that was about to write an entry has done so, or died; no two clocks differ by more."""
@@ -118,7 +118,7 @@ class LedgerTable:
                     yield entry
 
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
-        """Delete rows that have expired, as long as *until* does not say stop; how many. A row written meanwhile stays."""
+        """Delete expired rows, as long as *until* does not say stop; how many. A row written meanwhile stays."""
         count = 0
         rows = self._table.query("expires lt @now", {"now": now}, ["PartitionKey", "RowKey"])
         turns = asyncio.Semaphore(AT_ONCE)
@@ -151,7 +151,7 @@ class LedgerTable:
             async with self._turns:
                 rows = self._table.query(
                     "PartitionKey eq @p and RowKey ge @k and RowKey le @m",
-                    {"p": change.mailbox, "k": key, "m": _mark_key(key)},
+                    {"p": change.mailbox, "k": key, "m": _note_key(key)},
                     _LOOKED_AT,
                     raw_response_hook=lambda response: now.append(_date(response.http_response.headers.get("Date"))),
                 )
@@ -160,18 +160,18 @@ class LedgerTable:
         return replace(known, at=now[0]) if now else UNKNOWN
 
     async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
-        """Remember that a message is on the queue that nobody sees before *due*; failing that costs one run more."""
+        """Note that a message is on the queue, hidden until *due*; failing that costs one run more."""
         with suppress(SyncError):
             async with self._turns:
                 await self._table.put(
                     {
                         "PartitionKey": change.mailbox,
-                        "RowKey": _mark_key(key_of(change.event_id)),
+                        "RowKey": _note_key(key_of(change.event_id)),
                         "due": due,
                         "deleted": change.is_deletion,
                         "settle": settle,
                         "streak": streak,
-                        "expires": due + _MARK_KEPT,
+                        "expires": due + _NOTE_KEPT,
                     }
                 )
 
@@ -188,7 +188,7 @@ def key_of(event_id: str) -> str:
     return hashlib.sha256(event_id.encode()).hexdigest()[:40]
 
 
-def _mark_key(key: str) -> str:
+def _note_key(key: str) -> str:
     return f"{key}.due"
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sync.storage.roster import RosterTable
     from sync.storage.tables import StorageTable
 
+log = logging.getLogger(__name__)
+
 # These write a line for each request, with its URL.
 for _noisy in ("azure", "httpx", "httpcore", "urllib3"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
@@ -65,8 +67,10 @@ class Clients:
     @cached_property
     def settings(self) -> Settings:
         """All of them."""
-        from sync.settings import Settings, parse_settings
+        from sync.settings import Settings, parse_settings, retired
 
+        for line in retired(self.environment):
+            log.warning(line)
         return parse_settings(Settings, self.environment)
 
     @cached_property

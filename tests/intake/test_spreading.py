@@ -107,7 +107,7 @@ class TestSpread:
     @pytest.mark.parametrize(("settle", "queued"), [(5, 0), (0, 1)])
     async def test_a_change_waits_for_another_unless_that_was_turned_off(self, settle: int, queued: int) -> None:
         ledger, queues = LedgerInMemory(), QueuesInMemory()
-        ledger.marks[ANNA, "E1="] = Notified(NOW, due=NOW + timedelta(seconds=5), settle=5, streak=1)
+        ledger.notes[ANNA, "E1="] = Notified(NOW, due=NOW + timedelta(seconds=5), settle=5, streak=1)
         await spread(Batch((MOVED,)), queues, ledger, settle)
         assert len(queues.sent) == queued
 
@@ -130,7 +130,7 @@ class TestSpread:
             async def queued(self, *_: object) -> None:
                 await asyncio.sleep(3_600)
 
-        monkeypatch.setattr("sync.intake.spreading.MARK_WITHIN", 0.01)
+        monkeypatch.setattr("sync.intake.spreading.NOTE_WITHIN", 0.01)
         queues = QueuesInMemory()
         for _ in range(2):
             await spread(Batch((MOVED,)), queues, Hanging(), 5)

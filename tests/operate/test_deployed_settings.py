@@ -20,7 +20,8 @@ OF_STORAGE = ["status", "holds", "poison", "release --all", "discard --all", "re
 OF_THE_SERVICES = [
     *("subscriptions", "subscriptions plan", "subscriptions apply", "sweep", "sweep --dry-run", "report", "doctor")
 ]
-WITHOUT_SECRETS = [*OF_STORAGE, f"explain {MAILBOX}", "setup", "capacity --mailboxes 3 --changes-per-day 9"]
+WITHOUT_SECRETS = [*OF_STORAGE, f"explain {MAILBOX}", "setup", "settings"]
+WITHOUT_SECRETS += ["capacity --mailboxes 3 --changes-per-day 9"]
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ FAULTS = [
     ("event", unavailable),
     ("answer of the write", no_answer),
     ("answer of the write", refused_in_doubt),
-    *[(call, no_answer) for call in ("ledger", "ledger's write", "answer of the ledger", "marks")],
+    *[(call, no_answer) for call in ("ledger", "ledger's write", "answer of the ledger", "notes")],
     *[(call, no_answer) for call in ("queue", "answer of the queue")],
 ]
 
@@ -312,7 +312,7 @@ class SyncMachine(RuleBasedStateMachine):
     @rule(what=st.sampled_from(["is saved", "is lost", "is restored"]))
     def the_ledger(self, what: str) -> None:
         if what == "is saved":
-            self.yesterday = dict(self.world.ledger.entries), dict(self.world.ledger.marks)
+            self.yesterday = dict(self.world.ledger.entries), dict(self.world.ledger.notes)
         else:
             self.world.lose_the_ledger(*(self.yesterday if what == "is restored" else ({}, {})))
 
@@ -340,7 +340,7 @@ class SyncMachine(RuleBasedStateMachine):
         count=st.integers(1, 3),
         again=st.booleans(),
         happens=st.sampled_from(["nothing", "nothing", "the instance dies", "another instance", "processing"]),
-        before=st.sampled_from(["send", "mark"]),
+        before=st.sampled_from(["send", "queued note"]),
     )
     def notifications_arrive(self, pick: int, count: int, again: bool, happens: str, before: str) -> None:
         """Up to three in one POST; while they are stored and marked, others go on."""

@@ -99,7 +99,7 @@ def _kind_of_row(partition: str, key: str) -> str:
         return "held index"
     if partition in ("breaker", "cancellation"):
         return "breaker"
-    return "mark" if key.endswith(".due") else "ledger"
+    return "queued note" if key.endswith(".due") else "ledger"
 
 
 def _kind_of_written(row: Mapping[str, Any], *_: object) -> str:
@@ -107,7 +107,7 @@ def _kind_of_written(row: Mapping[str, Any], *_: object) -> str:
 
 
 def _kind_of_query(where: str, values: Mapping[str, Any], *_: object) -> str:
-    return "mark" if "m" in values else _kind_of_row(values.get("p", ""), "")
+    return "queued note" if "m" in values else _kind_of_row(values.get("p", ""), "")
 
 
 ROWS = {
@@ -127,7 +127,7 @@ BOOKINGS = {
 ROUNDS = dict.fromkeys(["last_round", "remember_round"], "round")
 SEND, DELETION = "send", "deletion"
 
-KINDS = ("ledger", "mark", "held index", "breaker", "round", "Graph", READ, WRITE, SEND, DELETION)
+KINDS = ("ledger", "queued note", "held index", "breaker", "round", "Graph", READ, WRITE, SEND, DELETION)
 
 
 @dataclass(eq=False)

@@ -202,7 +202,7 @@ class LedgerInMemory:
 
     pause: Callable[[], Awaitable[None]] = at_once
     entries: dict[tuple[str, str], Entry] = field(default_factory=dict)
-    marks: dict[tuple[str, str], Notified] = field(default_factory=dict)
+    notes: dict[tuple[str, str], Notified] = field(default_factory=dict)
     now: Callable[[], datetime] = lambda: NOW
     """The storage account's own clock."""
     version: int = 0
@@ -232,7 +232,7 @@ class LedgerInMemory:
 
     def _look(self, change: Change) -> Notified:
         place = (change.mailbox, change.event_id)
-        known = self.marks.get(place) or Notified(NOW)
+        known = self.notes.get(place) or Notified(NOW)
         entry = self.entries.get(place)
         if self.is_down:
             return Notified(NOW)
@@ -242,8 +242,8 @@ class LedgerInMemory:
 
     async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
         if not self.is_down:
-            mark = Notified(NOW, due=due, due_is_deletion=change.is_deletion, settle=settle, streak=streak)
-            self.marks[change.mailbox, change.event_id] = mark
+            note = Notified(NOW, due=due, due_is_deletion=change.is_deletion, settle=settle, streak=streak)
+            self.notes[change.mailbox, change.event_id] = note
 
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
         self._check()
@@ -254,7 +254,7 @@ class LedgerInMemory:
 
     def wipe(self) -> None:
         self.entries.clear()
-        self.marks.clear()
+        self.notes.clear()
 
     def _check(self) -> None:
         if self.is_down:

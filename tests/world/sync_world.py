@@ -212,13 +212,13 @@ class FallibleLedger(LedgerInMemory):
         return written
 
     async def look(self, changes: Sequence[Change], within: float) -> Sequence[Notified]:
-        if self.world.faults.errors.pop("marks", None):
+        if self.world.faults.errors.pop("notes", None):
             return [Notified(NOW)] * len(changes)
         return await super().look(changes, within)
 
     async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
-        await self.world.meanwhile("mark")
-        if not self.world.faults.errors.pop("marks", None):
+        await self.world.meanwhile("queued note")
+        if not self.world.faults.errors.pop("notes", None):
             await super().queued(change, due, settle, streak)
 
 
@@ -371,7 +371,7 @@ class World:
             self.moved_by_dispatcher[booking.id] = self.moment
         self.table.edit(booking.id, **changes)
 
-    def lose_the_ledger(self, entries: dict[tuple[str, str], Entry], marks: dict[tuple[str, str], Notified]) -> None:
+    def lose_the_ledger(self, entries: dict[tuple[str, str], Entry], notes: dict[tuple[str, str], Notified]) -> None:
         """*entries* of yesterday are put back, or none; what they say is not read any more (see ledger_table.py)."""
         self.epoch += 1
         self.was_lost_amid_work |= bool(self.workers)
@@ -379,7 +379,7 @@ class World:
         for place in entries:
             self.ledger.version += 1
             self.ledger.entries[place] = Entry(*place, etag=str(self.ledger.version))
-        self.ledger.marks.update(marks)
+        self.ledger.notes.update(notes)
         self.left_to_the_sweep.update(self.states)
 
     # --- operators ---
