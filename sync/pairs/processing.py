@@ -72,9 +72,8 @@ class Processor:
         refused: list[Sent] = []
         try:
             return await self._until_settled(change, refused)
-        except SyncError:
+        finally:  # also after an end without an error, and if the worker's patience ran out
             await self._withdraw(change, refused)
-            raise
 
     async def _until_settled(self, change: Change, refused: list[Sent]) -> Action:
         """Look and decide anew as long as the row changes under the app's hands; *refused* collects writes."""

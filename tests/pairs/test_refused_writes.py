@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from sync.errors import NoAnswer, NotWritten, Refused, Stale, Throttled, Transient
-from sync.messages.changes import Change
+from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event
-from sync.pairs.actions import MoveBooking
+from sync.pairs.actions import CancelBooking, MoveBooking
 from sync.pairs.processing import Processor
 from tests.world.fakes import ANNA, NOW, Answer, BreakerInMemory, Calendars, LedgerInMemory, Table, span
 from tests.world.promises import B1, E1, World
@@ -116,3 +116,20 @@ async def test_a_refusal_that_cannot_be_remembered_brings_the_change_back_rather
         await processor.process(Change(ANNA, E1))
     ledger.is_down = False
     assert isinstance(await processor.process(Change(ANNA, E1)), MoveBooking)
+
+
+async def test_a_refused_move_is_forgotten_also_when_its_event_vanished_meanwhile() -> None:
+    """9:00 agreed, dragged to 12:00, the write refused and the event deleted: the booking is canceled."""
+    calendars, table = Calendars(), Table()
+    calendars.put(ANNA, Event(E1, "", span(9), has_extension=True, booking_id=B1))
+    table.put(Booking(B1, "", span(9), E1, ANNA))
+    ledger = LedgerInMemory()
+    processor = Processor(calendars, table, ledger, BreakerInMemory(), lambda: NOW)
+    await processor.process(Change(ANNA, E1))
+    calendars.change(E1, span=span(12))
+    table.answers = [Answer(NotWritten(Stale("412")), meanwhile=lambda: (table.edit(B1), calendars.delete(E1)))]
+
+    await processor.process(Change(ANNA, E1))
+    action = await processor.process(Change(ANNA, E1, evidence=Evidence.TOLD))
+
+    assert isinstance(action, CancelBooking)
