@@ -161,13 +161,17 @@ class Processor:
 
         Raises: Transient if the ledger cannot be written, so that the change comes back.
         """
-        for _ in range(self.looks if refused else 0):
+        if not refused:
+            return
+        for _ in range(self.looks):
             entry = await self.ledger.read(change.mailbox, change.event_id)
             withdrawn = without(entry, refused)
-            with suppress(Stale):
-                if withdrawn != entry:
-                    await self.ledger.write(withdrawn)
+            if withdrawn == entry:
                 return
+            with suppress(Stale):
+                await self.ledger.write(withdrawn)
+                return
+        raise Stale(f"the ledger: a refused write could not be taken out in {self.looks} tries")
 
 
 class Sent(NamedTuple):

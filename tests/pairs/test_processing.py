@@ -68,7 +68,7 @@ MISSED = replace(UPDATED, evidence=Evidence.MISSED)
 
 
 class TestProcess:
-    """The reads and writes of one change; the decisions themselves are test_decide.py's."""
+    """The reads and writes of one change; the decisions themselves are test_decision.py's."""
 
     @pytest.fixture
     def calendars(self) -> Calendars:

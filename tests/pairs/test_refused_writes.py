@@ -14,6 +14,7 @@ from sync.errors import NoAnswer, NotWritten, Refused, Stale, Throttled, Transie
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event
 from sync.pairs.actions import CancelBooking, MoveBooking
+from sync.pairs.entry import Entry
 from sync.pairs.processing import Processor
 from tests.world.fakes import ANNA, NOW, Answer, BreakerInMemory, Calendars, LedgerInMemory, Table, span
 from tests.world.promises import B1, E1, World
@@ -133,3 +134,26 @@ async def test_a_refused_move_is_forgotten_also_when_its_event_vanished_meanwhil
     action = await processor.process(Change(ANNA, E1, evidence=Evidence.TOLD))
 
     assert isinstance(action, CancelBooking)
+
+
+async def test_a_refusal_brings_the_change_back_while_others_keep_writing_the_ledger() -> None:
+    """The row of the ledger changes before each try to forget the refused write: the change is not parked."""
+    calendars, table, ledger = Calendars(), Table(), LedgerInMemory()
+    calendars.put(ANNA, Event(E1, "", span(9), has_extension=True, booking_id=B1))
+    table.put(Booking(B1, "", span(9), E1, ANNA))
+    processor = Processor(calendars, table, ledger, BreakerInMemory(), lambda: NOW)
+    await processor.process(Change(ANNA, E1))
+    calendars.change(E1, span=span(12))
+
+    class Busy:
+        read = ledger.read
+
+        async def write(self, entry: Entry) -> Entry:
+            raise Stale("somebody else wrote it")
+
+    def contend() -> None:
+        processor.ledger = Busy()
+
+    table.answers = [Answer(NotWritten(Refused("403")), meanwhile=contend)]
+    with pytest.raises(Stale):
+        await processor.process(Change(ANNA, E1))
