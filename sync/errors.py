@@ -42,7 +42,7 @@ class Stale(Transient):
 
 
 class NoAnswer(Transient):
-    """The service did not answer in time, or the line was cut: it may still carry out what it was asked."""
+    """No answer of the service's own came in time, or the line was cut: it may still carry out what it was asked."""
 
 
 class NotWritten(SyncError):

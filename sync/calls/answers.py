@@ -20,6 +20,7 @@ from sync.errors import (
     InvalidId,
     LifetimeRefused,
     MailboxUnavailable,
+    NoAnswer,
     NotFound,
     Refused,
     Stale,
@@ -70,8 +71,8 @@ _DATAVERSE: Mapping[tuple[int, str | None], type[SyncError]] = {
     (429, None): Throttled,
 }
 
-_TIMED_OUT = 408
-"""The only refusal after which the service may still have done what it was asked."""
+_TIMED_OUT = frozenset({408, 502, 504})
+"""Somebody on the way stopped waiting for Dataverse, which may still carry out what it was asked."""
 
 # 401 is tried again because the token may just have ended, 408 and 509 are time-outs and bandwidth limits.
 _TRANSIENT = frozenset({401, 408, 509})
@@ -119,6 +120,8 @@ def named(service: Service, status: int, code: str | None) -> type[SyncError]:
     found = table.get((status, code)) or table.get((status, None))
     if found is not None:
         return found
+    if service == "dataverse" and status in _TIMED_OUT:
+        return NoAnswer
     if status == 404 and code is None:
         return Transient  # a gateway in front of a service that is down; it knows nothing of items
     return Transient if status in _TRANSIENT or status >= 500 else Refused
@@ -140,7 +143,7 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
     error = _told_of_subscription(status, body, text) if service == "subscriptions" else None
     if error is None:
         error = _build_error(named(service, status, code), text, parse_retry_after(headers.get("Retry-After"), now))
-        error.is_undone = 400 <= status < 500 and status != _TIMED_OUT
+        error.is_undone = 300 <= status < 500 and status not in _TIMED_OUT
     raise error
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, MoveBooking
+from sync.pairs.agreement import agreement_in
 from sync.pairs.entry import Entry, Kind
-from sync.pairs.observing import left_unlinked
+from sync.pairs.observing import is_left_out, left_unlinked
 from sync.pairs.pair import Pair
 
 PATIENT = 3
@@ -84,3 +85,14 @@ def is_stale(pair: Pair) -> bool:
         return change.attempt < PATIENT
     is_unknown = change.version not in (None, event.etag, *entry.versions)
     return change.attempt == 0 and is_unknown and event.etag in entry.versions
+
+
+def is_unsettled(pair: Pair) -> bool:
+    """Whether a write in doubt is given some time, so that the worker that sent it can note that it was refused.
+
+    Example: two workers send 12:00, a dispatcher edits the booking's name, and both are refused. The first one looks
+    again before the second one has noted its refusal. One more try tells that from a write that nobody concludes.
+    """
+    entry = pair.entry
+    is_doubted = entry.intent is not None and len(agreement_in(entry, pair.booking).spans) > 1
+    return is_doubted and pair.change.attempt == 0 and not is_left_out(entry)

@@ -20,7 +20,7 @@ from sync.pairs.decision import decide
 from sync.pairs.entry import Entry
 from sync.pairs.looking import Bookings, Events, Looker
 from sync.pairs.observing import left_out
-from sync.pairs.overrides import is_released, is_stale, override, weighed
+from sync.pairs.overrides import is_released, is_stale, is_unsettled, override, weighed
 from sync.pairs.pair import Pair
 from sync.pairs.remembering import conclude, intend, withdraw
 
@@ -126,6 +126,8 @@ class Processor:
         action = self._ruled(pair)
         if is_stale(pair):
             raise Transient("graph: an older state of the event than is known")
+        if is_unsettled(pair):
+            raise Transient("a write of the app's is in doubt: it may be refused yet")
         for ask in (self._looker.who_wrote, self._looker.event_again, self._looker.whether_it_stands):
             pair = await ask(pair, action)
             action = self._ruled(pair)

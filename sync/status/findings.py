@@ -37,6 +37,9 @@ ROSTER_LATE = timedelta(hours=3)
 EXPIRES_SOON = timedelta(days=1)
 """Renewed in time, a subscription never gets there."""
 
+WAITS_LONG = timedelta(hours=1)
+"""Outlook follows its booking within minutes where anything makes it follow."""
+
 QUEUE_SLOW, QUEUE_STUCK = timedelta(minutes=15), timedelta(minutes=90)
 """A message that can be seen is taken within seconds, but it may have been put back before, hidden for 72 minutes."""
 
@@ -98,7 +101,7 @@ def build_status(found: Gathered, now: datetime) -> Status:
         *(Finding(Level.TROUBLE, text, "python -m sync doctor: is the storage account well?") for text in found.unread),
         *_of_roster(mailboxes, failure, now),
         *_of_queues(found.backlogs or (), now),
-        *_of_holds(holds, found.tripped or ()),
+        *_of_holds(holds, found.tripped or (), now),
         *_of_drift(drift, now),
         *_of_mode(found.mode),
     ]
@@ -210,7 +213,7 @@ def _of_queues(backlogs: Sequence[Backlog], now: datetime) -> Iterator[Finding]:
             )
 
 
-def _of_holds(holds: Holds | None, tripped: Sequence[Tripped]) -> Iterator[Finding]:
+def _of_holds(holds: Holds | None, tripped: Sequence[Tripped], now: datetime) -> Iterator[Finding]:
     if tripped:
         scopes = ", ".join(each.scope for each in tripped)
         yield Finding(
@@ -224,6 +227,12 @@ def _of_holds(holds: Holds | None, tripped: Sequence[Tripped]) -> Iterator[Findi
             Level.NOTICE,
             f"Held for a person: {holds.for_a_person:,}{more}",
             "python -m sync holds lists them; release or discard each",
+        )
+    if holds and (long := sum(row.is_waiting and now - row.since > WAITS_LONG for row in holds.rows)):
+        yield Finding(
+            Level.NOTICE,
+            f"Out of step for more than an hour, as the event has not followed its booking: {long:,}",
+            "python -m sync holds lists them: move each event in Outlook, or the booking back",
         )
 
 

@@ -20,6 +20,7 @@ from sync.errors import (
     MailboxUnavailable,
     Malformed,
     Misconfigured,
+    NoAnswer,
     NotFound,
     Refused,
     Stale,
@@ -110,6 +111,9 @@ BOOKINGS = [
     pytest.param(429, "0x80072322", Throttled, id="too many requests can wait"),
     pytest.param(429, "0x80072321", Throttled, id="too much execution time can wait"),
     pytest.param(429, "0x80072326", Throttled, id="too many requests at a time can wait"),
+    pytest.param(408, "", NoAnswer, id="a write that timed out may still be done"),
+    pytest.param(502, "", NoAnswer, id="a write whose answer a gateway lost may still be done"),
+    pytest.param(504, "", NoAnswer, id="a write that a gateway did not wait for may still be done"),
     pytest.param(500, "0x80044151", Transient, id="an SQL time-out passes"),
     pytest.param(503, "0x80044151", Transient, id="an SQL time-out passes with any status of the hundreds"),
 ]
@@ -181,7 +185,9 @@ def test_a_success_raises_nothing(service, status):
 @pytest.mark.parametrize("status", [301, 302, 304, 307, 308])
 def test_a_redirection_is_no_success(service, status):
     """Nobody follows it, so whatever was asked for has not happened."""
-    assert type(raised(service, status, b"", {"Location": "https://elsewhere.example/?token=secret"})) is Refused
+    error = raised(service, status, b"", {"Location": "https://elsewhere.example/?token=secret"})
+    assert type(error) is Refused
+    assert error.is_undone
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -189,7 +195,8 @@ def test_a_redirection_is_no_success(service, status):
 @pytest.mark.parametrize("content", [b"", HTML, body("")], ids=["no body", "HTML", "an empty code"])
 def test_a_gateways_error_passes(service, status, content):
     error = raised(service, status, content)
-    assert type(error) is (Throttled if status == 429 else Transient)
+    is_lost = service == "dataverse" and status in (408, 502, 504)
+    assert type(error) is (Throttled if status == 429 else NoAnswer if is_lost else Transient)
 
 
 @pytest.mark.parametrize("content", [b"", HTML, b"{}", b'{"error": null}'], ids=["no body", "HTML", "{}", "null"])

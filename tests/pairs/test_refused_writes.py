@@ -90,10 +90,39 @@ async def test_an_outage_after_the_effect_and_an_edit_of_another_column_take_no_
         assert await in_step(world, hour)
 
 
-async def test_where_no_look_can_tell_the_pair_is_listed_and_outlook_may_follow() -> None:
-    """No answer came, and the row has another version: the write was done and undone, or it was not done."""
-    world = await IN_STEP.world()
+def no_answer(world: World) -> None:
+    """The row has another version by the next look: the write was done and undone, or it was not done."""
     world.bookings.answers = [Answer(NoAnswer("no answer"), meanwhile=edit_note(world))]
+
+
+def edited_before_the_look(world: World) -> None:
+    world.bookings.answers = [Answer(Transient("503"), meanwhile=edit_note(world))]
+
+
+def not_readable_either(world: World) -> None:
+    """The read after the 503 is answered with 503, too; then the booking's name is edited."""
+
+    def fails() -> None:
+        world.bookings.read_answers = [Answer(Transient("503"), meanwhile=edit_note(world))]
+
+    world.bookings.answers = [Answer(Transient("503"), meanwhile=fails)]
+
+
+def refused_at_the_second_try(world: World) -> None:
+    """The transport tried twice, 503 and then 412, and cannot tell what became of the first try."""
+    world.bookings.answers = [Answer(Stale("503, then 412"), meanwhile=edit_note(world))]
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [no_answer, edited_before_the_look, not_readable_either, refused_at_the_second_try],
+    ids=lambda f: f.__name__,
+)
+async def test_where_no_look_can_tell_the_pair_is_listed_and_outlook_may_follow(
+    fails: Callable[[World], None],
+) -> None:
+    world = await IN_STEP.world()
+    fails(world)
     await dragged(world, 12)
     assert E1 in await world.listed()
     await dragged(world, 9)

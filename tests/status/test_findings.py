@@ -208,6 +208,13 @@ def test_holds_are_told_by_reason_and_the_longest_first():
     assert holds.rows[0].booking == GUID
 
 
+@pytest.mark.parametrize(("hours", "is_told"), [(1, False), (2, True)])
+def test_a_pair_that_waits_for_outlook_longer_than_an_hour_is_a_notice(hours: int, is_told: bool):
+    waiting = replace(LEFT, held=replace(LEFT.held, kind=HoldKind.OVERRULED, since=AT - hours * HOUR))
+    text = lines_of(build_status(replace(WELL, held=((waiting,), 0)), AT))
+    assert ("notice: Out of step for more than an hour" in text) is is_told
+
+
 def test_drift_is_what_the_last_sweep_of_each_mailbox_found():
     standings = (
         ANNAS,

@@ -112,11 +112,13 @@ class Calendars:
 
 @dataclass(frozen=True)
 class Answer:
-    """To a write: *error*, before or after the write is done; *meanwhile* happens before the app hears of it."""
+    """To a call: *error*, before or after the write is done; *meanwhile* happens before the app hears of it."""
 
     error: SyncError
     is_done: bool = False
     meanwhile: Callable[[], object] = lambda: None
+    of: str = ""
+    """The booking whose write is answered so; of whichever comes first if empty."""
 
 
 @dataclass
@@ -132,6 +134,8 @@ class Table:
     """The next write takes effect, but its answer never arrives."""
     answers: list[Answer] = field(default_factory=list)
     """What the next writes are answered with, first to last; without, a write is done."""
+    read_answers: list[Answer] = field(default_factory=list)
+    """What the next reads of a booking are answered with."""
 
     def put(self, booking: Booking) -> Booking:
         """Nobody has touched it since the app linked it, unless it says so."""
@@ -146,6 +150,10 @@ class Table:
     async def read(self, booking_id: str) -> Booking | None:
         await self.pause()
         self.reads.append(booking_id)
+        if self.read_answers:
+            answer = self.read_answers.pop(0)
+            answer.meanwhile()
+            raise answer.error
         return self.rows.get(booking_id)
 
     async def linked_to(self, event_id: str) -> Sequence[Booking]:
@@ -169,7 +177,9 @@ class Table:
 
     async def write(self, action: Write) -> str:
         await self.pause()
-        answer = self.answers.pop(0) if self.answers else None
+        answer = next((each for each in self.answers if each.of in ("", action.booking_id)), None)
+        if answer is not None:
+            self.answers.remove(answer)
         if answer is not None and not answer.is_done:
             answer.meanwhile()
             raise answer.error

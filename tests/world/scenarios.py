@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sync.errors import Refused, Transient
+from sync.errors import NotWritten, Refused, Stale, SyncError, Throttled, Transient
 from sync.model import ConflictPolicy
 from tests.world.crashing import Hosted, Tape
-from tests.world.fakes import span
+from tests.world.fakes import Answer, span
 from tests.world.promises import B1, B2, BYSTANDERS, E1, E2, World
 
 # --- what happens ---
@@ -138,6 +138,40 @@ def moves_and_deletes_unheard(world: World) -> None:
     world.later.append(timer)
 
 
+def moves_and_the_write_fails(error: SyncError, is_done: bool = False) -> Callable[[World], None]:
+    """And before the app hears of it, a dispatcher edits the booking's name; after a 503, once the app has looked."""
+
+    def happens(world: World) -> None:
+        moves(world)
+        is_seen = isinstance(error, NotWritten) or is_done
+        meanwhile = (lambda: world.bookings.edit(B1)) if is_seen else (lambda: None)
+        world.bookings.answers = [Answer(error, is_done, meanwhile, B1)]
+        if isinstance(error, NotWritten) and isinstance(error.reason, Refused):
+            world.later.append(technician_touches_it)  # the change was parked
+
+    return happens
+
+
+async def technician_touches_it(hosted: Hosted) -> None:
+    """Graph notifies of the event once more, when the refused change is parked."""
+    assert isinstance(hosted, World)
+    if hosted.calendars.has(E1):
+        hosted.changes(E1)
+    else:
+        hosted.tells(E1, deleted=True)
+
+
+FAILURES = {
+    "412": (NotWritten(Stale("412")), False),
+    "429": (NotWritten(Throttled("429", 30)), False),
+    "403": (NotWritten(Refused("403")), False),
+    "400": (NotWritten(Refused("400 0x80040265")), False),
+    "503, not done": (Transient("503"), False),
+    "503, though done": (Transient("503"), True),
+}
+"""What Dataverse answers to the write of a move, and whether the write is done all the same."""
+
+
 SCENARIOS = [
     Scenario("an event is moved", moves),
     Scenario("an event is deleted", deletes),
@@ -159,6 +193,10 @@ SCENARIOS = [
     BREAKER := Scenario("the same, and a person releases it", too_many_are_deleted_and_a_person_releases, ceiling=1),
     Scenario("Graph throttles: put back", moves_while_graph_throttles),
     Scenario("Graph refuses: parked", moves_and_is_refused),
+    *(
+        Scenario(f"the write is answered with {name}", moves_and_the_write_fails(*failure), ends_the_same=False)
+        for name, failure in FAILURES.items()
+    ),
     Scenario("a sweep finds what was moved and deleted unheard", moves_and_deletes_unheard),
 ]
 
