@@ -58,7 +58,7 @@ async def test_a_booking_lives_with_its_event(app: Running) -> None:
     assert len(app.sandbox.tables.writes_to(booking)) == 4, "booked, linked, moved, canceled"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_everything_converges_in_a_hostile_world(
     storage: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -21,7 +21,7 @@ def settings(found: Services, storage: str) -> Mapping[str, str]:
 @pytest.mark.parametrize(
     ("order", "calls"),
     [
-        pytest.param(Order(mailboxes=3, ordinary=10), 10, id="ordinary meetings"),
+        pytest.param(Order(mailboxes=3, ordinary=10), 10, id="ordinary meetings", marks=pytest.mark.slow),
         pytest.param(Order(mailboxes=3, in_step=10), 20, id="bookings in step", marks=pytest.mark.slow),
         pytest.param(Order(mailboxes=3, moved=10), 40, id="moved events"),
     ],

@@ -76,7 +76,9 @@ def test_the_other_service_is_not_limited():
 
 
 @pytest.mark.parametrize(
-    ("limit", "mailboxes", "others"), [(DATAVERSE, 3, 0), (OUTLOOK, 1, 3)], ids=["Dataverse", "one mailbox"]
+    ("limit", "mailboxes", "others"),
+    [(DATAVERSE, 3, 0), pytest.param(OUTLOOK, 1, 3, marks=pytest.mark.slow)],
+    ids=["Dataverse", "one mailbox"],
 )
 def test_a_backlog_beyond_a_limit_is_worked_off_and_no_change_comes_before_its_retry_after(
     limit: Limit, mailboxes: int, others: int
