@@ -17,6 +17,9 @@ GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.
 # Exchange ids are base64 of either alphabet. The app refuses other characters instead of escaping them.
 _EVENT_ID = (string.ascii_letters + string.digits + "+/_=-").encode()
 
+_TO_URL_SAFE = str.maketrans("+/", "-_")
+_TO_CLASSIC = str.maketrans("-_", "+/")
+
 _LONGEST_EVENT_ID = 1024
 """Characters; the event-id column of a booking is as long. If this is too small, the app refuses real events. If it is
 too large, an id may not fit into the column."""
@@ -52,6 +55,19 @@ def is_event_id(value: object) -> TypeGuard[str]:
     if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST_EVENT_ID or not value.isascii():
         return False
     return not value.encode().translate(None, _EVENT_ID)
+
+
+def comparable_id(event_id: str) -> str:
+    """Return *event_id* in the alphabet that is safe in URLs, so that two spellings of one id are equal.
+
+    Example: ``AA+b/c=`` of one interface of Exchange is ``AA-b_c=`` of another. Source: RFC 4648, section 5.
+    """
+    return event_id.translate(_TO_URL_SAFE)
+
+
+def spellings_of(event_id: str) -> list[str]:
+    """Return *event_id* in both alphabets; one text if no letter of it differs."""
+    return list(dict.fromkeys([comparable_id(event_id), event_id.translate(_TO_CLASSIC)]))
 
 
 def is_etag(value: object) -> TypeGuard[str]:

@@ -43,6 +43,11 @@ def item_not_found() -> GraphError:
     return GraphError(404, "ErrorItemNotFound", "The specified object was not found in the store.")
 
 
+def item_of_another_mailbox() -> GraphError:
+    """Exchange's answer for an id that names another mailbox. Source: OfficeDev/office-js issue 1152."""
+    return GraphError(404, "ErrorInvalidMailboxItemId", "Item Id doesn't belong to the current mailbox.")
+
+
 def bad_request(message: str) -> GraphError:
     return GraphError(400, "BadRequest", message)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sandbox.graph import outlook_ids
 from sandbox.graph import wire as graph_json
-from sandbox.graph.errors import GraphError, bad_request, item_not_found
+from sandbox.graph.errors import GraphError, bad_request, item_not_found, item_of_another_mailbox
 from sandbox.graph.mailboxes import Calendar, Event, Mailbox, Mailboxes
 from sandbox.graph.query import (
     Preferences,
@@ -258,9 +258,15 @@ class Events:
     def _find(self, asked: Asked, mailbox: Mailbox, event_id: str) -> Event:
         if not outlook_ids.is_well_formed(event_id):
             raise GraphError(400, "ErrorInvalidIdMalformed", "Id is malformed.")
+        if not outlook_ids.is_url_safe(event_id):
+            if self._switches.classic_ids == "refused":
+                raise GraphError(400, "RequestBroker--ParseUri", "Resource not found for the segment.")
+            event_id = outlook_ids.to_url_safe(event_id)
         event = self._mailboxes.find(mailbox, event_id, immutable=asked.preferences.immutable_ids)
         if event is None:
-            raise item_not_found()
+            is_foreign = event_id not in mailbox.events and self._mailboxes.is_known(event_id)
+            names_it = is_foreign and self._switches.foreign_ids == "invalid_mailbox_item"
+            raise item_of_another_mailbox() if names_it else item_not_found()
         return event
 
     def _find_alive(self, asked: Asked, mailbox: Mailbox, event_id: str) -> Event:

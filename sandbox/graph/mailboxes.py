@@ -143,6 +143,10 @@ class Mailboxes:
             return None
         return event
 
+    def is_known(self, event_id: str) -> bool:
+        """Say whether any mailbox has an event of this id."""
+        return any(event_id in mailbox.events for mailbox in self)
+
     # People.
 
     def add(self, mailbox_id: str | None = None, *, address: str | None = None, state: MailboxState = "ok") -> Mailbox:

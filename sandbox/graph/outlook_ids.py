@@ -44,5 +44,15 @@ def is_well_formed(item_id: str) -> bool:
     return len(item_id) % 4 == 0 and _WELL_FORMED.fullmatch(item_id) is not None
 
 
+def is_url_safe(item_id: str) -> bool:
+    """Say whether *item_id* is of the alphabet that Graph gives ids in."""
+    return "+" not in item_id and "/" not in item_id
+
+
+def to_url_safe(item_id: str) -> str:
+    """The same id in the alphabet that Graph gives ids in. Source: RFC 4648, section 5."""
+    return item_id.replace("+", "-").replace("/", "_")
+
+
 def _letters(rng: random.Random, count: int) -> str:
     return "".join(rng.choices(_ALPHABET, k=count))

@@ -18,6 +18,11 @@ class GraphSwitches:
     """What ``/events/{id}/calendar`` answers for such an event: 404, the folder's id, or the default calendar."""
     immutable_ids_need_header: bool = True
     """An immutable id is unknown to a request without ``Prefer: IdType="ImmutableId"``."""
+    foreign_ids: Literal["invalid_mailbox_item", "not_found"] = "invalid_mailbox_item"
+    """What a GET answers for the id of another mailbox's item: 404 ErrorInvalidMailboxItemId, as reported of plain ids,
+    or 404 ErrorItemNotFound. For immutable ids neither is documented."""
+    classic_ids: Literal["refused", "found"] = "refused"
+    """An id with ``+`` or ``/`` is refused with 400 RequestBroker--ParseUri, as reported, or is as good as any."""
     other_calendars_notify: bool = False
     """``users/{id}/events`` notifies for every calendar, so that a move is deleted + created."""
     honour_if_match: bool = False

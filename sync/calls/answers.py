@@ -40,10 +40,12 @@ Service = Literal["graph", "subscriptions", "dataverse"]
 # only, every other 404 of Outlook is about the mailbox. Source: Graph error codes as observed for Outlook items.
 _GRAPH: Mapping[tuple[int, str | None], type[SyncError]] = {
     (404, "ErrorItemNotFound"): NotFound,
+    (404, "ErrorInvalidMailboxItemId"): NotFound,  # an item of another mailbox, which is not in this one
     (404, "MailboxNotEnabledForRESTAPI"): MailboxUnavailable,
     (404, "ResourceNotFound"): MailboxUnavailable,
     (404, "ErrorInvalidUser"): MailboxUnavailable,
     (400, "ErrorInvalidIdMalformed"): InvalidId,
+    (400, "RequestBrokerParseUri"): InvalidId,  # written "RequestBroker--ParseUri"
     (403, "ErrorAccessDenied"): AccessDenied,
     (403, "ErrorCannotDeleteObject"): Withdrawn,
     (429, None): Throttled,

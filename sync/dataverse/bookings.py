@@ -13,11 +13,12 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from sync.dataverse.parsing import MODIFIED_BY, parse_booking, parse_own_id
+from sync.dataverse.parsing import MODIFIED_BY, event_id_of, parse_booking, parse_own_id
 from sync.dataverse.resources import Resources
 from sync.dataverse.statuses import Statuses
 from sync.dataverse.transport import PAGE_SIZE, Transport
 from sync.errors import Malformed, Misconfigured, NotFound, NotWritten, Stale, SyncError, UnknownColumn
+from sync.ids import comparable_id, spellings_of
 from sync.model import Booking, Span
 from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, UnlinkBooking, Write
 from sync.times import build_moment
@@ -77,15 +78,17 @@ class DataverseBookings:
         return booking.modified_by == self._own_id
 
     async def linked_to(self, event_id: str) -> Sequence[Booking]:
-        """Return the bookings that hold exactly *event_id*.
+        """Return the bookings that hold exactly *event_id*, in either alphabet.
 
         Dataverse compares without case. The ids of two events can differ by case alone, so rows of other events come
         along and are left out here. Raises: Transient, Refused, Malformed.
         Source: Dataverse Web API, "Filter rows"; Graph, "Obtain immutable identifiers for Outlook resources".
         """
-        literal = quote("'" + event_id.replace("'", "''") + "'", safe="")
-        rows = await self._rows_where(f"{self._column}%20eq%20{literal}", _LINKED_PAGE_SIZE)
-        return [parse_booking(row, self._column) for row in rows if row.get(self._column) == event_id]
+        literals = [quote("'" + spelling.replace("'", "''") + "'", safe="") for spelling in spellings_of(event_id)]
+        condition = "%20or%20".join(f"{self._column}%20eq%20{literal}" for literal in literals)
+        rows = await self._rows_where(condition, _LINKED_PAGE_SIZE)
+        wanted = comparable_id(event_id)
+        return [parse_booking(row, self._column) for row in rows if event_id_of(row, self._column) == wanted]
 
     async def write(self, action: Write) -> str:
         """Write *action* to its booking, unless the row changed since it was read; only the columns that change.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sync.errors import Malformed, Misconfigured
-from sync.ids import guid_of
+from sync.ids import comparable_id, guid_of
 from sync.model import Booking, Span
 from sync.times import parse_moment
 
@@ -44,7 +44,7 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
             id=guid_of(row["bookableresourcebookingid"]),
             etag=str(row["@odata.etag"]),
             span=Span.of(parse_moment(row["starttime"]), parse_moment(row["endtime"])),
-            event_id=row.get(event_id_column) or None,
+            event_id=event_id_of(row, event_id_column),
             mailbox=guid_of(object_id) if object_id else None,
             is_active=row["statecode"] == 0,
             is_canceled=is_canceled(status),
@@ -53,6 +53,12 @@ def parse_booking(row: Any, event_id_column: str) -> Booking:
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise Malformed(f"dataverse: a booking that cannot be read ({type(error).__name__})") from None
+
+
+def event_id_of(row: Any, event_id_column: str) -> str | None:
+    """The event's id that *row* holds, as ids are compared; None if the column is empty."""
+    value = row.get(event_id_column)
+    return comparable_id(value) if isinstance(value, str) and value else None
 
 
 def parse_own_id(answer: Any) -> str:

@@ -14,19 +14,10 @@ from enum import Enum
 from sync.ids import is_event_id
 from sync.messages.changes import Change
 from sync.model import Booking, ConflictPolicy, Event, EventType
-from sync.pairs.actions import (
-    Action,
-    CancelBooking,
-    Hold,
-    HoldKind,
-    Ignore,
-    LinkBooking,
-    LookAgain,
-    MoveBooking,
-    UnlinkBooking,
-)
+from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, LinkBooking, LookAgain, MoveBooking, UnlinkBooking
 from sync.pairs.agreement import NEVER, Agreement
 from sync.pairs.pair import Pair
+from sync.pairs.reasons import HoldKind
 
 
 class Side(Enum):
@@ -160,6 +151,14 @@ def _copy(pair: Pair, now: datetime) -> Action | None:
     return Ignore("the event is a copy, its booking is linked to another event") if is_copy else None
 
 
+def _former_unread(pair: Pair, now: datetime) -> Action | None:
+    """The booking is linked to another event, and Graph refuses to say whether that one stands | held"""
+    booking = pair.booking
+    if booking is None or not pair.rival_trouble:
+        return None
+    return Hold(HoldKind.FORMER_UNREAD, booking.id, _follow(pair, booking), pair.rival_trouble)
+
+
 def _inactive(pair: Pair, now: datetime) -> Action | None:
     """The event is gone or cancelled, the booking inactive | nothing"""
     is_inactive = pair.booking is not None and not pair.booking.is_active
@@ -220,6 +219,7 @@ GUARDS: tuple[Guard, ...] = (
     _no_booking,
     _another_mailbox,
     _copy,
+    _former_unread,
     _inactive,
     _without_evidence,
     _done_work,

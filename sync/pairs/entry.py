@@ -11,7 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from sync.model import Span
-from sync.pairs.actions import HOLDS, Acts, HoldKind, Outcome, Stage, reason_of
+from sync.pairs.actions import Outcome, Stage
+from sync.pairs.reasons import HOLDS, Acts, HoldKind, reason_of
 
 GONE = "gone"
 """Stands for the version of an event that does not exist any more."""

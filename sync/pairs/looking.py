@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sync.errors import InvalidId, NotOurs, Stale, Withdrawn
+from sync.errors import AccessDenied, InvalidId, MailboxUnavailable, Malformed, NotOurs, Refused, Stale, Withdrawn
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event
 from sync.pairs.actions import Action, CancelBooking, LinkBooking, MoveBooking, Write
@@ -83,8 +83,9 @@ class Looker:
         booking, is_newer = pair.booking, pair.booking is not None and pair.booking.id == event.booking_id
         if not is_newer:
             booking = await self.bookings.read(event.booking_id)
-        rival = await self._rival(change, event, booking)
-        return replace(pair, event=event, booking=booking, rival=rival, event_is_newer=is_newer)
+        pair = replace(pair, event=event, booking=booking, event_is_newer=is_newer)
+        other = rival_id(change, event, booking)
+        return pair if other is None else await self._with_rival(pair, event, other)
 
     async def who_wrote(self, pair: Pair, action: Action) -> Pair:
         """*pair* with the answer whether the app wrote the booking last, if *action* rests on it.
@@ -157,18 +158,21 @@ class Looker:
             return event
         return event if await self.events.stands(change.mailbox, change.event_id, event) else None
 
-    async def _rival(self, change: Change, event: Event, booking: Booking | None) -> Event | None:
-        """The other event that the booking is linked to, None if it is gone.
+    async def _with_rival(self, pair: Pair, event: Event, other: str) -> Pair:
+        """*pair* with the *other* event that the booking is linked to, if that one stands in a calendar.
 
-        It may have been deleted without a notification, and still be readable in Deleted Items.
+        It may have been deleted without a notification, and still be readable in Deleted Items. An id that is of no
+        item of this mailbox names no event that stands in it. Any other refusal leaves it open whether one does.
         """
-        other = rival_id(change, event, booking)
-        if other is None:
-            return None
         try:
-            rival = await self.events.read(change.mailbox, other)
+            rival = await self.events.read(pair.change.mailbox, other)
+            is_there = rival is not None and (
+                rival.id == event.id or await self.events.stands(pair.change.mailbox, rival.id, rival)
+            )
         except (InvalidId, Withdrawn, NotOurs):
-            return None
-        if rival is None or rival.id == event.id or await self.events.stands(change.mailbox, rival.id, rival):
-            return rival
-        return None
+            return pair
+        except (Refused, Malformed) as error:
+            if isinstance(error, MailboxUnavailable) and not isinstance(error, AccessDenied):
+                raise  # the whole mailbox went since its event was read
+            return replace(pair, rival_trouble=str(error))
+        return replace(pair, rival=rival if is_there else None)

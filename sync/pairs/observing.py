@@ -11,21 +11,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from sync.model import SyncMode
-from sync.pairs.actions import (
-    WRITTEN,
-    Action,
-    CancelBooking,
-    Hold,
-    HoldKind,
-    Ignore,
-    LinkBooking,
-    Observed,
-    Stage,
-    Write,
-)
+from sync.pairs.actions import WRITTEN, Action, CancelBooking, Hold, Ignore, LinkBooking, Observed, Stage, Write
 from sync.pairs.agreement import intent_with
 from sync.pairs.entry import GONE, Decision, Entry, newest
 from sync.pairs.pair import Pair
+from sync.pairs.reasons import HoldKind
 
 
 def left_out(action: Action, mode: SyncMode) -> Action:

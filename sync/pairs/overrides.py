@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, MoveBooking
+from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, MoveBooking
 from sync.pairs.agreement import agreement_in
 from sync.pairs.entry import Entry, Kind
 from sync.pairs.observing import is_left_out, left_unlinked
 from sync.pairs.pair import Pair
+from sync.pairs.reasons import HoldKind
 
 PATIENT = 3
 """Tries after which an event that Exchange shows as older than the ledger knows it is believed.

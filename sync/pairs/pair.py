@@ -38,6 +38,8 @@ class Pair:
     """The booking that the event names. If the event is gone: the one that holds its id."""
     rival: Event | None = None
     """The other event that the booking is linked to, if that one still stands in a calendar."""
+    rival_trouble: str = ""
+    """Why that other event could not be read; empty if it could, or if there is none."""
     holders: int = 1
     """How many bookings of the mailbox hold the id of an event that is gone."""
     event_is_newer: bool = True

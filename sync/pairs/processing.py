@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from sync.errors import NoAnswer, NotOurs, NotWritten, Stale, SyncError, Transient
 from sync.messages.changes import Change
 from sync.model import Booking, ConflictPolicy, SyncMode
-from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, Write
+from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, Write
 from sync.pairs.agreement import LOST, Agreement, agreement_in
 from sync.pairs.decision import decide
 from sync.pairs.entry import Entry
@@ -22,6 +22,7 @@ from sync.pairs.looking import Bookings, Events, Looker
 from sync.pairs.observing import left_out
 from sync.pairs.overrides import is_released, is_stale, is_unsettled, override, weighed
 from sync.pairs.pair import Pair
+from sync.pairs.reasons import HoldKind
 from sync.pairs.remembering import conclude, intend, withdraw
 
 LOOKS = 5

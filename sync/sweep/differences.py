@@ -16,13 +16,14 @@ from datetime import datetime
 from sync.ids import is_event_id
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, Span, Unreadable
-from sync.pairs.actions import Action, CancelBooking, Hold, HoldKind, Ignore, LinkBooking, MoveBooking, UnlinkBooking
+from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, LinkBooking, MoveBooking, UnlinkBooking
 from sync.pairs.agreement import agreement_in
 from sync.pairs.decision import choose_linked, decide
 from sync.pairs.entry import GONE, Entry, Kind
 from sync.pairs.observing import is_left_unlinked
 from sync.pairs.overrides import override
 from sync.pairs.pair import Pair
+from sync.pairs.reasons import HoldKind
 from sync.pairs.remembering import agree
 
 MANY = 3

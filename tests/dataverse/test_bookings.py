@@ -206,7 +206,13 @@ class TestFindingByEvent:
     async def test_any_id_reaches_dataverse_as_it_is(self, world: World, event_id: str) -> None:
         world.sandbox.tables.update(world.booking, {"contoso_outlookeventid": event_id})
         [found] = await world.bookings.linked_to(event_id)
-        assert found.event_id == event_id
+        assert found.id == world.booking.id
+
+    @pytest.mark.parametrize(("held", "asked"), [("AA+b/c==", "AA-b_c=="), ("AA-b_c==", "AA+b/c==")])
+    async def test_an_id_is_found_in_either_alphabet_of_exchange(self, world: World, held: str, asked: str) -> None:
+        world.sandbox.tables.update(world.booking, {"contoso_outlookeventid": held})
+        [found] = await world.bookings.linked_to(asked)
+        assert (found.id, found.event_id) == (world.booking.id, "AA-b_c==")
 
 
 class TestWriting:

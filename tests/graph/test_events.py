@@ -34,6 +34,13 @@ from sync.model import Event, EventType, Span
 from tests.world.services import HOUR, MORNING, NINE, TEN, World
 
 
+def in_classic_letters(event_id: str) -> str:
+    """The same id as other interfaces of Exchange write it; it has at least one letter that differs."""
+    classic = event_id.translate(str.maketrans("-_", "+/"))
+    assert classic != event_id
+    return classic
+
+
 async def read(world: World) -> Event | None:
     return await world.events.read(world.mailbox, world.event.immutable_id)
 
@@ -91,6 +98,24 @@ class TestReadingAnEvent:
     async def test_a_damaged_id_is_told_apart(self, world: World) -> None:
         with pytest.raises(InvalidId):
             await world.events.read(world.mailbox, "???")
+
+    @pytest.mark.parametrize("answer", ["invalid_mailbox_item", "not_found"])
+    async def test_an_event_of_another_mailbox_is_not_there(self, world: World, answer: Any) -> None:
+        world.sandbox.graph_switches.foreign_ids = answer
+        colleague = world.sandbox.mailboxes.add()
+        other = world.sandbox.mailboxes.create(colleague, NINE, TEN)
+        assert await world.events.read(world.mailbox, other.immutable_id) is None
+        assert await world.events.read(world.mailbox, other.plain_id) is None
+
+    async def test_an_id_in_the_other_alphabet_of_exchange_is_found(self, world: World) -> None:
+        world.sandbox.graph_switches.classic_ids = "found"
+        event = await world.events.read(world.mailbox, in_classic_letters(world.event.plain_id))
+        assert event is not None
+        assert event.id == world.event.immutable_id
+
+    async def test_an_id_in_the_other_alphabet_of_exchange_is_told_apart_from_a_deletion(self, world: World) -> None:
+        with pytest.raises(InvalidId):
+            await world.events.read(world.mailbox, in_classic_letters(world.event.plain_id))
 
     async def test_an_id_with_slashes_and_quotes_stays_one_segment_of_the_path(self, world: World) -> None:
         with pytest.raises(SyncError):

@@ -11,8 +11,9 @@ import pytest
 from sync.errors import Misconfigured, SyncError, Transient
 from sync.model import Booking, Span
 from sync.operate.explain import Bookings, Finder, Found, build_document, build_lines
-from sync.pairs.actions import HoldKind, Outcome, Stage
+from sync.pairs.actions import Outcome, Stage
 from sync.pairs.entry import GONE, Decision, Entry, Held, Intent, Kind
+from sync.pairs.reasons import HoldKind
 from tests.world.fakes import ANNA, BEN, NOW, Table, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"

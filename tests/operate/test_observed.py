@@ -9,8 +9,9 @@ import pytest
 
 from sync.model import Booking
 from sync.operate.observed import Fate, claimed, observed_rows
-from sync.pairs.actions import HoldKind, Outcome, Stage
+from sync.pairs.actions import Outcome, Stage
 from sync.pairs.entry import GONE, Decision, Entry, Held
+from sync.pairs.reasons import HoldKind
 from tests.world.fakes import ANNA, BEN, NOW, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"

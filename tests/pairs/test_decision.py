@@ -10,23 +10,12 @@ import pytest
 
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, ConflictPolicy, Event, EventType, Span
-from sync.pairs.actions import (
-    HOLDS,
-    Action,
-    CancelBooking,
-    Hold,
-    HoldKind,
-    Ignore,
-    LinkBooking,
-    LookAgain,
-    MoveBooking,
-    UnlinkBooking,
-    reason_of,
-)
+from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, LinkBooking, LookAgain, MoveBooking, UnlinkBooking
 from sync.pairs.agreement import LOST, NEVER, Agreement
 from sync.pairs.decision import VERDICTS, Side, choose_linked, decide, rival_id
 from sync.pairs.entry import Entry
 from sync.pairs.pair import Pair
+from sync.pairs.reasons import HOLDS, HoldKind, reason_of
 from tests.world.fakes import ANNA, BEN, NOW, span
 
 GUID = "c5d7e9fa-6b1c-4f11-9f89-000d3adc2b02"

@@ -11,10 +11,11 @@ import pytest
 from sync.messages.changes import Change, Evidence
 from sync.messages.codec import OUTLOOK_CHANGES, parse_change_message
 from sync.model import Booking, Event
-from sync.pairs.actions import CancelBooking, Hold, HoldKind, Ignore, MoveBooking, Outcome
+from sync.pairs.actions import CancelBooking, Hold, Ignore, MoveBooking, Outcome
 from sync.pairs.entry import GONE, Entry, Held
 from sync.pairs.holds import Answered, Holds, Listed, choose, listed
 from sync.pairs.processing import Processor
+from sync.pairs.reasons import HoldKind
 from tests.world.fakes import (
     ANNA,
     BEN,

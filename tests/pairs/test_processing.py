@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from sync.errors import (
+    AccessDenied,
     InvalidId,
     MailboxUnavailable,
     Malformed,
@@ -30,20 +31,10 @@ from sync.messages.codec import OUTLOOK_CHANGES, build_batch_messages, build_cha
 from sync.messages.parking import PARKS
 from sync.messages.taking import SPREAD
 from sync.model import Booking, ConflictPolicy, Event
-from sync.pairs.actions import (
-    GRACE,
-    Action,
-    CancelBooking,
-    Hold,
-    HoldKind,
-    Ignore,
-    LinkBooking,
-    LookAgain,
-    MoveBooking,
-    Write,
-)
+from sync.pairs.actions import GRACE, Action, CancelBooking, Hold, Ignore, LinkBooking, LookAgain, MoveBooking, Write
 from sync.pairs.entry import Entry, Kind
 from sync.pairs.processing import LOOKS, Breaker, Processor
+from sync.pairs.reasons import HoldKind
 from tests.world.fakes import (
     ANNA,
     BEN,
@@ -475,6 +466,26 @@ class TestProcess:
         calendars.delete("E1")
         await self.process(calendars, bookings, Change(ANNA, "E2"))
         assert (bookings.rows[GUID].event_id, bookings.rows[GUID].span) == ("E2", span(15))
+
+    async def test_a_reassigned_booking_is_linked_though_it_holds_an_id_that_graph_refuses(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        bookings.edit(GUID, event_id="OTHERMAILBOX")
+        calendars.trouble_of["OTHERMAILBOX"] = InvalidId("400 RequestBrokerParseUri")
+        await self.process(calendars, bookings)
+        assert bookings.rows[GUID].event_id == "E1"
+
+    @pytest.mark.parametrize("trouble", [Refused("400 Whatever"), AccessDenied("403"), Malformed("an odd time")])
+    async def test_if_graph_refuses_to_show_the_former_event_a_person_is_asked(
+        self, calendars: Calendars, bookings: Table, trouble: SyncError
+    ) -> None:
+        bookings.edit(GUID, event_id="E0", span=span(15))
+        calendars.trouble_of["E0"] = trouble
+        action = await self.process(calendars, bookings)
+        assert (isinstance(action, Hold), bookings.written) == (True, [])
+        held = self.remembered.entries[ANNA, "E1"].held
+        assert held is not None
+        assert (held.kind, held.detail) == (HoldKind.FORMER_UNREAD, str(trouble))
 
     async def test_a_plain_id_of_an_adopted_deployment_is_replaced(self, calendars: Calendars, bookings: Table) -> None:
         calendars.aliases["PLAIN"] = "E1"

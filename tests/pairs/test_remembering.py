@@ -16,7 +16,6 @@ from sync.pairs.actions import (
     Action,
     CancelBooking,
     Hold,
-    HoldKind,
     Ignore,
     LinkBooking,
     LookAgain,
@@ -32,6 +31,7 @@ from sync.pairs.entry import DECISIONS, GONE, VERSIONS, Decision, Entry, Held, I
 from sync.pairs.observing import is_left_out, is_left_unlinked, last_left_out
 from sync.pairs.overrides import is_released, is_stale, override
 from sync.pairs.pair import Pair
+from sync.pairs.reasons import HoldKind
 from sync.pairs.remembering import (
     GONE_KEPT,
     KEPT,

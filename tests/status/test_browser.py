@@ -24,8 +24,8 @@ from azure.storage.queue.aio import QueueClient
 from playwright.async_api import Browser, Page, async_playwright
 
 from sandbox.graph import errors as graph_errors
-from sync.pairs.actions import HoldKind
 from sync.pairs.entry import Entry, Held
+from sync.pairs.reasons import HoldKind
 from sync.storage.counters import CounterTable
 from sync.storage.ledger import LedgerTable
 from sync.storage.tables import StorageTable

@@ -11,17 +11,9 @@ from typer.main import get_command
 
 from sync.model import SyncMode, Tripped
 from sync.operate.commands import cli
-from sync.pairs.actions import (
-    CancelBooking,
-    HoldKind,
-    LinkBooking,
-    MoveBooking,
-    Observed,
-    Stage,
-    UnlinkBooking,
-    outcome_of,
-)
+from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, Observed, Stage, UnlinkBooking, outcome_of
 from sync.pairs.entry import Held
+from sync.pairs.reasons import HoldKind
 from sync.status.figures import HOURS, WRITTEN, Backlog, Gathered, State
 from sync.status.findings import Level, Status, build_status, summary_lines
 from sync.subscriptions.standing import Standing

@@ -12,8 +12,8 @@ from html import escape
 from html.parser import HTMLParser
 
 from sync.model import Tripped
-from sync.pairs.actions import HoldKind
 from sync.pairs.entry import Entry, Held
+from sync.pairs.reasons import HoldKind
 from sync.status.figures import Gathered
 from sync.status.findings import build_status
 from sync.status.page import CHART_HEIGHT, SHOWN, bars, build_json, build_page

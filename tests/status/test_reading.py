@@ -12,8 +12,8 @@ from azure.data.tables.aio import TableClient
 from azure.storage.queue.aio import QueueClient
 
 from sync.errors import Transient
-from sync.pairs.actions import HoldKind
 from sync.pairs.entry import Entry, Held
+from sync.pairs.reasons import HoldKind
 from sync.status.findings import Level
 from sync.status.reading import Overview
 from sync.storage.breaker import EVERYBODY, Breaker

@@ -12,8 +12,9 @@ import pytest
 from sync.errors import Stale, Transient
 from sync.intake.coalescing import Notified, is_known, is_queued
 from sync.messages.changes import Change, Evidence
-from sync.pairs.actions import HoldKind, Outcome, Stage
+from sync.pairs.actions import Outcome, Stage
 from sync.pairs.entry import Decision, Entry, Held, Intent, Kind
+from sync.pairs.reasons import HoldKind
 from sync.storage.breaker import Breaker
 from sync.storage.ledger import AT_ONCE, TABLE, UNKNOWN, LedgerTable, key_of
 from sync.storage.queues import StorageQueues

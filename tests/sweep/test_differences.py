@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, EventType, Span
-from sync.pairs.actions import HoldKind, Outcome, Stage
+from sync.pairs.actions import Outcome, Stage
 from sync.pairs.entry import GONE, Decision, Entry, Held, Kind
+from sync.pairs.reasons import HoldKind
 from sync.sweep.differences import Known, agreements, find_differences, missing, settled
 from sync.sweep.sweeper import AHEAD, BEHIND
 from tests.world.fakes import ANNA, BEN, NOW, span

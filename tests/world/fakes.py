@@ -60,6 +60,8 @@ class Calendars:
     """Older forms of ids."""
     trouble: list[SyncError] = field(default_factory=list)
     """Raised by the next reads, first to last."""
+    trouble_of: dict[str, SyncError] = field(default_factory=dict)
+    """Raised by every read of an event, by its id."""
     reads: list[str] = field(default_factory=list)
 
     version: int = 0
@@ -87,6 +89,8 @@ class Calendars:
         self.reads.append(event_id)
         if self.trouble:
             raise self.trouble.pop(0)
+        if event_id in self.trouble_of:
+            raise self.trouble_of[event_id]
         event_id = self.aliases.get(event_id, event_id)
         if self.owner.get(event_id) != mailbox or (event_id in self.deleted and not self.stays_readable):
             return None

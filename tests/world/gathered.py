@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from sync.pairs.actions import HoldKind
 from sync.pairs.entry import Entry, Held
+from sync.pairs.reasons import HoldKind
 from sync.status.figures import Backlog, Gathered
 from sync.subscriptions.deployment import LIFETIME
 from sync.subscriptions.standing import Roster, Standing
