@@ -96,6 +96,8 @@ PURE = [
     "pairs/actions",
     "pairs/agreement",
     "pairs/decision",
+    "pairs/following",
+    "pairs/guards",
     "pairs/entry",
     "pairs/observing",
     "pairs/overrides",

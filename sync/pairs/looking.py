@@ -15,12 +15,13 @@ from typing import Protocol
 from sync.errors import AccessDenied, InvalidId, MailboxUnavailable, Malformed, NotOurs, Refused, Stale, Withdrawn
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event
-from sync.pairs.actions import Action, CancelBooking, LinkBooking, MoveBooking, Write
+from sync.pairs.actions import Action, CancelBooking, Hold, MoveBooking, Write
 from sync.pairs.agreement import agreement_in
 from sync.pairs.decision import choose_linked, rival_id
 from sync.pairs.entry import Entry, Kind
 from sync.pairs.observing import is_left_out
 from sync.pairs.pair import Pair
+from sync.pairs.reasons import HoldKind
 
 
 class Events(Protocol):
@@ -79,7 +80,7 @@ class Looker:
         if event is None:
             return await self._without_event(pair, known)
         if event.booking_id is None:
-            return replace(pair, event=event, booking=None)
+            return _by_the_column(pair, event)
         booking, is_newer = pair.booking, pair.booking is not None and pair.booking.id == event.booking_id
         if not is_newer:
             booking = await self.bookings.read(event.booking_id)
@@ -115,15 +116,16 @@ class Looker:
         return replace(pair, event=event, event_is_newer=True)
 
     async def whether_it_stands(self, pair: Pair, action: Action) -> Pair:
-        """*pair* without its event, if *action* links a closed booking to an event that is in no calendar.
+        """*pair* without its event, if *action* is to hold it beside a closed booking, and it is in no calendar.
 
-        An event that can be read may lie in Deleted Items. An open booking is canceled once the deletion is processed,
-        or a sweep misses the event; a closed booking would be written for nothing.
+        An event that can be read may lie in Deleted Items. Then both sides have ended, and nothing is out of step.
         """
-        event, booking = pair.event, pair.booking
-        if not isinstance(action, LinkBooking) or event is None or booking is None or booking.is_open:
+        event, held = pair.event, pair.entry.held
+        if not isinstance(action, Hold) or action.kind is not HoldKind.CLOSED or event is None or pair.is_hinted:
             return pair
-        if pair.is_hinted or await self.events.stands(pair.change.mailbox, event.id, event):
+        if held is not None and (held.kind, held.version) == (action.kind, event.etag):
+            return pair
+        if await self.events.stands(pair.change.mailbox, event.id, event):
             return pair
         return replace(pair, event=None)
 
@@ -176,3 +178,19 @@ class Looker:
                 raise  # the whole mailbox went since its event was read
             return replace(pair, rival_trouble=str(error))
         return replace(pair, rival=rival if is_there else None)
+
+
+def _by_the_column(pair: Pair, event: Event) -> Pair:
+    """*pair* with an *event* that names no booking, though one may be linked to it.
+
+    If both have agreed on times before, the event has lost our extension, and is still the booking's event. If not, it
+    may be anybody's: a person may have typed its id into the column.
+    """
+    linked = replace(pair, event=event)
+    booking, entry = pair.booking, pair.entry
+    if booking is None or not linked.is_linked:
+        return replace(linked, booking=None)
+    is_known = entry.kind is Kind.PAIR and entry.booking_id == booking.id and bool(entry.agreed)
+    if not is_known:
+        return linked
+    return replace(linked, event=replace(event, has_extension=True, booking_id=booking.id), event_is_newer=True)

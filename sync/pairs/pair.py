@@ -59,6 +59,16 @@ class Pair:
         return self.booking is not None and self.booking.event_id == event_id
 
     @property
+    def has_rival(self) -> bool:
+        """Whether the booking is linked to another event that stands, and not to an older form of this one's id."""
+        return self.event is not None and self.rival is not None and self.rival.id != self.event.id
+
+    @property
+    def event_names(self) -> str | None:
+        """The id of the booking that the event names; None if it names none, or is gone."""
+        return self.event.booking_id if self.event is not None else None
+
+    @property
     def is_hinted(self) -> bool:
         """Whether there is any evidence that the event is gone."""
         return self.change.evidence is not Evidence.NONE

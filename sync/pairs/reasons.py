@@ -30,8 +30,12 @@ class HoldKind(StrEnum):
     TOO_MANY = "too-many"
     AMBIGUOUS = "ambiguous"
     UNLINKED = "unlinked"
+    LOST_EXTENSION = "lost-extension"
+    NAMES_ANOTHER = "names-another"
     FORMER_UNREAD = "former-unread"
     WAITS_FOR_OUTLOOK = "waits-for-outlook"
+    CLOSED = "closed"
+    BEGUN = "begun"
     OVERRULED = "overruled"
 
 
@@ -87,12 +91,20 @@ HOLDS: dict[HoldKind, HoldWords] = {
     HoldKind.UNLINKED: HoldWords(
         Acts.PERSON, "its event was deleted, and while the app only observed nothing linked them", _CANCELS
     ),
+    HoldKind.LOST_EXTENSION: HoldWords(
+        Acts.PERSON, "the event whose id the booking holds does not name the booking", _MOVES
+    ),
+    HoldKind.NAMES_ANOTHER: HoldWords(
+        Acts.PERSON, "the booking is linked to another event, which does not name it", _MOVES
+    ),
     HoldKind.FORMER_UNREAD: HoldWords(
         Acts.PERSON, "whether the event that the booking is linked to still stands is not known ({})", _MOVES
     ),
     HoldKind.WAITS_FOR_OUTLOOK: HoldWords(
         Acts.OUTLOOK, "the booking was moved in Dynamics, and its event is to follow", _MOVES
     ),
+    HoldKind.CLOSED: HoldWords(Acts.OUTLOOK, "the booking is canceled or inactive, and its event stands", _NOTHING),
+    HoldKind.BEGUN: HoldWords(Acts.OUTLOOK, "the booking's work has begun, and its event was moved", _NOTHING),
     HoldKind.OVERRULED: HoldWords(Acts.OUTLOOK, "{}: the booking stays", "as asked", is_conflict=True),
 }
 """Every reason for which a pair stays out of step.

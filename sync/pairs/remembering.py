@@ -53,9 +53,6 @@ GONE_KEPT = timedelta(days=30)
 """How long it is remembered that an event is gone, after the end of its booking. Too short, and a late notification
 of its deletion costs a look."""
 
-MISSED_KEPT = timedelta(days=7)
-"""How long it is believed that a linked event has lost our extension. Too short, and each sweep looks at it again."""
-
 LONGEST = timedelta(days=3_650)
 """An end further ahead counts as this far ahead: bookings in the year 9999 exist."""
 
@@ -94,7 +91,7 @@ def conclude(entry: Entry, action: Action, pair: Pair, now: datetime, written: s
         return None
     if pair.event is None:
         known = _of_gone(entry, action, pair, now)
-    elif not pair.event.has_extension:
+    elif pair.booking is None and not pair.event.has_extension:
         return _of_nobodys(entry, pair, pair.event, now)
     else:
         known = _of_pair(entry, action, pair, pair.event, now, written)
@@ -128,21 +125,19 @@ def _of_gone(entry: Entry, action: Action, pair: Pair, now: datetime) -> Entry |
 
 
 def _of_nobodys(entry: Entry, pair: Pair, event: Event, now: datetime) -> Entry | None:
-    """The event is there, without our extension."""
-    # A sweep comes back to a linked event that its lists do not show: that one lost our extension, and not for a day.
+    """The event is there, without our extension, and no booking is known to be linked to it."""
     is_missed = pair.change.evidence is Evidence.MISSED or entry.kind is Kind.GONE
-    lasts = MISSED_KEPT if is_missed else NOT_OURS_FOR
     # An event that came back after its deletion may be young still.
     may_be_young = not is_missed or entry.kind is Kind.GONE
     if may_be_young and _is_young(event):
         return None
     if entry.booking_id is not None and not is_missed:
         return None  # it had our extension, and one look without it does not tell that it lost it
-    return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=now + lasts)
+    return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=now + NOT_OURS_FOR)
 
 
 def _of_pair(entry: Entry, action: Action, pair: Pair, event: Event, now: datetime, written: str) -> Entry:
-    """The event is there, with our extension."""
+    """The event is there, with our extension or with a booking that is linked to it."""
     booking, versions = pair.booking, entry.versions if entry.kind is Kind.PAIR else ()
     if booking is not None:
         versions = newest(versions, pair.change.version, event.etag)

@@ -219,10 +219,9 @@ def _is_left_alone(pair: Pair, now: datetime) -> bool:
 
     A booking that was closed while it was held is not left alone: its event's id is to be cleared.
     """
-    action, entry = _ruled(pair, now), pair.entry
-    is_lost = entry.kind is Kind.NOT_OURS and entry.expires is not None and entry.expires > now
+    action = _ruled(pair, now)
     is_held = _is_held(action, pair) and not isinstance(action, UnlinkBooking)
-    return isinstance(action, Ignore) or is_lost or is_held
+    return isinstance(action, Ignore) or is_held
 
 
 def agreements(known: Known) -> list[Entry]:
@@ -240,7 +239,7 @@ def agreements(known: Known) -> list[Entry]:
 def settled(known: Known) -> list[Entry]:
     """The entries that need not be held any more."""
     by_id = {booking.id: booking for booking in known.bookings}
-    listed = {event.id for event in known.events}
+    listed = {event.id: event for event in known.events}
     held = [entry for entry in known.entries.values() if entry.held is not None]
     return [
         replace(entry, held=None)
@@ -249,18 +248,23 @@ def settled(known: Known) -> list[Entry]:
     ]
 
 
-def _is_over(entry: Entry, booking: Booking, listed: set[str], now: datetime) -> bool:
+def _is_over(entry: Entry, booking: Booking, listed: Mapping[str, Event], now: datetime) -> bool:
     """Whether a held pair has settled itself.
 
-    The event is gone, and the booking has another one, or none though nothing was left out; or it is there, and the
-    booking was closed, became another mailbox's, or has another event that is there: it takes no times any more.
+    The event is gone, and the booking has another one, or none though nothing was left out. Or it is there, and the
+    booking became another mailbox's, has another event that is there, or is one about which nothing is to be done.
     """
+    if booking.mailbox != entry.mailbox:
+        return True
     is_linked = booking.event_id == entry.event_id
+    change = Change(entry.mailbox, entry.event_id)
     if entry.held is not None and entry.held.version == GONE:
-        pair = Pair(Change(entry.mailbox, entry.event_id), entry, None, booking)
-        return not is_linked and not is_left_unlinked(pair, now)
-    takes_no_times = not booking.is_open if is_linked else booking.event_id in listed
-    return booking.mailbox != entry.mailbox or takes_no_times
+        return not is_linked and not is_left_unlinked(Pair(change, entry, None, booking), now)
+    event = listed.get(entry.event_id)
+    if event is None:
+        return is_linked and not booking.is_open
+    pair = Pair(change, entry, event, booking, listed.get(booking.event_id or ""))
+    return isinstance(_ruled(pair, now), Ignore)
 
 
 def _linked(mailbox: str, bookings: Sequence[Booking]) -> dict[str, list[Booking]]:

@@ -40,6 +40,7 @@ ENDS_SOON = replace(BOOKING, span=Span(span(4).start, span(6, 0.01).end))
 CANCEL = CancelBooking(GUID, 'W/"7"', unlink=True)
 LINK = LinkBooking(GUID, 'W/"7"', "E1")
 MOVE = MoveBooking(GUID, 'W/"7"', span(13))
+CLOSED = Hold(HoldKind.CLOSED, GUID)
 
 
 def unlink(reason: str) -> UnlinkBooking:
@@ -93,7 +94,12 @@ CANCELLED_BY_ORGANIZER = [
 
 PRESENT = [
     pytest.param(Event("E1", "", span(9)), None, Ignore, id="an event without our extension was born in Outlook"),
-    pytest.param(Event("E1", "", span(9)), BOOKING, Ignore, id="an event that lost our extension is left alone"),
+    pytest.param(
+        Event("E1", "", span(9)), BOOKING, Hold, id="an event that names no booking, though one holds it, is held"
+    ),
+    pytest.param(Event("E1", "", span(9)), BEGUN, Ignore, id="until the booking's work has begun"),
+    pytest.param(Event("E1", "", span(9)), OVER, Ignore, id="or is over"),
+    pytest.param(Event("E1", "", span(9)), UNLINKED, Ignore, id="an event that no booking holds is left alone"),
     pytest.param(
         Event("E1", "", span(9), has_extension=True), None, Ignore, id="an extension without a GUID says nothing"
     ),
@@ -109,12 +115,14 @@ PRESENT = [
     pytest.param(replace(EVENT, span=span(9, 0)), BOOKING, Hold, id="an event of no length is held"),
     pytest.param(replace(EVENT, span=span(9, -1)), BOOKING, Hold, id="an event that ends before it starts is held"),
     pytest.param(replace(EVENT, is_all_day=True), UNLINKED, Hold, id="a held event is not linked either"),
-    pytest.param(MOVED, CANCELED, Ignore, id="a canceled booking does not follow"),
-    pytest.param(MOVED, INACTIVE, Ignore, id="an inactive booking does not follow"),
+    pytest.param(MOVED, CANCELED, CLOSED, id="a canceled booking does not follow, and its event is to go"),
+    pytest.param(EVENT, CANCELED, CLOSED, id="nor does one whose event was not moved"),
+    pytest.param(MOVED, INACTIVE, CLOSED, id="an inactive booking does not follow, and its event is to go"),
     pytest.param(MOVED, BEGUN, Ignore, id="a booking whose work has begun does not follow"),
-    pytest.param(MOVED, replace(CANCELED, event_id=None), LINK, id="a canceled booking is linked, not moved"),
-    pytest.param(MOVED, replace(INACTIVE, event_id=None), LINK, id="an inactive booking is linked, not moved"),
-    pytest.param(MOVED, replace(BEGUN, event_id=None), LINK, id="a booking whose work has begun is linked, not moved"),
+    pytest.param(MOVED, replace(CANCELED, event_id=None), CLOSED, id="a canceled booking is not linked any more"),
+    pytest.param(MOVED, replace(INACTIVE, event_id=None), CLOSED, id="an inactive booking is not linked any more"),
+    pytest.param(MOVED, replace(BEGUN, event_id=None), Ignore, id="nor is a booking whose work has begun"),
+    pytest.param(replace(EVENT, span=span(4)), CANCELED, Ignore, id="an event that is over may stay"),
     pytest.param(EVENT, UNLINKED, LINK, id="a new booking learns its event's id and nothing else"),
     pytest.param(EVENT, LINKED_TO_E2, LINK, id="a booking whose event is gone is linked to its successor"),
     pytest.param(EVENT, BOOKING, Ignore, id="a booking in step is not written"),
@@ -145,8 +153,8 @@ def held(event: Event, hold: Hold, reason: str) -> object:
 @pytest.mark.parametrize(
     ("event", "booking", "expected"),
     [
-        ignored(replace(MOVED, has_extension=False), BOOKING, "the event was born in Outlook"),
-        ignored(replace(MOVED, booking_id=None), BOOKING, "the event's extension holds no booking id"),
+        ignored(replace(MOVED, has_extension=False, booking_id=None), None, "the event was born in Outlook"),
+        ignored(replace(MOVED, booking_id=None), None, "the event's extension holds no booking id"),
         ignored(EVENT, None, "the event's booking does not exist"),
         ignored(MOVED, REASSIGNED, "the booking belongs to another mailbox"),
         ignored(None, REASSIGNED, "the booking belongs to another mailbox"),
@@ -162,6 +170,11 @@ def held(event: Event, hold: Hold, reason: str) -> object:
             "the event is of a series (occurrence)",
         ),
         held(replace(MOVED, is_all_day=True), Hold(HoldKind.ALL_DAY, GUID, MOVE), "the event lasts all day"),
+        held(
+            replace(MOVED, booking_id=None),
+            Hold(HoldKind.LOST_EXTENSION, GUID, MOVE),
+            "the event whose id the booking holds does not name the booking",
+        ),
     ],
 )
 def test_what_is_not_done_tells_why(
@@ -218,12 +231,20 @@ def test_an_event_that_is_not_there_though_nobody_told_is_looked_for_again(booki
     assert not isinstance(missed, LookAgain)
 
 
-def test_what_a_closed_booking_cannot_follow_any_more_is_nobodys_business() -> None:
-    """An appointment without length is held, until its booking is closed: then nothing is left to say."""
+def test_an_event_without_length_is_nobodys_business_once_its_bookings_work_has_begun() -> None:
     no_length = replace(EVENT, span=Span(EVENT.span.start, EVENT.span.start))
     assert isinstance(ruled(no_length, BOOKING), Hold)
-    for closed in (BEGUN, CANCELED):
-        assert isinstance(ruled(no_length, closed), Ignore)
+    assert isinstance(ruled(no_length, BEGUN), Ignore)
+
+
+@pytest.mark.parametrize("event", [EVENT, MOVED, CANCELLED])
+def test_of_two_events_that_swapped_their_extensions_a_person_says_which_is_which(event: Event) -> None:
+    """The booking of this one is linked to the other one, and that one names another booking."""
+    swapped = replace(OTHERS, booking_id="b0000000-0000-4000-8000-000000000002")
+    decided = ruled(event, LINKED_TO_E2, rival=swapped)
+    assert isinstance(decided, Hold)
+    assert (decided.kind, decided.write is None) == (HoldKind.NAMES_ANOTHER, False)
+    assert isinstance(ruled(event, replace(LINKED_TO_E2, is_canceled=True), rival=swapped), Ignore)
 
 
 def overruled(kind: HoldKind, write: MoveBooking | CancelBooking) -> Hold:
@@ -339,8 +360,20 @@ class TestWhoMoved:
         assert told(self.decide(MOVED, self.BY_DISPATCHER, agreed=doubt))[0]
         assert told(self.decide(None, BOOKING, agreed=doubt))[0]
 
-    def test_a_closed_booking_is_nobodys_conflict(self) -> None:
-        assert isinstance(self.decide(MOVED, replace(self.BY_DISPATCHER, is_canceled=True)), Ignore)
+    def test_an_event_that_is_there_is_to_follow_a_canceled_booking(self) -> None:
+        for event in (EVENT, MOVED):
+            assert self.decide(event, replace(self.BY_DISPATCHER, is_canceled=True)) == CLOSED
+        assert CLOSED.is_waiting
+
+    def test_an_event_that_is_moved_after_work_has_begun_is_to_go_back(self) -> None:
+        begun = Hold(HoldKind.BEGUN, GUID)
+        assert self.decide(MOVED, BEGUN) == begun
+        assert self.decide(MOVED, replace(self.BY_DISPATCHER, has_begun=True)) == begun
+        assert begun.is_waiting
+
+    def test_the_times_at_which_work_was_done_need_no_event(self) -> None:
+        """Field Service writes them to the booking while the work goes on."""
+        assert isinstance(self.decide(EVENT, replace(self.BY_DISPATCHER, has_begun=True)), Ignore)
 
     def test_a_booking_moved_and_not_linked_is_not_linked_to_an_event_of_other_times(self) -> None:
         assert told(self.decide(EVENT, replace(self.BY_DISPATCHER, event_id=None)))[0]

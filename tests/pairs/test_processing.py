@@ -322,16 +322,38 @@ class TestProcess:
         assert isinstance(await self.process(calendars, bookings, UPDATED), Ignore)
         assert len(bookings.written) == 1
 
-    async def test_a_canceled_booking_is_linked_to_an_event_only_if_that_stands_in_a_calendar(
+    async def test_beside_a_canceled_booking_an_event_is_out_of_step_only_if_it_stands_in_a_calendar(
         self, calendars: Calendars, bookings: Table
     ) -> None:
+        """As it does after it was restored from Deleted Items, or its organizer took the cancellation back."""
         bookings.edit(GUID, event_id=None, is_canceled=True)
         calendars.stays_readable = True
         calendars.delete("E1")
         assert await self.process(calendars, bookings) == Ignore("no booking is linked to the event")
-        assert bookings.written == []
         calendars.restore("E1")
-        assert isinstance(await self.process(calendars, bookings), LinkBooking)
+        assert await self.process(calendars, bookings) == Hold(HoldKind.CLOSED, GUID)
+        assert self.remembered.entries[ANNA, "E1"].held is not None
+        assert bookings.written == []
+
+    async def test_an_event_that_lost_our_extension_is_still_followed_by_its_booking(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        await self.process(calendars, bookings)
+        calendars.change("E1", has_extension=False, booking_id=None, span=span(12))
+        assert await self.process(calendars, bookings) == MoveBooking(GUID, 'W/"1"', span(12))
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+
+    async def test_an_event_of_somebodys_whose_id_was_typed_into_the_column_is_held(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        calendars.put(ANNA, Event("E7", "", span(15), created=NOW - timedelta(days=9), modified=NOW))
+        bookings.edit(GUID, event_id="E7")
+        for _ in range(2):
+            action = await self.process(calendars, bookings, Change(ANNA, "E7", evidence=Evidence.MISSED))
+            assert isinstance(action, Hold)
+            assert action.kind is HoldKind.LOST_EXTENSION
+        assert bookings.written == []
 
     async def test_an_item_that_is_neither_readable_nor_in_a_calendar_is_gone(
         self, calendars: Calendars, bookings: Table

@@ -36,7 +36,6 @@ from sync.pairs.remembering import (
     GONE_KEPT,
     KEPT,
     KEPT_AFTER_END,
-    MISSED_KEPT,
     agree,
     conclude,
     discard,
@@ -303,12 +302,12 @@ class TestWhatNeedsNoSecondLook:
         known = concluded(IN_STEP, replace(EVENT, span=far), replace(BOOKING, span=far))
         assert known.expires == far.end + KEPT_AFTER_END
 
-    def test_an_event_that_lost_our_extension_is_not_ours_for_a_week_as_every_sweep_comes_back_to_it(self) -> None:
+    def test_an_event_without_our_extension_that_a_sweep_came_back_to_is_not_ours_for_a_day(self) -> None:
         young = replace(MEETING, created=NOW)
         for event in (MEETING, young):
             entry = conclude(NEW, IN_STEP, of(Look(event, None), NEW, MISSED), NOW)
             assert entry is not None
-            assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + MISSED_KEPT)
+            assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + DAY)
 
     def test_a_young_event_that_came_back_after_its_deletion_may_still_get_our_extension(self) -> None:
         back, young = replace(NEW, etag="1", kind=Kind.GONE), replace(MEETING, created=MEETING.modified)

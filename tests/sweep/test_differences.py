@@ -161,11 +161,12 @@ ELSEWHERE = replace(BOOKING, event_id=OTHER)
 @pytest.mark.parametrize(
     ("version", "booking", "is_over"),
     [
-        pytest.param(EVENT.etag, BOOKING, False, id="an open booking may still follow"),
-        pytest.param(EVENT.etag, replace(BOOKING, is_canceled=True), True, id="a canceled one will not"),
-        pytest.param(EVENT.etag, replace(BOOKING, has_begun=True), True, id="nor will one whose work has begun"),
-        pytest.param(EVENT.etag, replace(BOOKING, is_active=False), True, id="nor an inactive one"),
-        pytest.param(EVENT.etag, replace(BOOKING, mailbox=BEN), True, id="nor a reassigned one"),
+        pytest.param(EVENT.etag, BOOKING, True, id="a booking that is in step has nothing to wait for"),
+        pytest.param(EVENT.etag, replace(BOOKING, span=span(12)), False, id="an open one may still follow"),
+        pytest.param(EVENT.etag, replace(BOOKING, is_canceled=True), False, id="a canceled one is out of step"),
+        pytest.param(EVENT.etag, replace(BOOKING, has_begun=True), True, id="one whose work has begun follows no more"),
+        pytest.param(EVENT.etag, replace(BOOKING, is_active=False), False, id="an inactive one is out of step, too"),
+        pytest.param(EVENT.etag, replace(BOOKING, mailbox=BEN), True, id="a reassigned one does not follow"),
         pytest.param(
             EVENT.etag, replace(BOOKING, event_id=None, is_canceled=True), False, id="one that is not linked yet may be"
         ),
@@ -234,7 +235,13 @@ IS_IT_GONE = Change(ANNA, LINKED, evidence=Evidence.MISSED)
         pytest.param([], [replace(BOOKING, event_id=None)], [], id="a booking without event"),
         pytest.param([replace(EVENT, is_cancelled=True)], [BOOKING], [LOOK], id="an event that its organizer canceled"),
         pytest.param([EVENT], [], [], id="an event whose booking exists nowhere"),
-        pytest.param([MOVED], [replace(BOOKING, is_active=False)], [], id="an event whose booking is inactive"),
+        pytest.param([MOVED], [replace(BOOKING, is_active=False)], [LOOK], id="an event whose booking is inactive"),
+        pytest.param(
+            [replace(MOVED, span=span(1, day=-1))],
+            [replace(BOOKING, is_active=False)],
+            [],
+            id="an event that is over, as is its booking",
+        ),
         pytest.param([MOVED], [replace(BOOKING, mailbox=BEN)], [], id="the former event of a reassigned booking"),
         pytest.param(
             [EVENT], [replace(BOOKING, span=span(9, day=400))], [LOOK], id="an event whose booking is in another year"

@@ -16,6 +16,7 @@ from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.model import ConflictPolicy, SyncMode
 from sync.pairs.actions import in_words
 from sync.pairs.entry import GONE, Entry, Kind
+from sync.pairs.reasons import HoldKind
 from tests.world.app import COLUMN, DAY, HOUR, START, App, is_canceled, is_in_step
 from tests.world.sweeping import be_deaf, hire, pairs_of, sweep_all
 
@@ -259,12 +260,14 @@ async def test_a_conflict_that_a_person_discarded_costs_nothing_any_more(app: Ap
     assert await nights(app, 2) == [0, 0]
 
 
-async def test_a_linked_event_that_lost_our_extension_is_not_looked_at_each_night(app: App) -> None:
+async def test_a_linked_event_that_lost_our_extension_is_still_the_bookings(app: App) -> None:
     (ana,) = hire(app, "Ana")
-    ((_, event),) = await pairs_of(app, ana, 1)
+    ((booking, event),) = await pairs_of(app, ana, 1)
     be_deaf(app)
     app.sandbox.mailboxes.remove_extension(event, EXTENSION_NAME)
-    assert await nights(app, 4) == [1, 0, 0, 0]
+    ana.move(event, HOUR)
+    assert await nights(app, 2) == [1, 1]
+    assert (booking["starttime"], held(app)) == (event.start, [])
 
 
 async def test_an_event_without_length_is_not_held_again_each_other_night_once_its_booking_is_done(app: App) -> None:
@@ -275,7 +278,7 @@ async def test_an_event_without_length_is_not_held_again_each_other_night_once_i
     assert len(held(app)) == 1
     app.sandbox.people.dispatcher.complete(booking)
     assert await nights(app, 3) == [0, 0, 0]
-    assert held(app) == []
+    assert [entry.held.kind for entry in held(app)] == [HoldKind.BACKWARDS]
 
 
 async def test_what_only_observing_left_unlinked_is_still_shown_after_a_night(app: App) -> None:

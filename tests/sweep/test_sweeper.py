@@ -83,8 +83,6 @@ def of_a_booking_of_another_year(app: App, ana: Technician, booking: Row, event:
     [
         (in_another_calendar, (3, 2)),
         (with_a_copy_in_the_default_calendar, (3, 2)),
-        (of_an_inactive_booking, (1, 3)),
-        (of_a_canceled_booking, (1, 2)),
         (of_a_deleted_booking, (1, 3)),
         (of_a_booking_that_went_to_somebody_else, (1, 3)),
         (of_a_booking_of_another_year, (1, 3)),
@@ -101,6 +99,18 @@ async def test_what_stays_as_it_is_costs_a_list_more_and_no_message_for_ever(app
         assert await app.sweeper.sweep(ana.mailbox.id) == []
         assert costs(app) == (*lists, 0)
         assert app.inbox.sent == 0
+
+
+@pytest.mark.parametrize("close", [of_an_inactive_booking, of_a_canceled_booking])
+async def test_an_event_beside_a_closed_booking_is_looked_at_once_and_then_waits_for_outlook(app, close):
+    (ana,) = hire(app, "Ana")
+    pairs = await pairs_of(app, ana, 3)
+    be_deaf(app)
+    close(app, ana, *pairs[0])
+    [difference] = await app.sweeper.sweep(ana.mailbox.id)
+    assert difference.change.event_id == pairs[0][1].immutable_id
+    await app.work()
+    assert await app.sweeper.sweep(ana.mailbox.id) == []
 
 
 @pytest.mark.parametrize(("leftovers", "lists"), [(40, 1), (41, 2), (100, 3)])

@@ -9,7 +9,8 @@ import re
 from itertools import product
 from pathlib import Path
 
-from sync.pairs.decision import GUARDS, VERDICTS, Side, Verdict
+from sync.pairs.decision import VERDICTS, Side, Verdict
+from sync.pairs.guards import GUARDS
 from sync.pairs.reasons import HOLDS, Acts
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "architecture.md"
