@@ -37,7 +37,7 @@ APART = {SLOW: 15.0}
 BUT_KNOWN = "all changes but those of known meetings"
 PROMISED: Mapping[tuple[str, str], Mapping[str, Bound]] = {
     (FOUR, Kind.MOVED.value): {"original": at_most(1 / 4)},
-    (FOUR, Kind.DELETED.value): {"original": at_most(1 / 7)},
+    (FOUR, Kind.DELETED.value): {"original": at_most(1 / 5)},
     (FOUR, Kind.MEETING_FIRST.value): {"original": at_most(1 / 4)},
     (FOUR, Kind.MEETING_KNOWN.value): {ITSELF: exactly(0)},
     (MIXED, "all changes"): {"original": at_most(1 / 3), "oracle": at_most(1.05)},

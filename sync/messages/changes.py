@@ -34,6 +34,8 @@ class Change:
     attempt: int = 0
     """How often the change was put back because a service could not be asked."""
     origin: Origin | None = field(default=None, compare=False)
+    is_second_look: bool = False
+    """Whether it was looked at some time ago, and nothing was decided then."""
 
     @property
     def is_deletion(self) -> bool:

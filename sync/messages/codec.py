@@ -55,7 +55,7 @@ def build_change_message(change: Change) -> str:
     """The text of one change for the queue."""
     message: dict[str, Any] = {"mailbox": change.mailbox, "event": change.event_id}
     optional = {"evidence": _EVIDENCE_NAMES[change.evidence], "version": change.version, "attempt": change.attempt}
-    optional |= _origin_fields(change.origin)
+    optional |= {"second_look": change.is_second_look, **_origin_fields(change.origin)}
     return json.dumps(message | {name: value for name, value in optional.items() if value})
 
 
@@ -108,7 +108,11 @@ def _parse_change(message: Any) -> Change:
         raise Malformed("evidence")
     if not (version is None or is_etag(version)):
         raise Malformed("version")
-    return Change(mailbox, event_id, _EVIDENCES[name], version, _attempt(message), parse_origin(message))
+    is_second_look = message.get("second_look", False)
+    if not isinstance(is_second_look, bool):
+        raise Malformed("second_look")
+    attempt, origin = _attempt(message), parse_origin(message)
+    return Change(mailbox, event_id, _EVIDENCES[name], version, attempt, origin, is_second_look)
 
 
 def build_lifecycle_message(notification: LifecycleNotification) -> str:

@@ -107,8 +107,8 @@ class ChangeTaker:
 
     async def _conclude(self, change: Change, done: Done) -> str:
         if done.again_after is not None:
-            again = build_change_message(replace(change, evidence=Evidence.MISSED))
-            await self.queues.send(OUTLOOK_CHANGES, [again], hidden=done.again_after)
+            again = replace(change, evidence=max(change.evidence, Evidence.MISSED), is_second_look=True)
+            await self.queues.send(OUTLOOK_CHANGES, [build_change_message(again)], hidden=done.again_after)
         log.log(
             logging.WARNING if done.needs_a_person else logging.INFO,
             "processed outcome=%s booking=%s mailbox=%s event=%s reason=%r",

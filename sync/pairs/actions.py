@@ -13,10 +13,11 @@ from sync.model import Span
 from sync.pairs.reasons import HOLDS, Acts, HoldKind, reason_of
 
 GRACE = 60.0
-"""Seconds until an event is looked for again that was not found, though Graph had not notified of its deletion.
+"""Seconds until a second look: at an event that was not found, though Graph had not notified of its deletion; and at
+one that was deleted after its booking was edited.
 
-Too short, and the second look meets the same delay of Exchange's as the first; too long, and a deletion that Graph
-did not notify of reaches the booking late.
+Too short, and the second look meets the same delay of Exchange's as the first, or a flow has not made the new event
+yet; too long, and the booking is canceled late.
 """
 
 

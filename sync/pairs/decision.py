@@ -1,8 +1,8 @@
 """(pair, agreement) → action: the rules that keep an event and its booking in step. Pure: no IO, no clock.
 
-Guards come first (``guards.py``), a flat list with their reasons. Then one table, ``VERDICTS``, says for both directions
-which side follows. The service that notified the app is no input: a late, repeated or reordered notification finds the same
-pair and gets the same answer. The clocks of two services are never compared.
+Guards come first (``guards.py``), a flat list with their reasons. Then one table, ``VERDICTS``, says for both
+directions which side follows. The service that notified the app is no input: a late, repeated or reordered notification
+finds the same pair and gets the same answer. The clocks of two services are never compared.
 """
 
 from __future__ import annotations

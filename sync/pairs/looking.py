@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sync.errors import AccessDenied, InvalidId, MailboxUnavailable, Malformed, NotOurs, Refused, Stale, Withdrawn
 from sync.messages.changes import Change, Evidence
-from sync.model import Booking, Event
+from sync.model import Booking, Event, Unreadable
 from sync.pairs.actions import Action, CancelBooking, Hold, MoveBooking, Write
 from sync.pairs.agreement import agreement_in
 from sync.pairs.decision import choose_linked, rival_id
@@ -26,6 +26,12 @@ from sync.pairs.reasons import HoldKind
 
 class Events(Protocol):
     """Outlook's side, as far as a pair needs it."""
+
+    async def with_extension(self, mailbox: str) -> Sequence[Event | Unreadable]:
+        """The events of the default calendar that carry our extension.
+
+        Raises: MailboxUnavailable, Transient, Refused.
+        """
 
     async def read(self, mailbox: str, event_id: str) -> Event | None:
         """The event, None if it is not there. Raises: MailboxUnavailable, Withdrawn, InvalidId, Transient, Refused."""
@@ -129,6 +135,40 @@ class Looker:
             return pair
         return replace(pair, event=None)
 
+    async def successor(self, pair: Pair) -> Event | None:
+        """The other event of the default calendar that claims the booking of *pair*, whose event has ended.
+
+        Somebody copied the event before, or a flow replaces events instead of moving them. Among several, it is the one
+        at the booking's times, else the earliest. Other calendars are not searched, as that takes a call for each.
+        """
+        booking = pair.booking
+        if booking is None:
+            return None
+        listed = await self.events.with_extension(pair.change.mailbox)
+        ended = {pair.change.event_id, pair.event.id if pair.event is not None else None}
+        claimants = [
+            event
+            for event in listed
+            if isinstance(event, Event)
+            and event.booking_id == booking.id
+            and event.id not in ended
+            and not event.is_cancelled
+        ]
+        return min(claimants, key=lambda event: (event.span != booking.span, event.span.start, event.id), default=None)
+
+    async def is_replacement_likely(self, pair: Pair) -> bool:
+        """Whether a deletion may be the first half of a replacement, the second of which is yet to come.
+
+        Example: a dispatcher moves the booking from 9:00 to 12:00, and a flow deletes the event at 9:00 and makes one
+        at 12:00. The booking was edited by somebody else since its event was last seen. One change waits once for it.
+        """
+        booking, entry = pair.booking, pair.entry
+        if pair.event is not None or booking is None or pair.change.is_second_look:
+            return False
+        if entry.booking_version in ("", booking.etag):
+            return False
+        return not await self.bookings.is_own(booking)
+
     async def _without_event(self, pair: Pair, known: Booking | None) -> Pair:
         if not pair.is_hinted and not pair.is_linked:
             pair = await self._with_linked(pair)
@@ -168,8 +208,10 @@ class Looker:
         """
         try:
             rival = await self.events.read(pair.change.mailbox, other)
-            is_there = rival is not None and (
-                rival.id == event.id or await self.events.stands(pair.change.mailbox, rival.id, rival)
+            is_there = (
+                rival is not None
+                and not rival.is_cancelled
+                and (rival.id == event.id or await self.events.stands(pair.change.mailbox, rival.id, rival))
             )
         except (InvalidId, Withdrawn, NotOurs):
             return pair

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from sync.errors import NoAnswer, NotOurs, NotWritten, Stale, SyncError, Transient
 from sync.messages.changes import Change
 from sync.model import Booking, ConflictPolicy, SyncMode
-from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, Write
+from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, LookAgain, Write
 from sync.pairs.agreement import LOST, Agreement, agreement_in
 from sync.pairs.decision import decide
 from sync.pairs.entry import Entry
@@ -23,7 +23,7 @@ from sync.pairs.observing import left_out
 from sync.pairs.overrides import is_released, is_stale, is_unsettled, override, weighed
 from sync.pairs.pair import Pair
 from sync.pairs.reasons import HoldKind
-from sync.pairs.remembering import conclude, intend, withdraw
+from sync.pairs.remembering import conclude, inherit, intend, withdraw
 
 LOOKS = 5
 """Looks at one change whose row keeps changing, before its message goes back to the queue.
@@ -102,6 +102,7 @@ class Processor:
         """
         entry = without(await self.ledger.read(change.mailbox, change.event_id), refused)
         pair, action = await self._decide(await self._looker.look(change, entry))
+        action = await self._succeeded(pair, action)
         action = left_out(await self._allowed(action, pair), self.mode)
         written = ""
         if isinstance(action, Write):
@@ -138,11 +139,33 @@ class Processor:
         now = self.now()
         return override(decide(pair, now, agreement_of(pair), self.policy), pair, now)
 
+    async def _succeeded(self, pair: Pair, action: Action) -> Action:
+        """*action*; if it ends the booking, and another event claims that, what is left to do about the ended event.
+
+        The other event takes over first, as if the booking had been linked to it: both agree on the times that the
+        booking and the ended event had agreed on. A person's word to cancel the booking stands above that.
+        Raises: as ``process`` does.
+        """
+        write = action.write if isinstance(action, Hold) else action
+        if not isinstance(write, CancelBooking) or is_released(pair):
+            return action
+        event = await self._looker.successor(pair)
+        if event is not None:
+            successor = await self.ledger.read(pair.change.mailbox, event.id)
+            inherited = inherit(successor, pair, self.now())
+            if inherited is not None:
+                await self.ledger.write(inherited)
+            await self.process(Change(pair.change.mailbox, event.id, origin=pair.change.origin))
+            return Ignore("another event of the mailbox claims the booking")
+        return action
+
     async def _allowed(self, action: Action, pair: Pair) -> Action:
-        """*action*; a hold in place of a cancellation on weak evidence, or of one too many."""
+        """*action*; in place of a cancellation on weak evidence or of one too many a hold, or a second look."""
         action = weighed(action, pair)
         if not isinstance(action, CancelBooking) or is_released(pair):
             return action
+        if await self._looker.is_replacement_likely(pair):
+            return LookAgain("the booking was edited since its event was seen: another may follow", action.booking_id)
         refusal = await self.breaker.refuses(pair.change.mailbox, pair.change.event_id, self.now())
         return action if refusal is None else Hold(HoldKind.TOO_MANY, action.booking_id, action, refusal)
 

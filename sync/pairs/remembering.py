@@ -186,6 +186,19 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
     )
 
 
+def inherit(entry: Entry, ended: Pair, now: datetime) -> Entry | None:
+    """*entry* of the event that takes over the booking of *ended*; None if it has agreed with that booking before.
+
+    Example: the booking and its event agreed on 9:00. The event was copied, the copy dragged to 12:00, and the original
+    deleted. The copy is at 12:00, and the booking still where both had agreed: it follows the copy.
+    """
+    booking = ended.booking
+    if booking is None or (entry.booking_id == booking.id and entry.agreed):
+        return None
+    agreed = ordered(agreement_in(ended.entry, booking))
+    return replace(entry, kind=Kind.PAIR, booking_id=booking.id, agreed=agreed, intent=None, expires=now + KEPT)
+
+
 def hold_missing(entry: Entry, booking: Booking | None, hold: Hold, now: datetime) -> Entry | None:
     """*entry* with the *hold* of an event that a sweep misses; None if it is held already.
 

@@ -14,7 +14,7 @@ import pytest
 from sync.errors import Transient
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, ConflictPolicy, Event, Span
-from sync.pairs.actions import CancelBooking, MoveBooking, Write
+from sync.pairs.actions import CancelBooking, LookAgain, MoveBooking, Write
 from sync.pairs.processing import LOOKS, Processor
 from tests.world.fakes import ANNA, BEN, NOW, BreakerInMemory, Calendars, LedgerInMemory, Table, at_once, span
 from tests.world.interleaving import Schedule, Steps, all_schedules, some_schedules
@@ -80,7 +80,9 @@ class World:
         processor = Processor(
             self.calendars, self.bookings, self.ledger, BreakerInMemory(), lambda: NOW, self.policy, looks=self.looks
         )
-        await processor.process(change)
+        if isinstance(await processor.process(change), LookAgain):
+            again = replace(change, evidence=max(change.evidence, Evidence.MISSED), is_second_look=True)
+            await processor.process(again)
 
     async def moves_to(self, *spans: Span) -> None:
         for new in spans:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -30,11 +31,12 @@ from sync.messages.changes import Batch, Change, Evidence
 from sync.messages.codec import OUTLOOK_CHANGES, build_batch_messages, build_change_message, parse_change_message
 from sync.messages.parking import PARKS
 from sync.messages.taking import SPREAD
-from sync.model import Booking, ConflictPolicy, Event
+from sync.model import Booking, ConflictPolicy, Event, EventType
 from sync.pairs.actions import GRACE, Action, CancelBooking, Hold, Ignore, LinkBooking, LookAgain, MoveBooking, Write
 from sync.pairs.entry import Entry, Kind
 from sync.pairs.processing import LOOKS, Breaker, Processor
 from sync.pairs.reasons import HoldKind
+from sync.pairs.remembering import release
 from tests.world.fakes import (
     ANNA,
     BEN,
@@ -56,6 +58,10 @@ BOOKING = Booking(GUID, "", span(9), "E1", ANNA)
 UPDATED = Change(ANNA, "E1")
 DELETED = Change(ANNA, "E1", evidence=Evidence.TOLD)
 MISSED = replace(UPDATED, evidence=Evidence.MISSED)
+
+
+def is_cancelled_by_its_organizer(calendars: Calendars) -> None:
+    calendars.change("E1", is_cancelled=True)
 
 
 class TestProcess:
@@ -193,7 +199,86 @@ class TestProcess:
         told = replace(DELETED, version='W/"9"')
         [known] = await self.remembered.look([told], 1.0)
         assert not is_known(told, known), "it was only missed until now"
+        assert isinstance(await self.process(calendars, bookings, told), LookAgain), "it may be replaced yet"
+        told = replace(told, is_second_look=True)
         assert isinstance(await self.process(calendars, bookings, told), CancelBooking)
+
+    async def test_a_flow_that_replaces_the_event_after_the_booking_was_moved_cancels_nothing(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """The dispatcher moves the booking to 12:00; the flow deletes the event at 9:00 and makes one at 12:00."""
+        await self.process(calendars, bookings)
+        bookings.edit(GUID, span=span(12))
+        calendars.delete("E1")
+        waits(await self.process(calendars, bookings, DELETED))
+        calendars.put(ANNA, replace(EVENT, id="E2", span=span(12)))
+        await self.process(calendars, bookings, replace(DELETED, is_second_look=True))
+        booking = bookings.rows[GUID]
+        assert (booking.is_canceled, booking.event_id, booking.span) == (False, "E2", span(12))
+
+    async def test_a_flow_that_replaces_the_event_after_a_note_was_edited_cancels_nothing(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        await self.process(calendars, bookings)
+        bookings.edit(GUID)
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, DELETED), LookAgain)
+        calendars.put(ANNA, replace(EVENT, id="E2"))
+        again = replace(DELETED, is_second_look=True)
+        assert isinstance(await self.process(calendars, bookings, again), Ignore)
+        assert (bookings.rows[GUID].is_canceled, bookings.rows[GUID].event_id) == (False, "E2")
+
+    @pytest.mark.parametrize("ends", [lambda calendars: calendars.delete("E1"), is_cancelled_by_its_organizer])
+    @pytest.mark.parametrize("hour", [9, 15])
+    async def test_a_copy_takes_over_when_the_original_ends(
+        self, calendars: Calendars, bookings: Table, ends: Callable[[Calendars], None], hour: float
+    ) -> None:
+        await self.process(calendars, bookings)
+        calendars.put(ANNA, replace(EVENT, id="E2", span=span(hour)))
+        await self.process(calendars, bookings, Change(ANNA, "E2"))
+        ends(calendars)
+        await self.process(calendars, bookings, DELETED)
+        booking = bookings.rows[GUID]
+        assert (booking.is_canceled, booking.event_id, booking.span) == (False, "E2", span(hour))
+        calendars.delete("E2")
+        await self.process(calendars, bookings, Change(ANNA, "E2", evidence=Evidence.TOLD))
+        assert bookings.rows[GUID].is_canceled
+
+    async def test_a_copy_that_takes_over_leaves_the_booking_where_a_dispatcher_put_it(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        await self.process(calendars, bookings)
+        calendars.put(ANNA, replace(EVENT, id="E2"))
+        bookings.edit(GUID, span=span(15))
+        calendars.delete("E1")
+        await self.process(calendars, bookings, DELETED)
+        assert (bookings.rows[GUID].is_canceled, bookings.rows[GUID].span) == (False, span(15))
+        held = self.remembered.entries[ANNA, "E2"].held
+        assert held is not None
+        assert held.kind is HoldKind.WAITS_FOR_OUTLOOK
+
+    async def test_a_copy_in_series_that_takes_over_is_held(self, calendars: Calendars, bookings: Table) -> None:
+        await self.process(calendars, bookings)
+        calendars.put(ANNA, replace(EVENT, id="E2", type=EventType.SERIES_MASTER))
+        calendars.delete("E1")
+        await self.process(calendars, bookings, DELETED)
+        assert not bookings.rows[GUID].is_canceled
+        held = self.remembered.entries[ANNA, "E2"].held
+        assert held is not None
+        assert held.kind is HoldKind.SERIES
+
+    async def test_what_a_person_released_is_canceled_whatever_else_claims_the_booking(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        await self.process(calendars, bookings)
+        bookings.edit(GUID)
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, MISSED), Hold)
+        entry = self.remembered.entries[ANNA, "E1"]
+        assert entry.held is not None
+        await self.remembered.write(release(entry, entry.held, NOW))
+        calendars.put(ANNA, replace(EVENT, id="E2"))
+        assert isinstance(await self.process(calendars, bookings, MISSED), CancelBooking)
 
     async def test_a_booking_that_waits_for_an_event_that_was_only_missed_is_not_canceled_once_it_moves_back(
         self, calendars: Calendars, bookings: Table
@@ -768,7 +853,7 @@ class TestQueueMessages:
         await self.run(queues, LookAgain("the event is not there", GUID))
         [(queue, message, hidden)] = queues.sent
         assert (queue, hidden) == ("outlook-changes", GRACE)
-        assert parse_change_message(message) == MISSED
+        assert parse_change_message(message) == replace(MISSED, is_second_look=True)
 
     async def test_a_change_that_takes_too_long_is_put_back(
         self, queues: QueuesInMemory, caplog: pytest.LogCaptureFixture

@@ -160,7 +160,7 @@ async def test_a_refused_move_is_forgotten_also_when_its_event_vanished_meanwhil
     table.answers = [Answer(NotWritten(Stale("412")), meanwhile=lambda: (table.edit(B1), calendars.delete(E1)))]
 
     await processor.process(Change(ANNA, E1))
-    action = await processor.process(Change(ANNA, E1, evidence=Evidence.TOLD))
+    action = await processor.process(Change(ANNA, E1, evidence=Evidence.TOLD, is_second_look=True))
 
     assert isinstance(action, CancelBooking)
 

@@ -13,11 +13,28 @@ from typing import Any
 from tests.world.sizes import lot
 
 
+class Died(Exception):
+    """The process that a coroutine ran in was stopped."""
+
+
 class Steps:
     """Gives way to the others once per ``await steps.pause()``."""
 
+    has_died = False
+
     async def pause(self) -> None:
+        if self.has_died:
+            raise Died
         await _GiveWay()
+
+    def end(self, running: Coroutine[Any, Any, Any]) -> None:
+        """Stop *running* where it is: it does nothing any more, not even what it would do at its end."""
+        self.has_died = True
+        try:
+            with suppress(Died):
+                running.close()
+        finally:
+            self.has_died = False
 
 
 class _GiveWay:

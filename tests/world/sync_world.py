@@ -39,7 +39,7 @@ from tests.world.fakes import (
     Table,
     no_batch,
 )
-from tests.world.interleaving import Steps
+from tests.world.interleaving import Died, Steps
 from tests.world.taking import posted, take
 
 KEY = "k" * 40
@@ -122,10 +122,6 @@ class Worker:
     epoch: int
     """How often the ledger had been lost by then."""
     has_lagged: bool = False
-
-
-class Died(Exception):
-    """An instance of the app was stopped."""
 
 
 class LaggingCalendars(Calendars):
@@ -488,7 +484,7 @@ class World:
                 self.queues.messages.remove(worker.message)
 
     def die(self, worker: Worker) -> None:
-        worker.running.close()
+        self.steps.end(worker.running)
         self.workers.remove(worker)
         if worker.receipt == worker.message.receipt:
             worker.message.is_taken = False
@@ -612,7 +608,7 @@ class World:
         assert len(self.canceled) <= self.breaker.ceiling, "canceled beyond the ceiling"
 
     def judge_move(self, before: Booking, action: MoveBooking, worker: Worker) -> None:
-        event_id = worker.change.event_id
+        event_id = action.event_id or before.event_id or worker.change.event_id
         assert before.is_open
         number = max(n for n, each in enumerate(self.states[event_id]) if each.event.span == action.span)
         last, epoch = self.written.get((before.id, event_id), (-1, -1))
