@@ -16,7 +16,9 @@ class Evidence(IntEnum):
     """Graph notified of a creation or an update."""
     MISSED = 1
     """The event was looked for some time ago, and it was not there, or it is not in a sweep's list."""
-    TOLD = 2
+    MISSED_IN_GAP = 2
+    """It is not in a sweep's list, and a notification of its deletion may have been lost."""
+    TOLD = 3
     """Graph notified of the deletion."""
 
 
@@ -75,6 +77,8 @@ class SweepRequest:
     attempt: int = 0
     """How often it was put back because a service could not be asked."""
     origin: Origin | None = field(default=None, compare=False)
+    after_gap: bool = False
+    """Whether notifications of the mailbox may have been lost."""
 
 
 @dataclass

@@ -31,7 +31,12 @@ _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _LATEST = 2.0**40
 """Seconds; what is more is no time, and neither is NaN."""
 
-_EVIDENCES = {"": Evidence.NONE, "missed": Evidence.MISSED, "told": Evidence.TOLD}
+_EVIDENCES = {
+    "": Evidence.NONE,
+    "missed": Evidence.MISSED,
+    "missed in a gap": Evidence.MISSED_IN_GAP,
+    "told": Evidence.TOLD,
+}
 _EVIDENCE_NAMES = {evidence: name for name, evidence in _EVIDENCES.items()}
 
 _WORD = re.compile(r"[A-Za-z]{1,64}")
@@ -108,10 +113,7 @@ def _parse_change(message: Any) -> Change:
         raise Malformed("evidence")
     if not (version is None or is_etag(version)):
         raise Malformed("version")
-    is_second_look = message.get("second_look", False)
-    if not isinstance(is_second_look, bool):
-        raise Malformed("second_look")
-    attempt, origin = _attempt(message), parse_origin(message)
+    attempt, origin, is_second_look = _attempt(message), parse_origin(message), _flag(message, "second_look")
     return Change(mailbox, event_id, _EVIDENCES[name], version, attempt, origin, is_second_look)
 
 
@@ -137,14 +139,15 @@ def parse_lifecycle_message(text: str) -> LifecycleNotification:
 def build_sweep_message(request: SweepRequest) -> str:
     """Build the message of *request*."""
     message: dict[str, Any] = {"sweep": request.mailbox, **_origin_fields(request.origin)}
-    return json.dumps(message | ({"attempt": request.attempt} if request.attempt else {}))
+    optional = {"attempt": request.attempt, "after_gap": request.after_gap}
+    return json.dumps(message | {name: value for name, value in optional.items() if value})
 
 
 def parse_sweep_message(text: str) -> SweepRequest:
     """Raises: Malformed if the message is not one of ours."""
     message = _parse_message(text)
     mailbox = require(is_guid, message.get("sweep"), "mailbox").lower()
-    return SweepRequest(mailbox, _attempt(message), parse_origin(message))
+    return SweepRequest(mailbox, _attempt(message), parse_origin(message), _flag(message, "after_gap"))
 
 
 def _origin_fields(origin: Origin | None) -> dict[str, Any]:
@@ -171,6 +174,13 @@ def _parse_message(text: str) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise Malformed("not a JSON object")
     return message
+
+
+def _flag(message: dict[str, Any], name: str) -> bool:
+    flag = message.get(name, False)
+    if not isinstance(flag, bool):
+        raise Malformed(name)
+    return flag
 
 
 def _attempt(message: dict[str, Any]) -> int:

@@ -30,6 +30,9 @@ commands = typer.Typer()
 @commands.command()
 def sweep(
     mailbox: Annotated[UUID | None, typer.Option(help="Compare this one now; its Entra object id.")] = None,
+    after_gap: Annotated[
+        bool, typer.Option("--after-gap", help="Notifications were lost: a missing event counts as deleted.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the differences, queue nothing.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -38,25 +41,29 @@ def sweep(
 
     Each difference of one mailbox is queued as a change; one that the app does not look after is refused. Without
     --mailbox, sweeps of all mailboxes are queued.
+
+    An event that is not there, though Graph notified of no deletion, is held for a person. With --after-gap, its
+    booking is canceled, if nobody has edited that since the event was seen.
     """
-    run(lambda terminal, app: _sweep(terminal, app, str(mailbox) if mailbox else None, dry_run), as_json, verbose)
+    one = str(mailbox) if mailbox else None
+    run(lambda terminal, app: _sweep(terminal, app, one, dry_run, after_gap), as_json, verbose)
 
 
-async def _sweep(terminal: Terminal, app: App, mailbox: str | None, dry_run: bool) -> int:
+async def _sweep(terminal: Terminal, app: App, mailbox: str | None, dry_run: bool, after_gap: bool) -> int:
     await with_secrets(app)
     sweeper, rounds = app.sweeper, app.rounds
     if mailbox is None:
-        return await (_compare_all(terminal, sweeper, rounds) if dry_run else _sweep_all(terminal, rounds))
+        return await (_compare_all(terminal, sweeper, rounds) if dry_run else _sweep_all(terminal, rounds, after_gap))
     if mailbox not in await rounds.wanted():
         terminal.fail(f"{mailbox} is no active user among the bookable resources, or not in MAILBOXES")
         return REFUSED
-    differences = await (sweeper.compare(mailbox) if dry_run else sweeper.sweep(mailbox))
+    differences = await (sweeper.compare(mailbox) if dry_run else sweeper.sweep(mailbox, after_gap))
     _show_differences(terminal, 1, differences, {}, queued=not dry_run)
     return DONE
 
 
-async def _sweep_all(terminal: Terminal, rounds: Rounds) -> int:
-    count = await rounds.ask_all()
+async def _sweep_all(terminal: Terminal, rounds: Rounds, after_gap: bool) -> int:
+    count = await rounds.ask_all(after_gap=after_gap)
     terminal.show({"queued_sweeps": count}, [f"sweeps queued: {count}"])
     return DONE
 

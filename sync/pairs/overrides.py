@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sync.messages.changes import Evidence
 from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, MoveBooking
 from sync.pairs.agreement import agreement_in
 from sync.pairs.entry import Entry, Kind
@@ -31,9 +32,11 @@ def override(action: Action, pair: Pair, now: datetime) -> Action:
 
 def weighed(action: Action, pair: Pair) -> Action:
     """*action*; a hold in place of a cancellation that no person has released and that lacks evidence."""
-    if isinstance(action, CancelBooking) and lacks_evidence(pair) and not is_released(pair):
-        return Hold(HoldKind.EDITED_SINCE, action.booking_id, action)
-    return action
+    booking = pair.booking
+    if not isinstance(action, CancelBooking) or booking is None or is_released(pair) or not lacks_evidence(pair):
+        return action
+    is_edited = pair.entry.booking_version not in ("", booking.etag)
+    return Hold(HoldKind.EDITED_SINCE if is_edited else HoldKind.UNTOLD, booking.id, action)
 
 
 def is_released(pair: Pair) -> bool:
@@ -58,14 +61,19 @@ def _still_in_conflict(action: Action, pair: Pair) -> Hold | None:
 def lacks_evidence(pair: Pair) -> bool:
     """Whether the event's absence alone is too weak a reason to cancel the booking.
 
-    Example: the booking is reassigned from Anna to Ben and back. Anna's first event was removed for that, and her new
-    one may not exist yet. So unless Graph notified of the deletion, the app cancels only a booking that still has the
-    version it had when the app last saw its event.
+    Graph would have notified of a deletion, unless notifications were lost. Example: a mailbox is restored, and all its
+    events have new ids; or a resource points to another user for an hour. Nothing was deleted there.
+
+    After a gap in the notifications, the app believes that an event was deleted, but cancels only a booking that still
+    has the version it had when the app last saw its event. Example: the booking is reassigned from Anna to Ben and
+    back. Anna's first event was removed for that, and her new one may not exist yet.
     """
     entry, booking = pair.entry, pair.booking
-    if pair.event is not None or booking is None or booking.etag == entry.booking_version:
+    if pair.event is not None or booking is None:
         return False
-    return not (pair.change.is_deletion or (entry.kind is Kind.GONE and _is_told_of(entry)))
+    if pair.change.is_deletion or (entry.kind is Kind.GONE and _is_told_of(entry)):
+        return False
+    return pair.change.evidence is not Evidence.MISSED_IN_GAP or booking.etag != entry.booking_version
 
 
 def _is_told_of(entry: Entry) -> bool:

@@ -24,6 +24,7 @@ class HoldKind(StrEnum):
     UNKNOWN_MOVE = "unknown-move"
     UNKNOWN_DELETION = "unknown-deletion"
     EDITED_SINCE = "edited-since"
+    UNTOLD = "untold"
     MISSED = "missed"
     MANY_MISSED = "many-missed"
     DELETED_BEFORE = "deleted-before"
@@ -80,6 +81,9 @@ HOLDS: dict[HoldKind, HoldWords] = {
         Acts.PERSON,
         "its event is gone without a notification, and the booking was edited since the event was seen",
         _CANCELS,
+    ),
+    HoldKind.UNTOLD: HoldWords(
+        Acts.PERSON, "its event is gone, and Graph notified of no deletion, nor that any were lost", _CANCELS
     ),
     HoldKind.MISSED: HoldWords(Acts.PERSON, "its event is not in the list, and never was seen there", _CANCELS),
     HoldKind.MANY_MISSED: HoldWords(Acts.PERSON, "its event is not in the list, nor are {} others", _CANCELS),

@@ -126,7 +126,7 @@ def _of_gone(entry: Entry, action: Action, pair: Pair, now: datetime) -> Entry |
 
 def _of_nobodys(entry: Entry, pair: Pair, event: Event, now: datetime) -> Entry | None:
     """The event is there, without our extension, and no booking is known to be linked to it."""
-    is_missed = pair.change.evidence is Evidence.MISSED or entry.kind is Kind.GONE
+    is_missed = pair.change.evidence in (Evidence.MISSED, Evidence.MISSED_IN_GAP) or entry.kind is Kind.GONE
     # An event that came back after its deletion may be young still.
     may_be_young = not is_missed or entry.kind is Kind.GONE
     if may_be_young and _is_young(event):
@@ -275,6 +275,7 @@ def _decision(action: Action, pair: Pair, now: datetime, stage: Stage | None = N
 _CAUSES = {
     Evidence.NONE: "told of a change",
     Evidence.MISSED: "not found before",
+    Evidence.MISSED_IN_GAP: "not found after a gap in the notifications",
     Evidence.TOLD: "told of its deletion",
 }
 

@@ -184,7 +184,7 @@ class Keeper:
         if away_since(begun.last, begun.at, result.is_reached) is None:
             return result
         log.warning("the app was away, or out of reach: all mailboxes are swept")
-        queued = await self.sweeps.ask_all(within=begun.deadline - clock() + SWEEPS_WITHIN)
+        queued = await self.sweeps.ask_all(begun.deadline - clock() + SWEEPS_WITHIN, after_gap=True)
         return replace(result, was_away=True, queued_sweeps=queued)
 
     async def _remember_run(self, begun: _Begun, result: Result, is_timer: bool) -> None:

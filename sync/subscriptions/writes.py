@@ -68,10 +68,10 @@ class Sweeps(Protocol):
     """May be asked for sweeps, which come by way of a queue."""
 
     async def ask(self, mailbox: str, after: float = 0.0, origin: Origin | None = None) -> None:
-        """Have *mailbox* swept in *after* seconds. Raises: Transient."""
+        """Have *mailbox* swept in *after* seconds, as its notifications may have been lost. Raises: Transient."""
 
-    async def ask_all(self, within: float) -> int:
-        """Have all wanted mailboxes swept; return how many.
+    async def ask_all(self, within: float, after_gap: bool) -> int:
+        """Have all wanted mailboxes swept, *after_gap* if notifications may have been lost; return how many.
 
         Raises: Transient if they could not all be asked for *within* seconds; Refused.
         """

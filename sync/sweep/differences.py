@@ -77,6 +77,8 @@ class Known:
     """By the event's id."""
     at: datetime
     """When they were listed."""
+    after_gap: bool = False
+    """Whether notifications of the mailbox may have been lost."""
 
     def entry(self, event_id: str) -> Entry:
         """The entry of the event, a new one if nothing is remembered of it."""
@@ -162,10 +164,11 @@ def _of_absent(known: Known, settled: set[str]) -> list[Difference]:
     If most of them are missing at once, none is believed to be deleted: a mailbox that was restored has new ids.
     """
     linked = _linked(known.mailbox, known.bookings)
+    evidence = Evidence.MISSED_IN_GAP if known.after_gap else Evidence.MISSED
     absent = [
         each
         for event_id, holders in _unlisted_holders(known, settled, linked)
-        for each in _absent(Change(known.mailbox, event_id, evidence=Evidence.MISSED), holders, known)
+        for each in _absent(Change(known.mailbox, event_id, evidence), holders, known)
     ]
     count = sum(not each.is_held for each in absent)
     if count < MANY or count <= len(linked) / 2:

@@ -95,9 +95,9 @@ class Expiring(Protocol):
         """Forget rows that have expired, as long as *until* returns False; return how many. Raises: Transient."""
 
 
-async def ask(queues: Queues, mailbox: str, after: float = 0.0, origin: Origin | None = None) -> None:
-    """Queue the request to sweep *mailbox*, hidden for *after* seconds. Raises: Transient."""
-    await queues.send(SWEEPS, [build_sweep_message(SweepRequest(mailbox, origin=origin))], hidden=after)
+async def ask(queues: Queues, request: SweepRequest, after: float = 0.0) -> None:
+    """Queue *request*, hidden for *after* seconds. Raises: Transient."""
+    await queues.send(SWEEPS, [build_sweep_message(request)], hidden=after)
 
 
 @dataclass
@@ -114,8 +114,11 @@ class Rounds:
     purge_for: float = PURGE_FOR
 
     async def ask(self, mailbox: str, after: float = 0.0, origin: Origin | None = None) -> None:
-        """Queue the request to sweep *mailbox*, hidden for *after* seconds. Raises: Transient."""
-        await ask(self.queues, mailbox, after, origin)
+        """Queue the request to sweep *mailbox* after a gap in its notifications, hidden for *after* seconds.
+
+        Raises: Transient.
+        """
+        await ask(self.queues, SweepRequest(mailbox, origin=origin, after_gap=True), after)
 
     async def ask_nightly(self) -> int:
         """Queue a round, unless one ended in these hours; return how many mailboxes.
@@ -129,8 +132,10 @@ class Rounds:
         await self._purge()
         return count
 
-    async def ask_all(self, within: float = BUDGET) -> int:
+    async def ask_all(self, within: float = BUDGET, after_gap: bool = False) -> int:
         """Queue a request for each wanted mailbox *within* seconds, the most imminent bookings first; return how many.
+
+        *after_gap* says that notifications of any mailbox may have been lost.
 
         Messages are hidden so that sweeps are spread over time. An interrupted round is queued again from the start:
         a mailbox that is swept twice takes no harm.
@@ -138,19 +143,19 @@ class Rounds:
         """
         begun, wanted = self.now(), await self.wanted()
         mailboxes = in_order(wanted, await self._by_start(wanted))
-        await self._queue(mailboxes, within)
+        await self._queue(mailboxes, within, after_gap)
         await self.memory.remember_round(begun)
         log.info("sweep of all mailboxes queued mailboxes=%d", len(mailboxes))
         return len(mailboxes)
 
-    async def _queue(self, mailboxes: Sequence[str], within: float) -> None:
+    async def _queue(self, mailboxes: Sequence[str], within: float, after_gap: bool) -> None:
         clock = asyncio.get_running_loop().time
         ends = clock() + within
         for place in range(0, len(mailboxes), self.mailboxes_at_once):
             if clock() > ends:
                 raise Transient("the sweeps of all mailboxes took too long to queue")
             due = mailboxes[place : place + self.mailboxes_at_once]
-            messages = [build_sweep_message(SweepRequest(mailbox)) for mailbox in due]
+            messages = [build_sweep_message(SweepRequest(mailbox, after_gap=after_gap)) for mailbox in due]
             await self.queues.send(SWEEPS, messages, hidden=place // MAILBOXES_PER_SECOND)
 
     async def _by_start(self, wanted: Sequence[str]) -> Sequence[str]:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from sync.errors import Stale, Transient
-from sync.messages.changes import Change, Evidence
+from sync.messages.changes import Change, Evidence, SweepRequest
 from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.messages.parking import Queues
 from sync.model import Booking, Event, Span, Unreadable
@@ -121,18 +121,18 @@ class Sweeper:
     messages_at_once: int = MESSAGES_AT_ONCE
     begun: dict[str, datetime] = field(default_factory=dict, init=False)
     """When this process began to sweep each mailbox, by its own clock."""
-    due: dict[str, datetime] = field(default_factory=dict, init=False)
-    """Until when the message that has the mailbox swept again is hidden."""
+    due: dict[tuple[str, bool], datetime] = field(default_factory=dict, init=False)
+    """Until when the message that has the mailbox swept again is hidden; by mailbox, and whether after a gap."""
 
     async def compare(self, mailbox: str) -> list[Difference]:
         """Return the differences of one mailbox; write nothing. Raises: MailboxUnavailable, Transient, Refused."""
-        return (await self._compare(mailbox)).differences
+        return (await self._compare(mailbox, after_gap=False)).differences
 
-    async def _compare(self, mailbox: str) -> _Compared:
+    async def _compare(self, mailbox: str, after_gap: bool) -> _Compared:
         now = self.now()
         entries = {entry.event_id: entry for entry in await self.ledger.of_mailbox(mailbox)}
         lists = await self._list(mailbox, Span.of(now - BEHIND, now + AHEAD))
-        known = Known(mailbox, lists.events, lists.bookings, entries, now)
+        known = Known(mailbox, lists.events, lists.bookings, entries, now, after_gap)
         differences = find_differences(known)
         learned = [*agreements(known), *settled(known), *_held(known, differences)]
         return _Compared(differences, learned)
@@ -149,44 +149,52 @@ class Sweeper:
         unreadable = {event.id for event in listed if isinstance(event, Unreadable)}
         return _Lists(_readable(listed), [booking for booking in bookings if booking.event_id not in unreadable])
 
-    async def sweep_in_turn(self, mailbox: str) -> list[Difference] | None:
+    async def sweep_in_turn(self, request: SweepRequest) -> list[Difference] | None:
         """``sweep``, but at most once a minute; return None if it is done later.
 
         Example: requests come at 9:00:00, 9:00:10 and 9:00:20. The first is swept. The second puts a request on the
-        queue for 9:01:10, and the third adds nothing. A request that another process put off costs one more sweep.
+        queue for 9:01:10, and the third adds nothing, unless it comes after a gap and the second did not. A request
+        that another process put off costs one more sweep.
         Raises: as ``sweep`` does; Transient also if the queue cannot be reached.
         """
-        now, begun, due = self.now(), self.begun.get(mailbox), self.due.get(mailbox)
-        if due is not None and due - APART <= now < due:
+        mailbox, now = request.mailbox, self.now()
+        begun = self.begun.get(mailbox)
+        if self._is_due(mailbox, True, now) or (not request.after_gap and self._is_due(mailbox, False, now)):
             return None
         if begun is None or not begun <= now < begun + APART:
             self.begun[mailbox] = now
             try:
-                return await self.sweep(mailbox)
+                return await self.sweep(mailbox, request.after_gap)
             except BaseException:
                 self.begun.pop(mailbox, None)
                 raise
-        self.due[mailbox] = now + APART
+        self.due[mailbox, request.after_gap] = now + APART
         try:
-            await ask(self.queues, mailbox, after=(APART + EARLY).total_seconds())
+            again = SweepRequest(mailbox, after_gap=request.after_gap)
+            await ask(self.queues, again, after=(APART + EARLY).total_seconds())
         except BaseException:
-            self.due.pop(mailbox, None)
+            self.due.pop((mailbox, request.after_gap), None)
             raise
         return None
 
-    async def sweep(self, mailbox: str) -> list[Difference]:
+    def _is_due(self, mailbox: str, after_gap: bool, now: datetime) -> bool:
+        """Whether a message that has the mailbox swept again is hidden still."""
+        due = self.due.get((mailbox, after_gap))
+        return due is not None and due - APART <= now < due
+
+    async def sweep(self, mailbox: str, after_gap: bool = False) -> list[Difference]:
         """Queue a change for each difference of one mailbox, and store in the ledger which pairs are in step.
 
         Raises: MailboxUnavailable, Transient (also if it takes too long), Refused.
         """
         try:
             async with asyncio.timeout(self.patience):
-                return await self._sweep(mailbox)
+                return await self._sweep(mailbox, after_gap)
         except TimeoutError:
             raise Transient("the sweep took too long") from None
 
-    async def _sweep(self, mailbox: str) -> list[Difference]:
-        compared = await self._compare(mailbox)
+    async def _sweep(self, mailbox: str, after_gap: bool) -> list[Difference]:
+        compared = await self._compare(mailbox, after_gap)
         for entry in compared.learned:
             with suppress(Stale):  # the entry was written since it was read, from a later look
                 await self.ledger.write(entry)

@@ -28,8 +28,8 @@ Too short, and a mailbox with very many events is never swept; too long, and the
 class SweepTaker:
     """Takes sweep requests: each is swept, put back or given up. Only a message that is not ours is parked."""
 
-    sweep: Callable[[str], Awaitable[object]]
-    """Sweeps one mailbox. Raises: MailboxUnavailable, Transient, Refused."""
+    sweep: Callable[[SweepRequest], Awaitable[object]]
+    """Sweeps the mailbox of a request. Raises: MailboxUnavailable, Transient, Refused."""
     looks_after: Callable[[str], Awaitable[bool]]
     """Tells whether the app keeps a mailbox in step: it is wanted, or still subscribed."""
     queues: Queues
@@ -49,7 +49,7 @@ class SweepTaker:
         try:
             async with asyncio.timeout(self.within):
                 if await self.looks_after(request.mailbox):
-                    await self.sweep(request.mailbox)
+                    await self.sweep(request)
         except TimeoutError:
             await self._put_back(request, Transient("it took too long"))
         except MailboxUnavailable as error:

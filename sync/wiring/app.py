@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sync.wiring.clients import Clients, utc_now
 
 if TYPE_CHECKING:
-    from sync.messages.changes import Batch, Change, LifecycleNotification
+    from sync.messages.changes import Batch, Change, LifecycleNotification, SweepRequest
     from sync.messages.taking import ChangeTaker
     from sync.pairs.actions import Done
     from sync.pairs.processing import Processor
@@ -99,10 +99,10 @@ class App(Clients):
 
         return SweepTaker(self._sweep, self._looks_after, self.queues)
 
-    async def _sweep(self, mailbox: str) -> None:
-        differences = await self.sweeper.sweep_in_turn(mailbox)
+    async def _sweep(self, request: SweepRequest) -> None:
+        differences = await self.sweeper.sweep_in_turn(request)
         if differences is not None:
-            self.counting.swept(mailbox, len(differences))
+            self.counting.swept(request.mailbox, len(differences))
 
     async def _looks_after(self, mailbox: str) -> bool:
         self.telemetry.annotate(mailbox=mailbox)

@@ -89,7 +89,7 @@ async def test_applying_after_an_outage_has_all_mailboxes_swept(operator: Operat
     await RosterTable(table).ran(LastRun(datetime.now(UTC) - timedelta(days=1), LIFETIME))
     await table.close()
     assert (await operator.reads("subscriptions apply"))["queued_sweeps"] == 1
-    assert operator.queued(SWEEPS) == [{"sweep": ana.mailbox.id}]
+    assert operator.queued(SWEEPS) == [{"sweep": ana.mailbox.id, "after_gap": True}]
 
 
 async def test_many_leavers_take_a_word(operator: Operator) -> None:

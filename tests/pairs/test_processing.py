@@ -58,6 +58,7 @@ BOOKING = Booking(GUID, "", span(9), "E1", ANNA)
 UPDATED = Change(ANNA, "E1")
 DELETED = Change(ANNA, "E1", evidence=Evidence.TOLD)
 MISSED = replace(UPDATED, evidence=Evidence.MISSED)
+MISSED_IN_GAP = replace(UPDATED, evidence=Evidence.MISSED_IN_GAP)
 
 
 def is_cancelled_by_its_organizer(calendars: Calendars) -> None:
@@ -165,14 +166,39 @@ class TestProcess:
         assert bookings.rows[GUID].is_canceled
         assert bookings.rows[GUID].event_id is None
 
-    async def test_a_404_that_nobody_announced_is_believed_after_a_second_look(
+    async def test_a_404_that_nobody_announced_is_held_after_a_second_look(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        """A mailbox that was restored has new ids, and a resource may point to another user for an hour."""
+        await self.process(calendars, bookings)
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings), LookAgain)
+        action = await self.process(calendars, bookings, MISSED)
+        assert isinstance(action, Hold)
+        assert (action.kind, bookings.written) == (HoldKind.UNTOLD, [])
+
+    async def test_once_the_deletion_is_told_of_what_was_held_is_canceled(
         self, calendars: Calendars, bookings: Table
     ) -> None:
         await self.process(calendars, bookings)
         calendars.delete("E1")
-        assert isinstance(await self.process(calendars, bookings), LookAgain)
-        assert bookings.written == []
-        assert isinstance(await self.process(calendars, bookings, MISSED), CancelBooking)
+        assert isinstance(await self.process(calendars, bookings, MISSED), Hold)
+        assert isinstance(await self.process(calendars, bookings, DELETED), CancelBooking)
+        assert self.remembered.entries[ANNA, "E1"].held is None
+
+    async def test_a_404_after_a_gap_in_the_notifications_is_believed_if_nobody_edited_the_booking(
+        self, calendars: Calendars, bookings: Table
+    ) -> None:
+        await self.process(calendars, bookings)
+        calendars.delete("E1")
+        bookings.edit(GUID)
+        action = await self.process(calendars, bookings, MISSED_IN_GAP)
+        assert isinstance(action, Hold)
+        assert action.kind is HoldKind.EDITED_SINCE
+        calendars.restore("E1")
+        await self.process(calendars, bookings)
+        calendars.delete("E1")
+        assert isinstance(await self.process(calendars, bookings, MISSED_IN_GAP), CancelBooking)
 
     async def test_a_404_that_nobody_announced_is_held_if_the_booking_was_edited_since_its_event_was_seen(
         self, calendars: Calendars, bookings: Table
@@ -310,7 +336,7 @@ class TestProcess:
         calendars.change("E1", span=span(12))
         assert isinstance(await self.process(calendars, bookings), MoveBooking)
         calendars.delete("E1")
-        assert isinstance(await self.process(calendars, bookings, MISSED), CancelBooking)
+        assert isinstance(await self.process(calendars, bookings, MISSED_IN_GAP), CancelBooking)
 
     async def test_a_404_costs_a_pair_that_is_known_one_read_each(self, calendars: Calendars, bookings: Table) -> None:
         await self.process(calendars, bookings)

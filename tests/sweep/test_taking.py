@@ -126,7 +126,9 @@ async def test_a_flood_of_missed_costs_two_sweeps_and_leaves_nothing_unfound(app
         if count == 25:
             ana.move(after[1], HOUR)
     assert (is_in_step(app.sandbox, *before), is_in_step(app.sandbox, *after)) == (True, False)
-    assert [parse_sweep_message(text) for text in app.inbox.of(SWEEPS)] == [SweepRequest(ana.mailbox.id)]
+    assert [parse_sweep_message(text) for text in app.inbox.of(SWEEPS)] == [
+        SweepRequest(ana.mailbox.id, after_gap=True)
+    ]
     app.sandbox.clock.move(timedelta(minutes=2))
     await app.work()
     assert is_in_step(app.sandbox, *after)

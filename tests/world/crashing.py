@@ -17,7 +17,7 @@ from typing import Any
 
 from sync.graph.client_state import build_client_state
 from sync.intake.spreading import spread
-from sync.messages.changes import Batch, Change
+from sync.messages.changes import Batch, Change, SweepRequest
 from sync.messages.codec import OUTLOOK_CHANGES
 from sync.model import ConflictPolicy
 from sync.pairs.actions import Action
@@ -278,12 +278,15 @@ class Hosted:
     async def acknowledged(self, change: Change) -> None:
         """For who knows what that has to mean."""
 
+    async def _sweep(self, request: SweepRequest) -> None:
+        await self.sweeper().sweep(request.mailbox, request.after_gap)
+
     async def _take(self, message: Message) -> None:
         message.due = self.now + LOCK
         if message.queue == OUTLOOK_CHANGES:
             await take(message.text, self._process, self._spread, self.queues())
         else:
-            await SweepTaker(self.sweeper().sweep, _is_wanted, self.queues()).take(message.text)
+            await SweepTaker(self._sweep, _is_wanted, self.queues()).take(message.text)
 
         async def delete() -> None:
             self.messages.remove(message)

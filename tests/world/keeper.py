@@ -46,7 +46,8 @@ class SweepsInMemory:
             raise Transient("the queue refuses")
         self.asked.append((mailbox, after))
 
-    async def ask_all(self, within: float) -> int:
+    async def ask_all(self, within: float, after_gap: bool) -> int:
+        assert after_gap, "the roster asks for sweeps of what it may have missed"
         if self.refuses:
             raise Transient("the queue refuses")
         self.rounds += 1

@@ -138,6 +138,16 @@ def moves_and_deletes_unheard(world: World) -> None:
     world.later.append(timer)
 
 
+def moves_and_deletes_in_a_gap(world: World) -> None:
+    world.changes(E1, told=False, span=span(12))
+    world.deletes(E2, told=False)
+
+    async def hourly_run(hosted: Hosted) -> None:
+        await hosted.nightly().ask_all(after_gap=True)
+
+    world.later.append(hourly_run)
+
+
 def moves_and_the_write_fails(error: SyncError, is_done: bool = False) -> Callable[[World], None]:
     """And before the app hears of it, a dispatcher edits the booking's name; after a 503, once the app has looked."""
 
@@ -197,7 +207,8 @@ SCENARIOS = [
         Scenario(f"the write is answered with {name}", moves_and_the_write_fails(*failure), ends_the_same=False)
         for name, failure in FAILURES.items()
     ),
-    Scenario("a sweep finds what was moved and deleted unheard", moves_and_deletes_unheard),
+    Scenario("a night's sweep finds what was moved and deleted unheard", moves_and_deletes_unheard),
+    Scenario("so does a sweep after a gap in the notifications", moves_and_deletes_in_a_gap),
 ]
 
 

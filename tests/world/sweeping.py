@@ -34,9 +34,12 @@ def be_deaf(app: App) -> None:
     app.sandbox.delivery.hostility.drop = 1.0
 
 
-async def sweep_all(app: App) -> None:
-    """Sweep all mailboxes, and have done what follows, at once or a while later."""
-    await app.rounds.ask_all()
+async def sweep_all(app: App, after_gap: bool = True) -> None:
+    """Sweep all mailboxes, and have done what follows, at once or a while later.
+
+    It is known that notifications were lost, unless *after_gap* says otherwise.
+    """
+    await app.rounds.ask_all(after_gap=after_gap)
     for _ in range(2):
         app.sandbox.clock.move(timedelta(minutes=1))
         await app.work()
