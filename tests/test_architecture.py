@@ -98,6 +98,8 @@ PURE = [
     "pairs/decision",
     "pairs/following",
     "pairs/guards",
+    "pairs/holding",
+    "pairs/leftovers",
     "pairs/entry",
     "pairs/observing",
     "pairs/overrides",
@@ -111,6 +113,8 @@ PURE = [
     "subscriptions/result",
     "subscriptions/standing",
     "sweep/differences",
+    "sweep/known",
+    "sweep/settling",
     "telemetry/counters",
 ]
 """These touch neither the clock nor the environment nor chance; all of it is given to them."""

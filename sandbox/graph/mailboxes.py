@@ -280,6 +280,14 @@ class Mailboxes:
         self._save(event)
         self._notify(event, "updated")
 
+    def uncancel_by_organizer(self, event: Event) -> None:
+        """The organizer sends the meeting again: the attendee's event is as it was before."""
+        event.is_cancelled = False
+        event.subject = event.subject.removeprefix("Canceled: ")
+        event.show_as = "busy"
+        self._save(event)
+        self._notify(event, "updated")
+
     # Open extensions.
 
     def set_extension(self, event: Event, name: str, properties: dict[str, Any]) -> None:

@@ -129,6 +129,10 @@ class Entry:
     """The version of the event for which a person said: do it."""
     discarded: str | None = None
     """The version of the event for which a person said: let the booking be."""
+    discarded_span: Span | None = None
+    """The booking's times then. A booking that is moved afterwards is looked at anew."""
+    ended: str | None = None
+    """The version of the event for which the booking was canceled. A booking that a person opens again stays open."""
     history: tuple[Decision, ...] = ()
     expires: datetime | None = None
 

@@ -18,7 +18,7 @@ from sync.messages.changes import Change
 from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.messages.parking import Queues
 from sync.pairs.entry import Entry, Held
-from sync.pairs.remembering import discard, release
+from sync.pairs.holding import discard, release
 
 SHORTEST = 6
 """Characters that may stand for the whole of an id."""

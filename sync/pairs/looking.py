@@ -19,7 +19,7 @@ from sync.pairs.actions import Action, CancelBooking, Hold, MoveBooking, Write
 from sync.pairs.agreement import agreement_in
 from sync.pairs.decision import choose_linked, rival_id
 from sync.pairs.entry import Entry, Kind
-from sync.pairs.observing import is_left_out
+from sync.pairs.leftovers import left_by
 from sync.pairs.pair import Pair
 from sync.pairs.reasons import HoldKind
 
@@ -172,8 +172,8 @@ class Looker:
     async def _without_event(self, pair: Pair, known: Booking | None) -> Pair:
         if not pair.is_hinted and not pair.is_linked:
             pair = await self._with_linked(pair)
-        # The booking that observing left unlinked is known by the ledger alone.
-        if pair.booking is None and pair.is_hinted and is_left_out(pair.entry):
+        # A booking that is left over is known by the ledger alone.
+        if pair.booking is None and pair.is_hinted and left_by(pair.entry) is not None:
             return replace(pair, booking=known)
         return pair
 

@@ -8,14 +8,12 @@ have done it; and a booking may lack the link that the app would have written.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 
 from sync.model import SyncMode
-from sync.pairs.actions import WRITTEN, Action, CancelBooking, Hold, Ignore, LinkBooking, Observed, Stage, Write
+from sync.pairs.actions import WRITTEN, Action, LinkBooking, Observed, Stage, Write
 from sync.pairs.agreement import intent_with
 from sync.pairs.entry import GONE, Decision, Entry, newest
 from sync.pairs.pair import Pair
-from sync.pairs.reasons import HoldKind
 
 
 def left_out(action: Action, mode: SyncMode) -> Action:
@@ -58,21 +56,3 @@ def remembered(known: Entry, before: Entry, action: Observed, pair: Pair) -> Ent
         released=before.released,
         held=before.held if is_released else known.held,
     )
-
-
-def is_left_unlinked(pair: Pair, now: datetime) -> bool:
-    """Whether *pair*'s event is gone, and nothing but the observing kept its booking from being linked to it."""
-    booking, entry = pair.booking, pair.entry
-    if booking is None or not is_left_out(entry) or booking.mailbox != entry.mailbox:
-        return False
-    return booking.event_id is None and booking.is_open and booking.span.end > now
-
-
-def left_unlinked(action: Action, pair: Pair, now: datetime) -> Hold | None:
-    """The hold of a booking that would be canceled if it had been linked; None if *action* is right as it is."""
-    if pair.event is not None or not pair.is_hinted or not isinstance(action, Ignore):
-        return None
-    if pair.booking is None or not is_left_unlinked(pair, now):
-        return None
-    cancel = CancelBooking(pair.booking.id, pair.booking.etag, unlink=False)
-    return Hold(HoldKind.UNLINKED, pair.booking.id, cancel)

@@ -8,7 +8,8 @@ from sync.messages.changes import Evidence
 from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, MoveBooking
 from sync.pairs.agreement import agreement_in
 from sync.pairs.entry import Entry, Kind
-from sync.pairs.observing import is_left_out, left_unlinked
+from sync.pairs.leftovers import left_over
+from sync.pairs.observing import is_left_out
 from sync.pairs.pair import Pair
 from sync.pairs.reasons import HoldKind
 
@@ -22,12 +23,33 @@ large, and a pair waits for a clock.
 
 def override(action: Action, pair: Pair, now: datetime) -> Action:
     """*action*, unless a person has said otherwise of just this version of the event."""
-    action = left_unlinked(action, pair, now) or action
+    action = left_over(action, pair, now) or _reopened(action, pair) or action
     if isinstance(action, Hold) and action.write is not None and is_released(pair):
         return action.write
-    if isinstance(action, Hold | CancelBooking | MoveBooking) and pair.entry.discarded == pair.version:
+    return _discarded(action, pair) or _still_in_conflict(action, pair) or action
+
+
+def _reopened(action: Action, pair: Pair) -> Hold | None:
+    """The hold of a booking that a person opened again, after it was canceled for this version of the event."""
+    if not isinstance(action, CancelBooking) or pair.entry.ended != pair.version:
+        return None
+    return Hold(HoldKind.REOPENED, action.booking_id, action)
+
+
+def _discarded(action: Action, pair: Pair) -> Action | None:
+    """What is left of *action* if a person let this version of the event be; None if nobody did.
+
+    The answer holds as long as the booking is where it was. Afterwards, the person is asked anew.
+    """
+    if not isinstance(action, Hold | CancelBooking | MoveBooking) or pair.entry.discarded != pair.version:
+        return None
+    then, booking = pair.entry.discarded_span, pair.booking
+    if then is None or booking is None or booking.span == then:
         return Ignore("a person decided to let it be")
-    return _still_in_conflict(action, pair) or action
+    if isinstance(action, Hold):
+        return action
+    kind = HoldKind.MOVED_AND_DELETED if pair.has_ended else HoldKind.MOVED_APART
+    return Hold(kind, action.booking_id, action)
 
 
 def weighed(action: Action, pair: Pair) -> Action:

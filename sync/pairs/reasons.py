@@ -31,6 +31,8 @@ class HoldKind(StrEnum):
     TOO_MANY = "too-many"
     AMBIGUOUS = "ambiguous"
     UNLINKED = "unlinked"
+    REOPENED = "reopened"
+    SHARED = "shared"
     LOST_EXTENSION = "lost-extension"
     NAMES_ANOTHER = "names-another"
     FORMER_UNREAD = "former-unread"
@@ -95,6 +97,13 @@ HOLDS: dict[HoldKind, HoldWords] = {
     HoldKind.UNLINKED: HoldWords(
         Acts.PERSON, "its event was deleted, and while the app only observed nothing linked them", _CANCELS
     ),
+    HoldKind.REOPENED: HoldWords(
+        Acts.PERSON,
+        "the booking was canceled with its event, and opened again since",
+        _CANCELS,
+        is_conflict=True,
+    ),
+    HoldKind.SHARED: HoldWords(Acts.PERSON, "booking {} holds this event's id as well", _NOTHING),
     HoldKind.LOST_EXTENSION: HoldWords(
         Acts.PERSON, "the event whose id the booking holds does not name the booking", _MOVES
     ),

@@ -1,11 +1,10 @@
-"""Entry → entry: before a write, after it, after a sweep, after a person's answer. Pure: no IO, no clock.
+"""Entry → entry: before a write, after it, and after a sweep that found a pair in step. Pure: no IO, no clock.
 
 The values stand in ``entry.py``, the questions that they answer in ``agreement.py`` and ``overrides.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -18,16 +17,16 @@ from sync.pairs.actions import (
     LookAgain,
     MoveBooking,
     Observed,
-    Outcome,
     Stage,
     Write,
     outcome_of,
 )
 from sync.pairs.agreement import agreement_in, intent_with, intent_without, ordered, under_way
-from sync.pairs.entry import DECISIONS, GONE, Decision, Entry, Held, Kind, newest
+from sync.pairs.entry import DECISIONS, Decision, Entry, Held, Kind, newest
 from sync.pairs.observing import links, remembered
 from sync.pairs.overrides import lacks_evidence
 from sync.pairs.pair import Pair
+from sync.pairs.reasons import HoldKind
 
 YOUNG = timedelta(minutes=10)
 """Age up to which an event may still get our extension, as that is a second call after the creation.
@@ -68,7 +67,7 @@ def intend(entry: Entry, write: Write, pair: Pair, now: datetime) -> Entry:
         agreed=ordered(agreement_in(entry, pair.booking)),
         intent=intent_with(entry.intent, write, pair.booking),
         modified=pair.event.modified or entry.modified if pair.event is not None else entry.modified,
-        history=_with(entry.history, _decision(write, pair, now, Stage.INTENDED)),
+        history=with_decision(entry.history, _decision(write, pair, now, Stage.INTENDED)),
         expires=now + KEPT,
     )
 
@@ -102,8 +101,9 @@ def conclude(entry: Entry, action: Action, pair: Pair, now: datetime, written: s
         intent=None if isinstance(action, Write) else under_way(entry, pair.booking),
         released=None,
         discarded=entry.discarded if entry.discarded == pair.version else None,
+        ended=_ended(entry, action, pair),
         held=_held(entry, action, pair, now),
-        history=_with(entry.history, _decision(action, pair, now)),
+        history=with_decision(entry.history, _decision(action, pair, now)),
     )
     return remembered(known, entry, action, pair) if isinstance(action, Observed) else known
 
@@ -170,8 +170,9 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
     if event.modified is not None and entry.modified is not None and event.modified < entry.modified:
         return None  # the list lags behind
     intent = under_way(entry, booking)
+    held = entry.held if entry.held is not None and entry.held.kind is HoldKind.SHARED else None
     known = (entry.kind, entry.booking_id, entry.booking_version, entry.agreed, entry.intent, entry.held)
-    if known == (Kind.PAIR, booking.id, booking.etag, (event.span,), intent, None):
+    if known == (Kind.PAIR, booking.id, booking.etag, (event.span,), intent, held):
         return None
     return replace(
         entry,
@@ -181,7 +182,7 @@ def agree(entry: Entry, event: Event, booking: Booking, now: datetime) -> Entry 
         intent=intent,
         versions=newest(entry.versions, event.etag),
         booking_version=booking.etag,
-        held=None,
+        held=held,
         expires=max(now + KEPT, _end_of(event.span, now) + KEPT_AFTER_END),
     )
 
@@ -199,40 +200,6 @@ def inherit(entry: Entry, ended: Pair, now: datetime) -> Entry | None:
     return replace(entry, kind=Kind.PAIR, booking_id=booking.id, agreed=agreed, intent=None, expires=now + KEPT)
 
 
-def hold_missing(entry: Entry, booking: Booking | None, hold: Hold, now: datetime) -> Entry | None:
-    """*entry* with the *hold* of an event that a sweep misses; None if it is held already.
-
-    Such an event is not taken for deleted without a person's answer.
-    """
-    span, before = booking.span if booking is not None else None, entry.held
-    held = Held(hold.kind, now, GONE, Outcome.CANCELED, is_missed=True, booking_span=span, detail=hold.detail)
-    new = (held.kind, held.detail, held.version, held.booking_span)
-    if before is not None and (before.kind, before.detail, before.version, before.booking_span) == new:
-        return None
-    expires = max(now + KEPT, entry.expires or now)
-    return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=expires)
-
-
-Answer = Callable[[Entry, Held, datetime], Entry]
-"""A person's answer to a hold: ``release`` or ``discard``."""
-
-
-def release(entry: Entry, held: Held, now: datetime) -> Entry:
-    """*entry* with a person's answer to do what the event asks; it is held until that is done."""
-    history = _with(entry.history, _said(Outcome.RELEASED, held, now))
-    return replace(entry, released=held.version, discarded=None, history=history)
-
-
-def discard(entry: Entry, held: Held, now: datetime) -> Entry:
-    """*entry* with a person's answer to let the booking be as it is."""
-    history = _with(entry.history, _said(Outcome.DISCARDED, held, now))
-    return replace(entry, released=None, discarded=held.version, held=None, history=history)
-
-
-def _said(outcome: Outcome, held: Held, now: datetime) -> Decision:
-    return Decision(now, "said by a person", outcome, reason=held.reason, event_version=held.version)
-
-
 def _end_of(span: Span, now: datetime) -> datetime:
     return min(span.end, now + LONGEST)
 
@@ -244,7 +211,7 @@ def _is_young(event: Event) -> bool:
 
 def _held(entry: Entry, action: Action, pair: Pair, now: datetime) -> Held | None:
     if not isinstance(action, Hold):
-        return None
+        return _shared(entry.held, pair)
     before = entry.held
     return Held(
         action.kind,
@@ -255,6 +222,21 @@ def _held(entry: Entry, action: Action, pair: Pair, now: datetime) -> Held | Non
         pair.booking.span if pair.booking is not None else None,
         action.detail,
     )
+
+
+def _shared(held: Held | None, pair: Pair) -> Held | None:
+    """What a sweep has found of another booking that holds the event's id; a look at this pair does not end it."""
+    if held is None or held.kind is not HoldKind.SHARED or pair.event is None:
+        return None
+    return replace(held, version=pair.version)
+
+
+def _ended(entry: Entry, action: Action, pair: Pair) -> str | None:
+    """The version for which the booking was canceled, or was found canceled."""
+    if not pair.has_ended:
+        return None
+    is_canceled = isinstance(action, CancelBooking) or (pair.booking is not None and pair.booking.is_canceled)
+    return pair.version if is_canceled or entry.ended == pair.version else None
 
 
 def _decision(action: Action, pair: Pair, now: datetime, stage: Stage | None = None) -> Decision:
@@ -285,7 +267,7 @@ def _cause(change: Change) -> str:
     return f"{cause}, try {change.attempt + 1}" if change.attempt else cause
 
 
-def _with(history: tuple[Decision, ...], decision: Decision) -> tuple[Decision, ...]:
+def with_decision(history: tuple[Decision, ...], decision: Decision) -> tuple[Decision, ...]:
     """*history* with *decision*: the same once more is counted, and an intention gives way to what became of it."""
     before = history[-1] if history else None
     is_its_end = before is not None and before.stage is Stage.INTENDED and decision.stage is Stage.DONE

@@ -13,18 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sync.ids import is_event_id
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, Span, Unreadable
 from sync.pairs.actions import Action, CancelBooking, Hold, Ignore, LinkBooking, MoveBooking, UnlinkBooking
-from sync.pairs.agreement import agreement_in
-from sync.pairs.decision import choose_linked, decide
-from sync.pairs.entry import GONE, Entry, Kind
-from sync.pairs.observing import is_left_unlinked
+from sync.pairs.decision import choose_linked
+from sync.pairs.entry import GONE, Kind
+from sync.pairs.holding import hold_shared
 from sync.pairs.overrides import override
 from sync.pairs.pair import Pair
 from sync.pairs.reasons import HoldKind
-from sync.pairs.remembering import agree
+from sync.sweep.known import Known, linked_of, ruled
 
 MANY = 3
 """Missing events that are not believed to have been deleted, if they are more than half of all that are linked.
@@ -64,27 +62,6 @@ class Difference:
         return self.hold.reason if self.hold is not None else self.suspicion
 
 
-@dataclass(frozen=True)
-class Known:
-    """One mailbox, as its lists show it and as the ledger remembers it."""
-
-    mailbox: str
-    events: Sequence[Event]
-    """The events with our extension that the mailbox's lists show."""
-    bookings: Sequence[Booking]
-    """The active ones of its user, and those that *events* claim."""
-    entries: Mapping[str, Entry]
-    """By the event's id."""
-    at: datetime
-    """When they were listed."""
-    after_gap: bool = False
-    """Whether notifications of the mailbox may have been lost."""
-
-    def entry(self, event_id: str) -> Entry:
-        """The entry of the event, a new one if nothing is remembered of it."""
-        return self.entries.get(event_id) or Entry(self.mailbox, event_id)
-
-
 def unlisted(events: Sequence[Event], bookings: Sequence[Booking], window: Span) -> list[str]:
     """The ids of the bookings that *events* of *window* claim, and that are not among *bookings*."""
     near = [event for event in events if event.span.end >= window.start and event.span.start <= window.end]
@@ -94,7 +71,7 @@ def unlisted(events: Sequence[Event], bookings: Sequence[Booking], window: Span)
 
 def missing(mailbox: str, events: Sequence[Event | Unreadable], bookings: Sequence[Booking]) -> frozenset[str]:
     """The ids of the events that *bookings* of the mailbox's user are linked to, and that are not among *events*."""
-    return frozenset(_linked(mailbox, bookings)).difference(event.id for event in events)
+    return frozenset(linked_of(mailbox, bookings)).difference(event.id for event in events)
 
 
 def find_differences(known: Known) -> list[Difference]:
@@ -105,6 +82,8 @@ def find_differences(known: Known) -> list[Difference]:
     """
     found, settled = _of_events(known)
     found += _of_absent(known, settled)
+    found += _of_leftovers(known)
+    found += _of_shared(known)
     return sorted(found, key=lambda difference: abs(difference.start - known.at))
 
 
@@ -119,7 +98,7 @@ def _of_events(known: Known) -> tuple[list[Difference], set[str]]:
             continue
         rival = listed.get(booking.event_id or "")
         pair = Pair(Change(known.mailbox, event.id), known.entry(event.id), event, booking, rival)
-        action = _ruled(pair, known.at)
+        action = ruled(pair, known.at)
         if isinstance(action, Ignore):
             continue
         if not _is_held(action, pair):
@@ -131,10 +110,6 @@ def _of_events(known: Known) -> tuple[list[Difference], set[str]]:
 
 def _is_for_a_person(action: Action) -> bool:
     return isinstance(action, Hold) and not action.is_waiting
-
-
-def _ruled(pair: Pair, now: datetime) -> Action:
-    return override(decide(pair, now, agreement_in(pair.entry, pair.booking)), pair, now)
 
 
 def _suspicion(action: Action) -> str:
@@ -163,7 +138,7 @@ def _of_absent(known: Known, settled: set[str]) -> list[Difference]:
 
     If most of them are missing at once, none is believed to be deleted: a mailbox that was restored has new ids.
     """
-    linked = _linked(known.mailbox, known.bookings)
+    linked = linked_of(known.mailbox, known.bookings)
     evidence = Evidence.MISSED_IN_GAP if known.after_gap else Evidence.MISSED
     absent = [
         each
@@ -222,58 +197,37 @@ def _is_left_alone(pair: Pair, now: datetime) -> bool:
 
     A booking that was closed while it was held is not left alone: its event's id is to be cleared.
     """
-    action = _ruled(pair, now)
+    action = ruled(pair, now)
     is_held = _is_held(action, pair) and not isinstance(action, UnlinkBooking)
     return isinstance(action, Ignore) or is_held
 
 
-def agreements(known: Known) -> list[Entry]:
-    """Return entries for the ledger to store: both sides of these pairs are in step."""
-    by_id = {booking.id: booking for booking in known.bookings if booking.mailbox == known.mailbox}
-    found = []
-    for event in known.events:
-        booking = by_id.get(event.booking_id or "")
-        learned = None if booking is None else agree(known.entry(event.id), event, booking, known.at)
-        if learned is not None:
-            found.append(learned)
-    return found
-
-
-def settled(known: Known) -> list[Entry]:
-    """The entries that need not be held any more."""
+def _of_leftovers(known: Known) -> Iterator[Difference]:
+    """Yield the bookings that are open without an event, though the ledger knows of one that is gone."""
     by_id = {booking.id: booking for booking in known.bookings}
-    listed = {event.id: event for event in known.events}
-    held = [entry for entry in known.entries.values() if entry.held is not None]
-    return [
-        replace(entry, held=None)
-        for entry in held
-        if entry.booking_id in by_id and _is_over(entry, by_id[entry.booking_id], listed, known.at)
-    ]
+    claimed = {event.booking_id for event in known.events}
+    for entry in known.entries.values():
+        booking = by_id.get(entry.booking_id or "")
+        if booking is None or booking.id in claimed:
+            continue
+        pair = Pair(Change(known.mailbox, entry.event_id, Evidence.MISSED), entry, None, booking)
+        action = override(Ignore(""), pair, known.at)
+        if isinstance(action, CancelBooking):  # a person released it, and its message may be lost
+            yield Difference(pair.change, "a person released it", booking.span.start, booking=booking)
+        elif isinstance(action, Hold) and not _is_held(action, pair):
+            yield Difference(pair.change, action.reason, booking.span.start, action, booking)
 
 
-def _is_over(entry: Entry, booking: Booking, listed: Mapping[str, Event], now: datetime) -> bool:
-    """Whether a held pair has settled itself.
+def _of_shared(known: Known) -> Iterator[Difference]:
+    """Yield the open bookings that hold the id of a listed event which names another booking.
 
-    The event is gone, and the booking has another one, or none though nothing was left out. Or it is there, and the
-    booking became another mailbox's, has another event that is there, or is one about which nothing is to be done.
+    Example: a dispatcher copies a booking in Dynamics, and the copy carries the event's id along.
     """
-    if booking.mailbox != entry.mailbox:
-        return True
-    is_linked = booking.event_id == entry.event_id
-    change = Change(entry.mailbox, entry.event_id)
-    if entry.held is not None and entry.held.version == GONE:
-        return not is_linked and not is_left_unlinked(Pair(change, entry, None, booking), now)
-    event = listed.get(entry.event_id)
-    if event is None:
-        return is_linked and not booking.is_open
-    pair = Pair(change, entry, event, booking, listed.get(booking.event_id or ""))
-    return isinstance(_ruled(pair, now), Ignore)
-
-
-def _linked(mailbox: str, bookings: Sequence[Booking]) -> dict[str, list[Booking]]:
-    """The bookings of the mailbox's user by the id of the event that they are linked to."""
-    found: dict[str, list[Booking]] = {}
-    for booking in bookings:
-        if booking.mailbox == mailbox and booking.event_id is not None and is_event_id(booking.event_id):
-            found.setdefault(booking.event_id, []).append(booking)
-    return found
+    listed = {event.id: event for event in known.events if event.booking_id is not None}
+    for event_id, holders in linked_of(known.mailbox, known.bookings).items():
+        event = listed.get(event_id)
+        others = [booking for booking in holders if event and booking.id != event.booking_id and booking.is_open]
+        for booking in [each for each in others if each.span.end > known.at][:1]:
+            hold = Hold(HoldKind.SHARED, booking.id, detail=booking.id)
+            if event is not None and hold_shared(known.entry(event_id), event, hold, known.at) is not None:
+                yield Difference(Change(known.mailbox, event_id), hold.reason, booking.span.start, hold, booking)

@@ -20,9 +20,12 @@ from sync.messages.codec import OUTLOOK_CHANGES, build_change_message
 from sync.messages.parking import Queues
 from sync.model import Booking, Event, Span, Unreadable
 from sync.pairs.entry import Entry
-from sync.pairs.remembering import hold_missing
-from sync.sweep.differences import Difference, Known, agreements, find_differences, missing, settled, unlisted
+from sync.pairs.holding import hold_missing, hold_shared
+from sync.pairs.reasons import HoldKind
+from sync.sweep.differences import Difference, find_differences, missing, unlisted
+from sync.sweep.known import Known
 from sync.sweep.rounds import AHEAD, ask
+from sync.sweep.settling import agreements, settled
 from sync.telemetry import spans as telemetry
 
 log = logging.getLogger(__name__)
@@ -220,12 +223,17 @@ class Sweeper:
 
 def _held(known: Known, differences: Sequence[Difference]) -> list[Entry]:
     """Return entries for the ledger to store: differences that are held."""
+    events = {event.id: event for event in known.events}
     found = []
     for each in differences:
-        if each.hold is not None:
-            held = hold_missing(known.entry(each.change.event_id), each.booking, each.hold, known.at)
-            found += [] if held is None else [held]
-    return found
+        entry, event = known.entry(each.change.event_id), events.get(each.change.event_id)
+        if each.hold is None:
+            continue
+        if event is not None and each.hold.kind is HoldKind.SHARED:
+            found.append(hold_shared(entry, event, each.hold, known.at))
+        else:
+            found.append(hold_missing(entry, each.booking, each.hold, known.at))
+    return [entry for entry in found if entry is not None]
 
 
 def _readable(listed: Sequence[Event | Unreadable]) -> list[Event]:

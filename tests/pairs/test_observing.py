@@ -17,9 +17,9 @@ from sync.intake.coalescing import Notified, is_known
 from sync.messages.changes import Change, Evidence
 from sync.model import SyncMode
 from sync.pairs.actions import CancelBooking, Hold, LinkBooking, Observed, in_words
+from sync.pairs.holding import release
 from sync.pairs.observing import is_left_out
 from sync.pairs.processing import Processor
-from sync.pairs.remembering import release
 from sync.storage.tables import StorageTable
 from tests.world.app import COLUMN
 from tests.world.fakes import NOW, BreakerInMemory, evidence_of

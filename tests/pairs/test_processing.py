@@ -34,9 +34,9 @@ from sync.messages.taking import SPREAD
 from sync.model import Booking, ConflictPolicy, Event, EventType
 from sync.pairs.actions import GRACE, Action, CancelBooking, Hold, Ignore, LinkBooking, LookAgain, MoveBooking, Write
 from sync.pairs.entry import Entry, Kind
+from sync.pairs.holding import release
 from sync.pairs.processing import LOOKS, Breaker, Processor
 from sync.pairs.reasons import HoldKind
-from sync.pairs.remembering import release
 from tests.world.fakes import (
     ANNA,
     BEN,

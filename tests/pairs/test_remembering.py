@@ -28,7 +28,9 @@ from sync.pairs.actions import (
 )
 from sync.pairs.agreement import agreement_in
 from sync.pairs.entry import DECISIONS, GONE, VERSIONS, Decision, Entry, Held, Intent, Kind
-from sync.pairs.observing import is_left_out, is_left_unlinked, last_left_out
+from sync.pairs.holding import discard, hold_missing, release
+from sync.pairs.leftovers import is_left_over
+from sync.pairs.observing import is_left_out, last_left_out
 from sync.pairs.overrides import is_released, is_stale, override
 from sync.pairs.pair import Pair
 from sync.pairs.reasons import HoldKind
@@ -38,10 +40,7 @@ from sync.pairs.remembering import (
     KEPT_AFTER_END,
     agree,
     conclude,
-    discard,
-    hold_missing,
     intend,
-    release,
     withdraw,
 )
 from tests.world.fakes import ANNA, BEN, NOW, span
@@ -668,9 +667,9 @@ class TestObserved:
         self, changes: dict[str, Any], is_held: bool
     ) -> None:
         booking, left_out = replace(BOOKING, **changes), self.concluded(NEW, MOVE)
-        assert (is_left_unlinked(of(Look(None, booking), left_out), NOW)) == is_held
-        assert not is_left_unlinked(of(Look(None, booking), NEW), NOW)
-        assert not is_left_unlinked(of(Look(None, None), left_out), NOW)
+        assert (is_left_over(of(Look(None, booking), left_out), NOW)) == is_held
+        assert not is_left_over(of(Look(None, booking), NEW), NOW)
+        assert not is_left_over(of(Look(None, None), left_out), NOW)
 
     def test_the_version_is_known(self) -> None:
         assert self.concluded(NEW, MOVE).versions == ("v2",)

@@ -14,7 +14,9 @@ from sync.model import Booking, Event, EventType, Span
 from sync.pairs.actions import Outcome, Stage
 from sync.pairs.entry import GONE, Decision, Entry, Held, Kind
 from sync.pairs.reasons import HoldKind
-from sync.sweep.differences import Known, agreements, find_differences, missing, settled
+from sync.sweep.differences import find_differences, missing
+from sync.sweep.known import Known
+from sync.sweep.settling import agreements, settled
 from sync.sweep.sweeper import AHEAD, BEHIND
 from tests.world.fakes import ANNA, BEN, NOW, span
 
