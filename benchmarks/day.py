@@ -127,8 +127,8 @@ class _Plan:
         """The last change of each event that is there, by the event; those changed last at the end."""
         self._bookings: dict[int, Change] = {}
         self._created: dict[int, float] = {}
-        self._known: set[int] = set()
-        """The meetings that were changed when they were not young any more."""
+        self._known: dict[int, tuple[float, float]] = {}
+        """Until when each meeting is surely known to be nobody's booking, and from when it surely is not any more."""
 
     def meeting(self, at: float) -> Change:
         """Some are edited again and again: most changes are of one that was changed lately."""
@@ -137,10 +137,24 @@ class _Plan:
             return self._put(self._meetings, at, Kind.MEETING_FIRST)
         if self._rng.random() < 0.15:
             return self._remove(self._meetings, at, Kind.MEETING_DELETED, last)
-        kind = Kind.MEETING_KNOWN if last.event in self._known else Kind.MEETING_AGAIN
-        if at - self._created[last.event] > YOUNG + APART:
-            self._known.add(last.event)
+        kind = Kind.MEETING_KNOWN if self._is_known(last.event, at) else Kind.MEETING_AGAIN
         return self._put(self._meetings, at, kind, last, self._rng.choice((0, 15, 30)))
+
+    def _is_known(self, event: int, at: float) -> bool:
+        """Whether the app surely knows then that a meeting is nobody's booking, so that it need not look.
+
+        It knows that for as long again as the meeting was old when it looked. Just at the end of that time,
+        notifications a few seconds apart decide whether it looks.
+        """
+        age = at - self._created[event]
+        if age <= YOUNG + APART:
+            return False
+        surely, perhaps = self._known.get(event, (0.0, 0.0))
+        if at < surely:
+            return True
+        is_looked_at = at > perhaps
+        self._known[event] = (at + age - APART if is_looked_at else 0.0, max(perhaps, at + age + APART))
+        return False
 
     def booking(self, at: float) -> Change:
         last = self._pick(self._bookings, at)

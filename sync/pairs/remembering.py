@@ -36,7 +36,7 @@ each notification of a new meeting costs a read.
 """
 
 NOT_OURS_FOR = timedelta(hours=24)
-"""How long it is believed that an event is none of ours.
+"""How long it is believed at most that an event is none of ours; see ``_believed_for``.
 
 Too short, and each change of an ordinary meeting costs a read; too long, and an event that gets our extension late is
 followed late.
@@ -133,7 +133,21 @@ def _of_nobodys(entry: Entry, pair: Pair, event: Event, now: datetime) -> Entry 
         return None
     if entry.booking_id is not None and not is_missed:
         return None  # it had our extension, and one look without it does not tell that it lost it
-    return replace(Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=now + NOT_OURS_FOR)
+    return replace(
+        Entry(entry.mailbox, entry.event_id, entry.etag), kind=Kind.NOT_OURS, expires=now + _believed_for(event)
+    )
+
+
+def _believed_for(event: Event) -> timedelta:
+    """How long it is believed that *event* is none of ours: as long as it has existed by now, within bounds.
+
+    A flow may add our extension an hour after it made the event. Example: the event was made at 9:00, edited at 9:15,
+    and gets our extension at 10:00. At 9:15 it was a quarter of an hour old, so until 9:30 it is nobody's, and at 10:00
+    it is looked at. An ordinary meeting that is edited all day costs eight reads in its first day, and one a day later.
+    """
+    if event.created is None or event.modified is None:
+        return NOT_OURS_FOR
+    return min(NOT_OURS_FOR, max(YOUNG, event.modified - event.created))
 
 
 def _of_pair(entry: Entry, action: Action, pair: Pair, event: Event, now: datetime, written: str) -> Entry:

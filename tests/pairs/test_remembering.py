@@ -301,12 +301,25 @@ class TestWhatNeedsNoSecondLook:
         known = concluded(IN_STEP, replace(EVENT, span=far), replace(BOOKING, span=far))
         assert known.expires == far.end + KEPT_AFTER_END
 
-    def test_an_event_without_our_extension_that_a_sweep_came_back_to_is_not_ours_for_a_day(self) -> None:
+    def test_an_event_without_our_extension_that_a_sweep_came_back_to_is_not_ours(self) -> None:
         young = replace(MEETING, created=NOW)
         for event in (MEETING, young):
             entry = conclude(NEW, IN_STEP, of(Look(event, None), NEW, MISSED), NOW)
             assert entry is not None
-            assert (entry.kind, entry.expires) == (Kind.NOT_OURS, NOW + DAY)
+            assert entry.kind is Kind.NOT_OURS
+
+    @pytest.mark.parametrize(
+        ("minutes", "believed"),
+        [
+            pytest.param(11, 11, id="at 9:11 an event of 9:00 is nobody's until 9:22"),
+            pytest.param(90, 90, id="at 10:30 it is so until 12:00"),
+            pytest.param(60 * 24 * 3, 60 * 24, id="three days later it is so for a day"),
+        ],
+    )
+    def test_an_event_is_nobodys_for_as_long_again_as_it_is_old(self, minutes: float, believed: float) -> None:
+        assert MEETING.created is not None
+        edited = replace(MEETING, modified=MEETING.created + timedelta(minutes=minutes))
+        assert concluded(IN_STEP, edited, None).expires == NOW + timedelta(minutes=believed)
 
     def test_a_young_event_that_came_back_after_its_deletion_may_still_get_our_extension(self) -> None:
         back, young = replace(NEW, etag="1", kind=Kind.GONE), replace(MEETING, created=MEETING.modified)
