@@ -65,6 +65,25 @@ class Refused(SyncError):
     """Another try gives the same answer: a person has to look."""
 
 
+class Mendable(Refused):
+    """A person can change that from outside, and the same try passes then: it is put back rather than parked."""
+
+    def __init__(self, text: str, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class NotPermitted(Mendable):
+    """A privilege is missing, for a row or for a whole table."""
+
+
+class ShutOut(Mendable):
+    """The service refuses the app as a whole, whatever it asks for; the text has the cure. It counts as no attempt.
+
+    Examples: an IP firewall, an environment in administration mode, a proxy in between.
+    """
+
+
 class NotFound(Refused):
     """The item asked for is not there. The edges turn it into None."""
 

@@ -37,7 +37,19 @@ USES: dict[str, set[str]] = {
     "storage": {"errors", "ids", "intake", "messages", "model", "pairs", "subscriptions", "telemetry", "times"},
     "status": {"errors", "ids", "messages", "model", "pairs", "subscriptions", "telemetry", "times"},
     "doctor": {"dataverse", "errors", "graph", "messages", "model", "settings", "storage", "subscriptions"},
-    "wiring": {"calls", "dataverse", "graph", "intake", "messages", "model", "pairs", "settings", "status", "storage"}
+    "wiring": {
+        "calls",
+        "dataverse",
+        "errors",
+        "graph",
+        "intake",
+        "messages",
+        "model",
+        "pairs",
+        "settings",
+        "status",
+        "storage",
+    }
     | {"subscriptions", "sweep", "telemetry"},
     "triggers": {"errors", "graph", "intake", "messages", "status", "telemetry", "wiring"},
     "operate": {"dataverse", "doctor", "errors", "ids", "messages", "model", "pairs", "settings", "status", "storage"}

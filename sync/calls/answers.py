@@ -20,9 +20,12 @@ from sync.errors import (
     InvalidId,
     LifetimeRefused,
     MailboxUnavailable,
+    Mendable,
     NoAnswer,
     NotFound,
+    NotPermitted,
     Refused,
+    ShutOut,
     Stale,
     SyncError,
     Throttled,
@@ -44,6 +47,7 @@ _GRAPH: Mapping[tuple[int, str | None], type[SyncError]] = {
     (404, "MailboxNotEnabledForRESTAPI"): MailboxUnavailable,
     (404, "ResourceNotFound"): MailboxUnavailable,
     (404, "ErrorInvalidUser"): MailboxUnavailable,
+    (404, "ErrorNonExistentMailbox"): MailboxUnavailable,
     (400, "ErrorInvalidIdMalformed"): InvalidId,
     (400, "RequestBrokerParseUri"): InvalidId,  # written "RequestBroker--ParseUri"
     (403, "ErrorAccessDenied"): AccessDenied,
@@ -70,11 +74,32 @@ _DATAVERSE: Mapping[tuple[int, str | None], type[SyncError]] = {
     (412, "0x80060882"): Stale,
     (412, ""): Stale,
     (400, "0x80060888"): UnknownColumn,
+    # The environment is closed to the app's address, or to the application. Source: microsoft, "IP firewall in Power
+    # Platform environments"; PowerPlatform-DataverseServiceClient issue 528.
+    (403, "0x80095ffe"): ShutOut,
+    (403, "0x80095ffc"): ShutOut,
+    (403, "0x80072560"): ShutOut,
+    (404, "0x8006088a"): ShutOut,
+    # A privilege is missing: perhaps for all rows, perhaps for those of one business unit, so others go on meanwhile.
+    (403, "0x80040220"): NotPermitted,
     (429, None): Throttled,
 }
 
+SHUT_OUT_FOR = 120.0
+"""Seconds until a service is asked again that refused the app as a whole.
+
+Too short, and a day's refusals are many calls; too long, and changes wait after the service was opened again.
+"""
+
+_PROXY = "something before the service answers: is the environment in administration mode, or a proxy in the way?"
+_REDIRECTION = "the service's URL leads elsewhere: is it the service's own, and the environment not disabled?"
+_VERSION = re.compile(rb"invalid version", re.IGNORECASE)
+
 _TIMED_OUT = frozenset({408, 502, 504})
 """Somebody on the way stopped waiting for Dataverse, which may still carry out what it was asked."""
+
+_OF_PROXIES = frozenset({403, 407})
+"""Without a code of the service's own, somebody on the way refuses."""
 
 # 401 is tried again because the token may just have ended, 408 and 509 are time-outs and bandwidth limits.
 _TRANSIENT = frozenset({401, 408, 509})
@@ -97,6 +122,9 @@ _FULL: Mapping[int, re.Pattern[bytes]] = {
 _MAKE_ROOM = "it has as many subscriptions as a mailbox may, of all apps together: do others need theirs?"
 
 _CURES: Mapping[str, str] = {
+    "0x80095ffe": "the environment's IP firewall refuses the app's address: allow it there",
+    "0x80095ffc": "the environment lets chosen applications in only: allow the app's client id there",
+    "0x8006088a": "is DATAVERSE_URL the environment's own URL, without a path?",
     "0x80072560": "add the app as an application user of the environment",
     "0x80040220": "give the application user's role the missing privilege",
     "0x80060888": "is EVENT_ID_COLUMN the column's logical name, and is it published?",
@@ -122,6 +150,8 @@ def named(service: Service, status: int, code: str | None) -> type[SyncError]:
     found = table.get((status, code)) or table.get((status, None))
     if found is not None:
         return found
+    if 300 <= status < 400 or (code is None and status in _OF_PROXIES):
+        return ShutOut
     if service == "dataverse" and status in _TIMED_OUT:
         return NoAnswer
     if status == 404 and code is None:
@@ -144,12 +174,17 @@ def check(service: Service, status: int, headers: Mapping[str, str], body: bytes
         text += f" ({cure})"
     error = _told_of_subscription(status, body, text) if service == "subscriptions" else None
     if error is None:
-        error = _build_error(named(service, status, code), text, parse_retry_after(headers.get("Retry-After"), now))
+        kind = named(service, status, code)
+        if service == "graph" and status == 400 and _VERSION.search(body):
+            kind = ShutOut
+        error = _build_error(kind, text, parse_retry_after(headers.get("Retry-After"), now))
         error.is_undone = 300 <= status < 500 and status not in _TIMED_OUT
     raise error
 
 
 def _build_error(kind: type[SyncError], text: str, retry_after: float | None) -> SyncError:
+    if issubclass(kind, Mendable):
+        return kind(text, SHUT_OUT_FOR if retry_after is None else retry_after)
     return kind(text, retry_after) if issubclass(kind, Transient) else kind(text)
 
 
@@ -157,6 +192,12 @@ def _cure(service: Service, status: int, code: str | None, body: bytes) -> str |
     """Return what an operator can do about this answer, None if nothing is known."""
     if service == "subscriptions" and (code == "ExtensionError" or status == 429):
         return next((cure for of, phrase, cure in _EXTENSION_CURES if of == status and phrase.search(body)), None)
+    if 300 <= status < 400:
+        return _REDIRECTION
+    if service == "graph" and status == 400 and _VERSION.search(body):
+        return "is GRAPH_URL Graph's own URL, with the version v1.0?"
+    if code is None and status in _OF_PROXIES:
+        return _PROXY
     return _CURES.get(code or "")
 
 

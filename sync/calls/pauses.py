@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from sync.calls.retries import LONGEST_WAIT
-from sync.errors import Throttled
+from sync.errors import ShutOut, Throttled
 
 UNTOLD = 5.0
 """Seconds of a pause, if the service does not say how long. If this is too small, the next call is refused as well. If
@@ -39,15 +39,23 @@ class Pauses:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._until: dict[str, datetime] = {}
+        self._shut_out: dict[str, str] = {}
+        """Why the app is shut out, where that began the pause."""
 
     @contextmanager
     def kept(self, what: str) -> Iterator[None]:
-        """Guard one call: if it is throttled, a pause begins. Raises: Throttled, with nothing sent, during a pause."""
+        """Guard one call: if it is throttled, or the app is shut out, a pause begins.
+
+        Raises: with nothing sent during a pause, Throttled, or ShutOut with the reason of the one that began it.
+        """
         if left := self.left(what):
-            raise Throttled(f"{what}: to be left alone", left)
+            shut_out = self._shut_out.get(what)
+            raise ShutOut(shut_out, left) if shut_out else Throttled(f"{what}: to be left alone", left)
         try:
             yield
-        except Throttled as error:
+        except (Throttled, ShutOut) as error:
+            if isinstance(error, ShutOut):
+                self._shut_out[what] = str(error)
             self._begin(what, UNTOLD if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE))
             raise
 
@@ -59,6 +67,7 @@ class Pauses:
         left = (until - self._now()).total_seconds()
         if left <= 0:
             del self._until[what]
+            self._shut_out.pop(what, None)
         return max(left, 0.0)
 
     def _begin(self, what: str, seconds: float) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sync.errors import MailboxUnavailable, Malformed, Misconfigured, Refused, Throttled, Transient
-from sync.messages.changes import Batch, Change, Evidence
-from sync.messages.codec import OUTLOOK_CHANGES, build_change_message, parse_changes
+from sync.errors import MailboxUnavailable, Malformed, Mendable, Misconfigured, Refused, ShutOut, Throttled, Transient
+from sync.messages.changes import Batch, Change, Evidence, SweepRequest
+from sync.messages.codec import OUTLOOK_CHANGES, SWEEPS, build_change_message, build_sweep_message, parse_changes
 from sync.messages.parking import Queues, park, put_back
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,13 @@ PATIENCE = 120.0
 
 Too short, and a change that waits for a slow service is begun again and again; too long, and the host's own time-out
 ends all changes of the process.
+"""
+
+MAILBOX_TRIES = 8
+"""How often a change is put back whose mailbox cannot be reached; with the waits of parking.py, for about an hour.
+
+A mailbox that has just notified the app exists: its access policy is being changed, or Exchange moves it. Too small,
+and the change is given up while that goes on; too large, and nobody sees for long that the mailbox is in trouble.
 """
 
 SPREAD, PUT_BACK, PARKED, UNAVAILABLE = "spread", "put back", "parked", "mailbox unavailable"
@@ -73,7 +80,8 @@ class ChangeTaker:
     async def take(self, text: str) -> str:
         """Take one message to its end, and return what became of it in one word.
 
-        A mailbox that cannot be reached parks nothing and cancels nothing.
+        A mailbox that cannot be reached parks nothing and cancels nothing. After an hour its change is given up, and
+        the mailbox is swept as soon as it answers.
         Raises: Transient if the queue cannot be reached, so that the host brings the message back.
         """
         try:
@@ -95,10 +103,8 @@ class ChangeTaker:
         except TimeoutError:
             return await self._put_back(change, Transient("it took too long"))
         except MailboxUnavailable as error:
-            where = (change.mailbox, change.event_id)
-            log.warning("mailbox unavailable mailbox=%s event=%s reason=%r", *where, str(error))
-            return UNAVAILABLE
-        except (Transient, Misconfigured) as error:
+            return await self._give_up(change, error)
+        except (Transient, Misconfigured, Mendable) as error:
             return await self._put_back(change, error)
         except (Refused, Malformed) as error:
             await park(self.queues, OUTLOOK_CHANGES, text, error)
@@ -120,8 +126,19 @@ class ChangeTaker:
         )
         return done.outcome
 
-    async def _put_back(self, change: Change, error: Transient | Misconfigured) -> str:
-        """Being throttled is no attempt of the change: however often it happens, the change is not parked for it."""
-        again = change if isinstance(error, Throttled) else replace(change, attempt=change.attempt + 1)
+    async def _give_up(self, change: Change, error: MailboxUnavailable) -> str:
+        """Put *change* back, for about an hour; then have its mailbox swept instead, which waits until it answers."""
+        if change.attempt < MAILBOX_TRIES:
+            again = replace(change, attempt=change.attempt + 1)
+            await put_back(self.queues, OUTLOOK_CHANGES, build_change_message(again), again.attempt, error)
+            return PUT_BACK
+        await self.queues.send(SWEEPS, [build_sweep_message(SweepRequest(change.mailbox, after_gap=True))])
+        where = (change.mailbox, change.event_id)
+        log.warning("mailbox unavailable mailbox=%s event=%s reason=%r", *where, str(error))
+        return UNAVAILABLE
+
+    async def _put_back(self, change: Change, error: Transient | Misconfigured | Mendable) -> str:
+        """Being throttled or shut out is no attempt of the change: it is never parked for that."""
+        again = change if isinstance(error, Throttled | ShutOut) else replace(change, attempt=change.attempt + 1)
         await put_back(self.queues, OUTLOOK_CHANGES, build_change_message(again), again.attempt, error)
         return PUT_BACK

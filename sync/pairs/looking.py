@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from sync.errors import AccessDenied, InvalidId, MailboxUnavailable, Malformed, NotOurs, Refused, Stale, Withdrawn
+from sync.errors import (
+    AccessDenied,
+    InvalidId,
+    MailboxUnavailable,
+    Malformed,
+    Mendable,
+    NotOurs,
+    Refused,
+    Stale,
+    Withdrawn,
+)
 from sync.messages.changes import Change, Evidence
 from sync.model import Booking, Event, Unreadable
 from sync.pairs.actions import Action, CancelBooking, Hold, MoveBooking, Write
@@ -216,8 +226,9 @@ class Looker:
         except (InvalidId, Withdrawn, NotOurs):
             return pair
         except (Refused, Malformed) as error:
-            if isinstance(error, MailboxUnavailable) and not isinstance(error, AccessDenied):
-                raise  # the whole mailbox went since its event was read
+            is_of_all = isinstance(error, MailboxUnavailable | Mendable) and not isinstance(error, AccessDenied)
+            if is_of_all:
+                raise  # the whole mailbox or service went since the event was read
             return replace(pair, rival_trouble=str(error))
         return replace(pair, rival=rival if is_there else None)
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextvars import Context
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
@@ -48,6 +48,9 @@ class Counters(Protocol):
     async def put_failure(self, at: datetime, reason: str) -> None:
         """Store why a run came to nothing."""
 
+    async def put_shut_out(self, at: datetime, reason: str) -> None:
+        """Store that a service refused the whole app."""
+
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
         """Delete old counts, as long as *until* does not say stop; how many rows."""
 
@@ -61,6 +64,8 @@ class Counting:
         self._tally = Tally()
         self._process = uuid4().hex
         self._flushing: asyncio.Task[None] | None = None
+        self._shut_out: datetime | None = None
+        """When this process stored last that a service refused the whole app."""
 
     def spent(self, service: str) -> None:
         """A call is about to be sent."""
@@ -118,6 +123,17 @@ class Counting:
             await self._table().put_failure(self._now(), reason)
         except SyncError as error:
             log.warning("why the roster failed is not stored reason=%r", str(error))
+
+    async def shut_out(self, reason: str) -> None:
+        """Store that a service refused the whole app just now; at most once a minute, as each change meets it."""
+        now = self._now()
+        if self._shut_out is not None and now - self._shut_out < timedelta(seconds=FLUSH_AFTER):
+            return
+        self._shut_out = now
+        try:
+            await self._table().put_shut_out(now, reason)
+        except SyncError as error:
+            log.warning("that a service refuses the app is not stored reason=%r", str(error))
 
     async def purge(self) -> None:
         """Forget what nobody asks for any more."""

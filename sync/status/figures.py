@@ -44,6 +44,8 @@ class Gathered:
     """Brought up to date."""
     failure: tuple[datetime, str] | None = None
     hours: Mapping[datetime, Counter[str]] = field(default_factory=dict)
+    shut_out: tuple[datetime, str] | None = None
+    """When a service refused the whole app last, and why."""
     backlogs: Sequence[Backlog] | None = None
     held: tuple[Sequence[Entry], int] | None = None
     """Some of them, and how many more there may be."""

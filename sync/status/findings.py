@@ -44,6 +44,13 @@ QUEUE_SLOW, QUEUE_STUCK = timedelta(minutes=15), timedelta(minutes=90)
 """A message that can be seen is taken within seconds, but it may have been put back before, hidden for 72 minutes."""
 
 
+SHUT_OUT = timedelta(minutes=10)
+"""A service that refuses the whole app is asked every two minutes while changes wait."""
+
+UNAVAILABLE = "mailbox unavailable"
+"""The outcome of a change that was given up, as its mailbox did not answer."""
+
+
 class Level(StrEnum):
     """How urgent a finding is."""
 
@@ -99,6 +106,7 @@ def build_status(found: Gathered, now: datetime) -> Status:
     holds = _holds(*found.held) if found.held is not None else None
     findings = [
         *(Finding(Level.TROUBLE, text, "python -m sync doctor: is the storage account well?") for text in found.unread),
+        *_of_services(found.shut_out, total, now),
         *_of_roster(mailboxes, failure, now),
         *_of_queues(found.backlogs or (), now),
         *_of_holds(holds, found.tripped or (), now),
@@ -151,6 +159,21 @@ def summary_lines(status: Status) -> list[str]:
 
 def _told(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "none"
+
+
+def _of_services(shut_out: tuple[datetime, str] | None, total: Mapping[str, int], now: datetime) -> Iterator[Finding]:
+    if shut_out is not None and now - shut_out[0] < SHUT_OUT:
+        yield Finding(
+            Level.TROUBLE,
+            f"A service refuses the whole app: {shut_out[1]}",
+            "nothing is lost: changes wait, and are followed within minutes once it lets the app in",
+        )
+    if count := total[f"{OUTCOME}{UNAVAILABLE}"]:
+        yield Finding(
+            Level.NOTICE,
+            f"Changes in {HOURS} h whose mailbox could not be reached for an hour: {count:,}",
+            "their mailboxes are swept once they answer; the log tells which (mailbox unavailable), and why",
+        )
 
 
 def _of_roster(mailboxes: Mailboxes | None, failure: tuple[datetime, str] | None, now: datetime) -> Iterator[Finding]:

@@ -30,6 +30,9 @@ T = TypeVar("T")
 class Counters(Protocol):
     """The counts of all processes. All methods raise Transient."""
 
+    async def shut_out(self) -> tuple[datetime, str] | None:
+        """When a service refused the whole app last, and why."""
+
     async def failure(self) -> tuple[datetime, str] | None:
         """When and why a run of the subscriptions came to nothing."""
 
@@ -87,15 +90,16 @@ class Overview:
                 unread.append(f"{what} could not be read: {error}")
                 return None
 
-        roster, failure, hours, backlogs, held, tripped = await asyncio.gather(
+        roster, failures, hours, backlogs, held, tripped = await asyncio.gather(
             tried("The mailboxes", self._roster()),
-            tried("The last failure of the roster", self.counters.failure()),
+            tried("The last failures", asyncio.gather(self.counters.failure(), self.counters.shut_out())),
             tried("The counts", self.counters.hours(hour_of(now) - HOUR * (HOURS - 1))),
             tried("The queues", asyncio.gather(*map(self._backlog, (OUTLOOK_CHANGES, LIFECYCLE, SWEEPS)))),
             tried("The holds", self.ledger.some_held(HELD_ROWS)),
             tried("The breaker", self.breaker.tripped()),
         )
-        found = Gathered(roster, failure, hours or {}, backlogs, held, tripped, sorted(unread), self.mode)
+        failure, shut_out = failures or (None, None)
+        found = Gathered(roster, failure, hours or {}, shut_out, backlogs, held, tripped, sorted(unread), self.mode)
         # With thousands of mailboxes this takes long enough for an acknowledgement to notice.
         return await asyncio.to_thread(build_status, found, now)
 

@@ -107,6 +107,15 @@ class CounterTable:
         row = await self._table.get("roster", "failed")
         return None if row is None else (as_plain(row["at"]), str(row["reason"]))
 
+    async def put_shut_out(self, at: datetime, reason: str) -> None:
+        """Store that a service refused the whole app at *at*."""
+        await self._table.put({"PartitionKey": "services", "RowKey": "refused", "at": at, "reason": reason[:1_000]})
+
+    async def shut_out(self) -> tuple[datetime, str] | None:
+        """Return when a service refused the whole app last, and why; None if none has."""
+        row = await self._table.get("services", "refused")
+        return None if row is None else (as_plain(row["at"]), str(row["reason"]))
+
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
         """Forget what has expired, as long as *until* does not say stop; how many rows."""
         count = 0

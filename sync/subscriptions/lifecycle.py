@@ -15,6 +15,7 @@ from sync.errors import (
     Duplicate,
     MailboxUnavailable,
     Malformed,
+    Mendable,
     Misconfigured,
     NotFound,
     Refused,
@@ -127,7 +128,7 @@ class LifecycleTaker:
             await self._put_back(notification, Transient("it took too long"))
         except MailboxUnavailable as error:
             log.warning("mailbox unavailable mailbox=%s reason=%r", notification.mailbox, str(error))
-        except (Transient, Misconfigured, Unvalidated) as error:
+        except (Transient, Misconfigured, Mendable, Unvalidated) as error:
             await self._put_back(notification, error)
         except (Refused, Malformed) as error:
             await park(self.queues, LIFECYCLE, text, error)

@@ -111,7 +111,7 @@ class Replacements:
         except Duplicate as error:
             if error.subscription_id not in (None, old.id.lower()):
                 self.adopted.add(mailbox)
-                self._steps.adopt(mailbox)
+                self._steps.adopt(mailbox, error.subscription_id)
                 await self._steps.fall_back(mailbox, old)
                 return True
             if self.second is Second.UNKNOWN:
@@ -154,9 +154,9 @@ class Replacements:
         await self._make_room(mailbox, old)
         try:
             await writes.create(steps.service, mailbox, steps.deadline + REPLACE_WITHIN, steps.sweep_after())
-        except Duplicate:
+        except Duplicate as error:
             result.deleted += 1
-            steps.adopt(mailbox)
+            steps.adopt(mailbox, error.subscription_id)
         except SyncError as error:
             result.deleted += 1
             result.gaps.add(mailbox)

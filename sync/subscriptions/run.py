@@ -14,7 +14,9 @@ from datetime import timedelta
 from functools import partial
 
 from sync.errors import Misconfigured, Paused, SyncError, Unvalidated
+from sync.ids import short_id_of
 from sync.model import Subscription
+from sync.subscriptions import writes
 from sync.subscriptions.deployment import Deployment, mailbox_of
 from sync.subscriptions.planning import Plan
 from sync.subscriptions.replacing import REPLACE_WITHIN, Replacements
@@ -196,11 +198,27 @@ class Run:
         living = [each for each in found if each.expires > self._service.now()]
         ours = {mailbox_of(each) for each in living if deployment.owns(each)}
         right = {mailbox_of(each) for each in living if deployment.is_right(each)}
-        for mailbox in sorted((adopted - ours) | (replacements - right)):
+        for mailbox in sorted((adopted.keys() - ours) | (replacements - right)):
+            if mailbox not in replacements and await self._lives(adopted.get(mailbox)):
+                continue
             reason = "Graph says that it is subscribed already, but does not list that subscription"
             self._result.failed[mailbox] = reason
             log.error("subscription not kept mailbox=%s reason=%r", mailbox, reason)
             await self._troubles.note(mailbox, reason, rarely=True)
+
+    async def _lives(self, subscription_id: str | None) -> bool:
+        """Say whether the subscription that Graph named is there, though it is not listed yet; it is renewed by that.
+
+        If Graph refuses to say, the next run asks again.
+        """
+        if subscription_id is None:
+            return False
+        try:
+            await writes.renew(self._service, subscription_id, self._steps.deadline + REPLACE_WITHIN)
+        except SyncError as error:
+            log.warning("subscription not adopted subscription=%s reason=%r", short_id_of(subscription_id), str(error))
+            return False
+        return True
 
     async def _forget_troubles(self) -> None:
         """Forget the troubles of mailboxes that are not wanted any more, or well without a step of this run."""

@@ -36,7 +36,7 @@ class Steps:
     handshakes: Handshakes
     first_sweep_after: float = SWEEP_AFTER
     """Seconds from a creation to its sweep, for the first one."""
-    adopted: set[str] = field(default_factory=set)
+    adopted: dict[str, str | None] = field(default_factory=dict)
     """Mailboxes with a subscription that was there already when it was to be created."""
 
     async def create(self, mailbox: str) -> None:
@@ -49,7 +49,7 @@ class Steps:
         except Duplicate as error:
             if mailbox in self.plan.elsewhere:
                 raise of_another_deployment(error) from None
-            self.adopt(mailbox)
+            self.adopt(mailbox, error.subscription_id)
         else:
             self.validated()
             self.result.created += 1
@@ -92,10 +92,10 @@ class Steps:
         await writes.delete(self.service, subscription.id, self.deadline)
         self.result.deleted += 1
 
-    def adopt(self, mailbox: str) -> None:
-        """Count the subscription that was there already."""
+    def adopt(self, mailbox: str, subscription_id: str | None) -> None:
+        """Count the subscription that was there already; *subscription_id* is None if Graph did not name it."""
         log.info("subscription exists already mailbox=%s", mailbox)
-        self.adopted.add(mailbox)
+        self.adopted[mailbox] = subscription_id
         self.result.adopted += 1
 
     def validated(self) -> None:

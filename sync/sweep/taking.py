@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from sync.errors import MailboxUnavailable, Malformed, Misconfigured, Refused, SyncError, Transient
+from sync.errors import MailboxUnavailable, Malformed, Mendable, Misconfigured, Refused, SyncError, Transient
 from sync.messages.changes import SweepRequest
 from sync.messages.codec import SWEEPS, build_sweep_message, parse_sweep_message
 from sync.messages.parking import PARKS, Queues, park, put_back
@@ -54,7 +54,9 @@ class SweepTaker:
             await self._put_back(request, Transient("it took too long"))
         except MailboxUnavailable as error:
             log.warning("mailbox unavailable mailbox=%s reason=%r", request.mailbox, str(error))
-        except (Transient, Misconfigured) as error:
+            if request.after_gap:  # something happened there, and nobody has looked at it yet
+                await self._put_back(request, error)
+        except (Transient, Misconfigured, Mendable) as error:
             await self._put_back(request, error)
         except (Refused, Malformed) as error:
             _give_up(request, error)

@@ -54,10 +54,15 @@ class App(Clients):
         return ChangeTaker(self._process, self._spread, self.queues, self._let_in)
 
     async def _process(self, change: Change) -> Done:
+        from sync.errors import ShutOut
         from sync.pairs.actions import Done
 
         self.telemetry.annotate(mailbox=change.mailbox, event=change.event_id, attempt=change.attempt)
-        done = Done.of(await self.processor.process(change))
+        try:
+            done = Done.of(await self.processor.process(change))
+        except ShutOut as error:
+            await self.counting.shut_out(str(error))
+            raise
         self.telemetry.annotate(booking=done.booking_id)
         return done
 

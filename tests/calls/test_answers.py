@@ -22,7 +22,9 @@ from sync.errors import (
     Misconfigured,
     NoAnswer,
     NotFound,
+    NotPermitted,
     Refused,
+    ShutOut,
     Stale,
     SyncError,
     Throttled,
@@ -104,8 +106,9 @@ BOOKINGS = [
     pytest.param(400, "0x80048408", Refused, id="a status that does not fit its state is refused"),
     pytest.param(400, "0x80040265", Refused, id="a plug-in's refusal is a refusal"),
     pytest.param(401, "", Transient, id="a token may just have ended"),
-    pytest.param(403, "0x80040220", Refused, id="a missing privilege is a person's to give"),
-    pytest.param(403, "0x80072560", Refused, id="an app that is no user is a person's to add"),
+    pytest.param(403, "0x80040220", NotPermitted, id="a missing privilege is a person's to give"),
+    pytest.param(403, "0x80072560", ShutOut, id="an app that is no user is a person's to add"),
+    pytest.param(403, "0x80095ffe", ShutOut, id="an IP firewall shuts the whole app out"),
     pytest.param(405, "", Refused, id="a method that is not allowed is refused"),
     pytest.param(413, "", Refused, id="a payload too large is refused"),
     pytest.param(429, "0x80072322", Throttled, id="too many requests can wait"),
@@ -186,8 +189,9 @@ def test_a_success_raises_nothing(service, status):
 def test_a_redirection_is_no_success(service, status):
     """Nobody follows it, so whatever was asked for has not happened."""
     error = raised(service, status, b"", {"Location": "https://elsewhere.example/?token=secret"})
-    assert type(error) is Refused
+    assert type(error) is ShutOut
     assert error.is_undone
+    assert "secret" not in str(error)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -31,6 +31,7 @@ from sync.errors import (
     Malformed,
     Misconfigured,
     NoAnswer,
+    NotPermitted,
     NotWritten,
     Refused,
     Stale,
@@ -292,7 +293,7 @@ class TestWriting:
         [
             pytest.param([dataverse_errors.error(412, "0x80060882", "x")], (NotWritten, Stale), id="412"),
             pytest.param([dataverse_errors.error(429, "0x80072322", "x")] * 3, (NotWritten, Throttled), id="429"),
-            pytest.param([dataverse_errors.error(403, "0x80040220", "x")], (NotWritten, Refused), id="403"),
+            pytest.param([dataverse_errors.error(403, "0x80040220", "x")], (NotWritten, NotPermitted), id="403"),
             pytest.param([dataverse_errors.error(400, "0x80040265", "x")], (NotWritten, Refused), id="400"),
             pytest.param([dataverse_errors.error(404, "0x80040217", "x")], (NotWritten, Stale), id="404"),
             pytest.param([dataverse_errors.error(503, "0x80072321", "x")] * 3, (Transient, None), id="503"),

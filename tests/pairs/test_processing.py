@@ -27,10 +27,17 @@ from sync.errors import (
     Withdrawn,
 )
 from sync.intake.coalescing import is_known
-from sync.messages.changes import Batch, Change, Evidence
-from sync.messages.codec import OUTLOOK_CHANGES, build_batch_messages, build_change_message, parse_change_message
+from sync.messages.changes import Batch, Change, Evidence, SweepRequest
+from sync.messages.codec import (
+    OUTLOOK_CHANGES,
+    SWEEPS,
+    build_batch_messages,
+    build_change_message,
+    parse_change_message,
+    parse_sweep_message,
+)
 from sync.messages.parking import PARKS
-from sync.messages.taking import SPREAD
+from sync.messages.taking import MAILBOX_TRIES, SPREAD
 from sync.model import Booking, ConflictPolicy, Event, EventType
 from sync.pairs.actions import GRACE, Action, CancelBooking, Hold, Ignore, LinkBooking, LookAgain, MoveBooking, Write
 from sync.pairs.entry import Entry, Kind
@@ -802,7 +809,7 @@ class TestQueueMessages:
             (Hold(HoldKind.ALL_DAY), "held"),
             (Transient("429"), "put back"),
             (Misconfigured("EVENT_ID_COLUMN"), "put back"),
-            (MailboxUnavailable("404"), "mailbox unavailable"),
+            (MailboxUnavailable("404"), "put back"),
             (Refused("403"), "parked"),
         ],
     )
@@ -930,11 +937,20 @@ class TestQueueMessages:
         [(_, message, _)] = queues.sent
         assert len(message.encode()) < 48 * 1024
 
-    async def test_an_unavailable_mailbox_parks_nothing(
+    async def test_a_mailbox_that_is_unavailable_for_an_hour_is_swept_instead(
         self, queues: QueuesInMemory, caplog: pytest.LogCaptureFixture
     ) -> None:
-        await self.run(queues, MailboxUnavailable("graph 404 MailboxNotEnabledForRESTAPI"))
-        assert queues.sent == []
+        text, waited = build_change_message(UPDATED), 0.0
+        for _ in range(MAILBOX_TRIES):
+            await self.run(queues, MailboxUnavailable("graph 404 MailboxNotEnabledForRESTAPI"), text)
+            [(queue, text, hidden)] = queues.sent
+            assert queue == OUTLOOK_CHANGES
+            waited += hidden
+            queues.sent.clear()
+        assert 3_600 < waited < 1.3 * 3_600
+        await self.run(queues, MailboxUnavailable("graph 404 MailboxNotEnabledForRESTAPI"), text)
+        [(queue, text, _)] = queues.sent
+        assert (queue, parse_sweep_message(text)) == (SWEEPS, SweepRequest(ANNA, after_gap=True))
         assert "MailboxNotEnabledForRESTAPI" in caplog.text
 
     async def test_if_the_queue_refuses_the_host_brings_the_message_back(self, queues: QueuesInMemory) -> None:

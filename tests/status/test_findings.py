@@ -17,7 +17,7 @@ from sync.pairs.reasons import HoldKind
 from sync.status.figures import HOURS, WRITTEN, Backlog, Gathered, State
 from sync.status.findings import Level, Status, build_status, summary_lines
 from sync.subscriptions.standing import Standing
-from sync.telemetry.counters import HOUR, Swept
+from sync.telemetry.counters import HOUR, OUTCOME, Swept, hour_of
 from tests.world.fakes import ANNA, BEN, NOW, span
 from tests.world.gathered import ANNAS, AT, BEHIND, DAY, GUID, HELD, LEFT, MINUTE, WELL, with_standings
 from tests.world.keeper import CLEO, DAN
@@ -43,6 +43,18 @@ def test_before_the_first_run_there_is_something_to_wait_for_and_no_trouble():
     ("gathered", "level", "word"),
     [
         pytest.param(replace(WELL, failure=(AT, "graph 503")), Level.TROUBLE, "graph 503", id="a run that failed"),
+        pytest.param(
+            replace(WELL, shut_out=(AT - 5 * MINUTE, "dataverse 403 0x80095ffe (allow the address)")),
+            Level.TROUBLE,
+            "refuses the whole app: dataverse 403 0x80095ffe (allow the address)",
+            id="a service that is closed to the app",
+        ),
+        pytest.param(
+            replace(WELL, hours={hour_of(AT): Counter({f"{OUTCOME}mailbox unavailable": 3})}),
+            Level.NOTICE,
+            "could not be reached for an hour: 3",
+            id="mailboxes that were given up",
+        ),
         pytest.param(replace(WELL, unread=["The queues could not be read"]), Level.TROUBLE, "queues", id="unreadable"),
         pytest.param(with_standings(ANNAS, at=AT - 4 * HOUR), Level.TROUBLE, "not kept", id="no run for hours"),
         pytest.param(

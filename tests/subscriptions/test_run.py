@@ -316,6 +316,15 @@ async def test_a_duplicate_that_is_not_in_the_list_is_shown(keeping):
     assert "does not list" in keeping.memory.known[ANNA].reason
 
 
+async def test_a_duplicate_that_graph_names_and_does_not_list_yet_is_adopted_and_renewed(keeping):
+    named = keeping.graph.put(ANNA, HOUR)
+    keeping.graph.is_listed = False
+    report = await keeping.keeper(ANNA).keep()
+    assert (report.adopted, report.failed) == (1, {})
+    assert keeping.graph.held[named.id].expires > NOW + HOUR
+    assert keeping.memory.known == {}
+
+
 async def test_one_that_has_expired_and_is_listed_still_does_not_count_as_the_duplicate(keeping):
     keeping.graph.put(ANNA, -HOUR)
     report = await keeping.keeper(ANNA).keep()

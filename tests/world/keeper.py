@@ -72,6 +72,8 @@ class GraphInMemory:
     trouble: dict[str, list[SyncError]] = field(default_factory=dict)
     """By mailbox, subscription id, or "" for the list: raised by the next calls, first to last."""
     by_spelling: bool = False
+    is_listed: bool = True
+    """Whether the list shows them already."""
     longest: timedelta = timedelta(minutes=10_070)
     calls: list[tuple[str, str]] = field(default_factory=list)
     step: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
@@ -90,7 +92,7 @@ class GraphInMemory:
 
     async def list(self) -> Sequence[Subscription]:
         await self._call("list", "")
-        return list(self.held.values())
+        return list(self.held.values()) if self.is_listed else []
 
     async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:
         await self._call("create", mailbox)
@@ -107,7 +109,7 @@ class GraphInMemory:
 
     async def renew(self, subscription_id: str, expires: datetime) -> None:
         await self._call("renew", subscription_id)
-        if subscription_id not in self.held:
+        if subscription_id not in self.held or self.held[subscription_id].expires <= NOW:
             raise NotFound("404")
         if expires > NOW + self.longest:
             raise LifetimeRefused("400", self.longest // timedelta(minutes=1))
