@@ -37,6 +37,10 @@ class Transient(SyncError):
         self.retry_after = retry_after
 
 
+class Incomplete(Transient):
+    """A success without what was asked for: it says nothing of the item, so it is no answer."""
+
+
 class Stale(Transient):
     """The row changed since it was read: read again, decide again."""
 

@@ -17,7 +17,7 @@ from sync.dataverse.parsing import MODIFIED_BY, event_id_of, parse_booking, pars
 from sync.dataverse.resources import Resources
 from sync.dataverse.statuses import Statuses
 from sync.dataverse.transport import PAGE_SIZE, Transport
-from sync.errors import Malformed, Misconfigured, NotFound, NotWritten, Stale, SyncError, UnknownColumn
+from sync.errors import Incomplete, Malformed, Misconfigured, NotFound, NotWritten, Stale, SyncError, UnknownColumn
 from sync.ids import comparable_id, spellings_of
 from sync.model import Booking, Span
 from sync.pairs.actions import CancelBooking, LinkBooking, MoveBooking, UnlinkBooking, Write
@@ -189,7 +189,7 @@ class DataverseBookings:
         for row in await self._rows_where(f"{condition}&$orderby=starttime", PAGE_SIZE):
             try:
                 found.append(parse_booking(row, self._column))
-            except Malformed as error:
+            except (Malformed, Incomplete) as error:
                 log.warning("booking left out reason=%r", str(error))
         return found
 

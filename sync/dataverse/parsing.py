@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sync.calls.shapes import fields_of, list_of
 from sync.errors import Malformed, Misconfigured
 from sync.ids import comparable_id, guid_of
 from sync.model import Booking, Span
@@ -34,7 +35,8 @@ def choose_canceled(rows: Sequence[Any]) -> str:
 
 
 def parse_booking(row: Any, event_id_column: str) -> Booking:
-    """Raises: Malformed if *row* is no booking with its status and resource expanded."""
+    """Raises: Incomplete if *row* does not have what was asked for; Malformed if that cannot be read."""
+    fields_of("dataverse", row, ("bookableresourcebookingid", "@odata.etag", "starttime", "endtime", "statecode"))
     try:
         status = row["BookingStatus"] or {}
         user = (row["Resource"] or {}).get("UserId") or {}
@@ -76,8 +78,5 @@ def is_canceled(status: Any) -> bool:
 
 
 def rows_of(page: Any) -> list[Any]:
-    """Return the rows of one page of a list. Raises: Malformed if *page* has none."""
-    rows = page.get("value") if isinstance(page, dict) else None
-    if not isinstance(rows, list):
-        raise Malformed("dataverse: a list without value")
-    return list(rows)
+    """Return the rows of one page of a list. Raises: Incomplete if *page* has none."""
+    return list_of("dataverse", page)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -22,6 +22,8 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 from requests.adapters import HTTPAdapter
 
 from sync.calls.answers import check
+from sync.calls.bodies import Collected
+from sync.calls.links import followed
 from sync.calls.pauses import DATAVERSE, Pauses
 from sync.calls.retries import short_waits
 from sync.dataverse.parsing import rows_of
@@ -41,7 +43,16 @@ circle keeps the worker busy for long."""
 PAGE_SIZE = 5_000
 """Rows in one answer of a long list, as many as Dataverse allows. Fewer take more calls."""
 
+_PIECE = 64 * 1024
+"""Bytes that are read at once."""
+
 T = TypeVar("T")
+
+
+class _Answer(NamedTuple):
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Transport:
@@ -121,9 +132,8 @@ class Transport:
         await self._send_once("POST", self._root + path, dict(headers or {}), body)
 
     async def _send(self, method: str, path: str, headers: dict[str, str], columns: dict[str, Any] | None) -> Any:
-        url = self._root + path if not path.startswith(("https://", "http://")) else path
-        if not url.startswith(self._root):
-            raise Malformed("dataverse: a nextLink to elsewhere")
+        is_link = path.startswith(("https://", "http://"))
+        url = followed(path, self._root, "dataverse") if is_link else self._root + path
         tries: list[SyncError] = []
         try:
             async for attempt in short_waits(self._sleep):
@@ -145,15 +155,7 @@ class Transport:
             raise _unsent(Refused("dataverse: nothing is written while SYNC_MODE is observe"))
         try:
             token = (await self._credential.get_token(self._scope)).token
-            ask = partial(
-                self._session.request,
-                method,
-                url,
-                headers={**headers, "Authorization": f"Bearer {token}"},
-                json=columns,
-                timeout=TIMEOUT,
-                allow_redirects=False,
-            )
+            ask = partial(self._ask, method, url, {**headers, "Authorization": f"Bearer {token}"}, columns)
             self._spent()
             answer = asyncio.get_running_loop().run_in_executor(self._threads, ask)
             table = re.split(r"[(?]", url.removeprefix(self._root))[0]
@@ -164,13 +166,23 @@ class Transport:
             raise _unsent(Misconfigured("no token for Dataverse: is the app's identity set up?")) from error
         except AzureError as error:
             raise _unsent(Transient(f"dataverse: no token ({type(error).__name__})")) from error
-        check("dataverse", response.status_code, response.headers, response.content, self._now())
-        if not response.content:
+        check("dataverse", response.status_code, response.headers, response.body, self._now())
+        if not response.body:
             return None
         try:
-            return json.loads(response.content)
+            return json.loads(response.body)
         except (ValueError, RecursionError):
             raise Transient("dataverse: an answer that is no JSON") from None
+
+    def _ask(self, method: str, url: str, headers: dict[str, str], columns: dict[str, Any] | None) -> _Answer:
+        """The answer, in a thread of the pool. Raises: Malformed if its body is too large."""
+        with self._session.request(
+            method, url, headers=headers, json=columns, timeout=TIMEOUT, allow_redirects=False, stream=True
+        ) as response:
+            collected = Collected("dataverse")
+            for piece in response.iter_content(_PIECE):
+                collected.add(piece)
+            return _Answer(response.status_code, response.headers, collected.body())
 
     def close(self) -> None:
         """Close all connections, and end the threads."""

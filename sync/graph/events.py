@@ -27,8 +27,9 @@ from msgraph.generated.users.item.events.events_request_builder import EventsReq
 from msgraph.generated.users.item.events.item.calendar.calendar_request_builder import CalendarRequestBuilder
 from msgraph.generated.users.item.events.item.event_item_request_builder import EventItemRequestBuilder
 
-from sync.errors import Malformed, NotFound, Refused, Stale, Transient
-from sync.graph.parsing import items_of, parse_event, text_of
+from sync.calls.shapes import list_of
+from sync.errors import Incomplete, Malformed, NotFound, Refused, Stale, Transient
+from sync.graph.parsing import parse_event, text_of
 from sync.graph.transport import HUNG_FOR, IMMUTABLE, Transport, configured, set_url
 from sync.model import Event, EventType, Unreadable
 from sync.times import build_moment
@@ -121,7 +122,7 @@ class GraphEvents:
             for item in items:
                 try:
                     found.append(parse_event(item, self._name, self._property))
-                except Malformed as error:
+                except (Malformed, Incomplete) as error:
                     with suppress(Malformed):
                         found.append(Unreadable(text_of(item, "id")))
                     log.warning("event left out mailbox=%s reason=%r", mailbox, str(error))
@@ -216,11 +217,13 @@ class GraphEvents:
         """Each page of a list; one may be empty and still name a next one."""
         for _ in range(self._transport.pages):
             page = await self._send(mailbox, request)
-            yield items_of(page)
+            yield list_of("graph", page)
             link = page.get("@odata.nextLink")
             if not link:
                 return
-            request = builder.with_url(link).to_get_request_information(configured(None, *headers))
+            request = builder.with_url(self._transport.followed(link)).to_get_request_information(
+                configured(None, *headers)
+            )
         raise Malformed("graph: a list without an end")
 
 

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from functools import cache
 from sys import intern
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from sync.errors import Malformed, NotOurs
+from sync.calls.shapes import fields_of
+from sync.errors import Incomplete, Malformed, NotOurs
 from sync.ids import parse_guid
 from sync.model import Event, EventType, Span, Subscription
-from sync.times import parse_moment
+from sync.times import in_utc, parse_moment
+
+_UTC_NAMES = frozenset({"utc", "tzone://microsoft/utc", "etc/utc", "etc/gmt", "gmt", "z"})
+_IANA = re.compile(r"[A-Z][A-Za-z]+(?:/[A-Za-z0-9_+-]+){1,2}")
+"""Names like Europe/Berlin. ZoneInfo would also open other files."""
 
 UNREADABLE = (Malformed, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 """The errors that a body in an undocumented shape leads to. A date beyond all calendars overflows."""
 
 
 def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event:
-    """Return the event. Raises: Malformed if *raw* is none with times in UTC, NotOurs if it has no extension either."""
-    extension = next((found for found in items_of(raw, "extensions") if _is_named(found, extension_name)), None)
+    """Return the event.
+
+    Raises: Incomplete if *raw* does not have what was asked for; Malformed if its times cannot be read, NotOurs if it
+    has no extension either.
+    """
+    fields_of("graph", raw, ("id", "@odata.etag", "start", "end"))
+    extensions = raw.get("extensions") or []
+    if not isinstance(extensions, list):
+        raise Incomplete("graph: extensions that are no list")
+    extension = next((found for found in extensions if _is_named(found, extension_name)), None)
     try:
         return Event(
             id=text_of(raw, "id"),
@@ -71,22 +86,25 @@ def _is_named(extension: Any, name: str) -> bool:
 
 
 def _utc(moment: dict[str, str]) -> datetime:
-    """A dateTimeTimeZone; the zone is UTC, because that was asked for."""
-    if moment["timeZone"] != "UTC":
-        raise ValueError("not in UTC")
-    return parse_moment(moment["dateTime"])
+    """A dateTimeTimeZone. UTC was asked for; where another zone comes all the same, it says which instant is meant.
+
+    Source: Graph, "dateTimeTimeZone resource type"; tzone://Microsoft/Utc is what Exchange writes for events of others.
+    """
+    zone = moment["timeZone"]
+    if zone.casefold() in _UTC_NAMES:
+        return parse_moment(moment["dateTime"])
+    if not _IANA.fullmatch(zone):
+        raise ValueError("neither in UTC nor in a zone of the tz database")
+    local = datetime.fromisoformat(moment["dateTime"])
+    return in_utc(local if local.tzinfo else local.replace(tzinfo=ZoneInfo(zone)))
 
 
-def _moment(text: str | None) -> datetime | None:
-    return parse_moment(text) if text else None
-
-
-def items_of(page: Any, name: str = "value") -> list[Any]:
-    """Return the list *name* of *page*, empty if there is none. Raises: Malformed if it is no list."""
-    items = page.get(name) or [] if isinstance(page, dict) else None
-    if not isinstance(items, list):
-        raise Malformed(f"graph: an answer without {name}")
-    return items
+def _moment(text: object) -> datetime | None:
+    """None also for what Exchange writes where it knows none, such as 0000-12-31: it decides nothing."""
+    try:
+        return parse_moment(text) if isinstance(text, str) and text else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def text_of(raw: Any, name: str) -> str:

@@ -12,9 +12,10 @@ from datetime import datetime
 
 from msgraph.generated.models.subscription import Subscription as SubscriptionBody
 
-from sync.errors import Malformed, NotFound
+from sync.calls.shapes import list_of
+from sync.errors import Incomplete, Malformed, NotFound
 from sync.graph.client_state import build_client_state
-from sync.graph.parsing import items_of, parse_subscription
+from sync.graph.parsing import parse_subscription
 from sync.graph.transport import IMMUTABLE, Transport, configured
 from sync.model import Subscription
 from sync.subscriptions.deployment import CHANGE_TYPES, resource_of
@@ -44,15 +45,15 @@ class GraphSubscriptions:
         request = builder.to_get_request_information()
         for _ in range(self._transport.pages):
             page = await self._transport.send("subscriptions", request)
-            for item in items_of(page):
+            for item in list_of("graph", page):
                 try:
                     found.append(parse_subscription(item))
-                except Malformed as error:
+                except (Malformed, Incomplete) as error:
                     log.warning("subscription left out reason=%r", str(error))
             link = page.get("@odata.nextLink")
             if not link:
                 return found
-            request = builder.with_url(link).to_get_request_information()
+            request = builder.with_url(self._transport.followed(link)).to_get_request_information()
         raise Malformed("graph: a list without an end")
 
     async def create(self, mailbox: str, expires: datetime, beside: Subscription | None = None) -> str | None:

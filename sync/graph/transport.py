@@ -27,6 +27,8 @@ from msgraph.graph_service_client import GraphServiceClient
 from msgraph_core import GraphClientFactory  # type: ignore[import-untyped]  # ships no py.typed
 
 from sync.calls.answers import Service, check
+from sync.calls.bodies import Collected
+from sync.calls.links import followed
 from sync.calls.pauses import Pauses
 from sync.calls.retries import short_waits
 from sync.errors import Misconfigured, NoAnswer, Transient
@@ -49,8 +51,8 @@ IMMUTABLE = ("Prefer", 'IdType="ImmutableId"')
 class Transport:
     """One client for the process's life: authentication, time-outs, short waits, errors by name.
 
-    *url* is Graph's with the version, without a trailing slash. The token goes to its host only, also when a nextLink
-    names another one. *spent* is told of each call. Tests hand in their own
+    *url* is Graph's with the version, without a trailing slash. Nothing is sent elsewhere, also when a nextLink names
+    another host or port. *spent* is told of each call. Tests hand in their own
     *sleep*.
     """
 
@@ -78,7 +80,11 @@ class Transport:
                 RedirectHandlerOption.get_key(): RedirectHandlerOption(should_redirect=False),
             },
             client=httpx.AsyncClient(
-                verify=_trusted(), timeout=TIMEOUT, http2=root.scheme == "https", follow_redirects=False
+                verify=_trusted(),
+                timeout=TIMEOUT,
+                http2=root.scheme == "https",
+                follow_redirects=False,
+                event_hooks={"response": [_read_bounded]},
             ),
         )
         authentication = AzureIdentityAuthenticationProvider(
@@ -131,6 +137,10 @@ class Transport:
         except (ValueError, RecursionError):
             raise Transient(f"{service}: an answer that is no JSON") from None
 
+    def followed(self, link: object) -> str:
+        """Return the URL of a *link* in an answer. Raises: Malformed if it leads elsewhere than to Graph itself."""
+        return followed(link, str(self._adapter.base_url), "graph")
+
     def url_of(self, request: RequestInformation) -> str:
         """Return the URL of *request*: its template filled in."""
         self._adapter.set_base_url_for_request_information(request)
@@ -160,6 +170,14 @@ def _kind_of(request: RequestInformation) -> str:
     """Like ``GET /users/{user-id}/events/{event-id}``: the template that the SDK fills in, which holds no value."""
     template = str(request.url_template or "").removeprefix("{+baseurl}").partition("{?")[0].replace("%2D", "-")
     return f"{request.http_method.value if request.http_method else ''} {template if '+' not in template else 'page'}"
+
+
+async def _read_bounded(response: httpx.Response) -> None:
+    """Read the body of *response*, as httpx would do next, but no more than a bound. Raises: Malformed."""
+    collected = Collected("graph")
+    async for piece in response.aiter_bytes():
+        collected.add(piece)
+    response._content = collected.body()
 
 
 @cache

@@ -521,6 +521,12 @@ class TestAnswersThatNobodyWants:
         with pytest.raises(Malformed):
             await world.bookings.resources.mailboxes()
 
+    async def test_a_nextlink_to_another_port_is_not_followed(self, world: World) -> None:
+        page = {"value": [], "@odata.nextLink": "http://127.0.0.1:9/api/data/v9.2/bookableresources"}
+        world.sandbox.faults.order(Fault("dataverse", status=200, body=page))
+        with pytest.raises(Malformed):
+            await world.bookings.resources.mailboxes()
+
     async def test_a_list_that_leads_in_a_circle_ends(self, world: World) -> None:
         world.bookings._transport.pages = 5
         page = {"value": [], "@odata.nextLink": f"{world.sandbox.dataverse_url}/api/data/v9.2/bookableresources"}
@@ -568,8 +574,18 @@ class TestAnswersThatNobodyWants:
         await read(world)
         assert seen == ["Bearer loopback"]
 
-    async def test_a_row_in_another_shape_is_malformed(self, world: World) -> None:
-        world.sandbox.faults.order(Fault("dataverse", status=200, body={"bookableresourcebookingid": "x"}))
+    @pytest.mark.parametrize(
+        "body", [{}, [], "null", {"error": {"code": "x"}}, {"bookableresourcebookingid": "x"}, {"value": None}]
+    )
+    async def test_a_200_that_does_not_have_what_was_asked_for_is_no_answer(self, world: World, body: Any) -> None:
+        world.sandbox.faults.order(Fault("dataverse", status=200, body=body, times=None))
+        with pytest.raises(Transient):
+            await read(world)
+        with pytest.raises(Transient):
+            await world.bookings.linked_to("E1")
+
+    async def test_a_row_whose_times_are_none_is_malformed(self, world: World) -> None:
+        world.booking.values["starttime"] = "tomorrow"
         with pytest.raises(Malformed):
             await read(world)
 
