@@ -25,7 +25,7 @@ from sandbox.dataverse.tables import Row
 from sandbox.graph.mailboxes import Event
 from sandbox.server import Sandbox
 from sandbox.world.people import Technician
-from sync.settings import AcknowledgeSettings
+from sync.settings.parts import AcknowledgeSettings
 from tests.world.app import KEY, App, an_app, is_in_step
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)

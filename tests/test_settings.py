@@ -10,7 +10,8 @@ import pytest
 
 from sync.errors import Misconfigured
 from sync.model import SyncMode
-from sync.settings import AcknowledgeSettings, Settings, is_loopback, parse_settings, retired
+from sync.settings.parts import AcknowledgeSettings, Settings, parse_settings, retired
+from sync.settings.values import is_loopback
 
 ANNA = "a11a0000-abcd-4aaa-8aaa-0123456789ab"
 BEN = "be220000-abcd-4bbb-8bbb-0123456789ab"
@@ -87,7 +88,46 @@ def test_what_is_empty_has_its_default():
     assert found == settings()
 
 
+@pytest.mark.parametrize(
+    "around", ["{} ", "\ufeff{}", "\u200b{}\u200e", '"{}"', "'{}'", ' "{}"\n', "\u00a0{}"], ids=ascii
+)
+@pytest.mark.parametrize("name", ["DATAVERSE_URL", "CLIENT_STATE_KEY", "EXTENSION_PROPERTY", "AzureWebJobsStorage"])
+def test_what_a_copied_value_brings_along_is_not_part_of_it(name, around):
+    value = (ENVIRONMENT | {"EXTENSION_PROPERTY": "bookingSyncGuid", "AzureWebJobsStorage": STORAGE})[name]
+    assert settings(**{name: around.format(value)}) == settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "prefix", ["Microsoft.OutlookServices.OpenTypeExtension.", "microsoft.graph.openTypeExtension."]
+)
+def test_an_extensions_name_is_meant_without_the_prefix_that_graph_shows(prefix):
+    assert settings(EXTENSION_NAME=f"{prefix}com.contoso.booking").extension_name == "com.contoso.booking"
+
+
 UNREADABLE = [
+    pytest.param("EXTENSION_PROPERTY", "booking Guid", "the property", id="a property with a blank"),
+    pytest.param("EXTENSION_PROPERTY", "None", "the property", id="a property that a script did not have"),
+    pytest.param("MAILBOXES", ",", "names nobody", id="a pilot without anybody"),
+    pytest.param("DATAVERSE_URL", "https://con\u200btoso.crm4.dynamics.com", "invisible", id="a zero-width space"),
+    pytest.param("CLIENT_STATE_KEY", "k" * 20 + "\u200e" + "k" * 20, "invisible", id="a mark in a key"),
+    pytest.param(
+        "CLIENT_STATE_KEY", "replace-me-by-32-or-more-random-characters", "placeholder", id="the example's key"
+    ),
+    pytest.param(
+        "CLIENT_STATE_KEY",
+        "@microsoft.keyvault(SecretUri=https://contoso.vault.azure.net/secrets/key)",
+        "Key Vault reference",
+        id="a reference in lower case",
+    ),
+    pytest.param(
+        "AzureWebJobsStorage",
+        "@Microsoft.KeyVault(SecretUri=https://x)",
+        "Key Vault reference",
+        id="no connection string",
+    ),
+    pytest.param("AzureWebJobsStorage__accountName", "https://contoso.example", "name alone", id="an account's URL"),
+    pytest.param("AzureWebJobsStorage__queueServiceUri", "http://contoso.example", "https URL", id="plain queues"),
+    pytest.param("AzureWebJobsStorage__tableServiceUri", "contoso.example", "https URL", id="tables without scheme"),
     pytest.param("GRAPH_URL", "graph.microsoft.com", "https URL", id="a URL without scheme"),
     pytest.param("GRAPH_URL", "http://graph.microsoft.com/v1.0", "https URL", id="a token in plain sight"),
     pytest.param("GRAPH_URL", "https://[graph", "is not a URL", id="half an address"),
@@ -109,7 +149,7 @@ UNREADABLE = [
     pytest.param("EVENT_ID_COLUMN", "Contoso_OutlookEventId", "logical name", id="a column's schema name"),
     pytest.param("EVENT_ID_COLUMN", "outlookevent42", "logical name", id="a column without prefix"),
     pytest.param("EVENT_ID_COLUMN", "contoso_a,contoso_b", "logical name", id="two columns"),
-    pytest.param("EVENT_ID_COLUMN", "contoso_x\n", "logical name", id="a column with a line end"),
+    pytest.param("EVENT_ID_COLUMN", "contoso_\nx", "logical name", id="a column with a line end in it"),
     pytest.param("EXTENSION_NAME", "booking's", "open extension", id="an extension with a quote"),
     pytest.param("CLIENT_STATE_KEY", "k" * 31, "at least 32", id="a key too short"),
     pytest.param(
@@ -126,7 +166,7 @@ UNREADABLE = [
     ),
     pytest.param("CLIENT_STATE_KEY_PREVIOUS", "short", "at least 32", id="a previous key too short"),
     pytest.param("CANCELED_STATUS_ID", "Canceled", "a GUID", id="a status by its name"),
-    pytest.param("SYNC_MODE", "Observe ", "'sync' or 'observe'", id="a mode that might be meant"),
+    pytest.param("SYNC_MODE", "Observe", "'sync' or 'observe'", id="a mode that might be meant"),
     pytest.param("MAILBOXES", "anna@contoso.example", "a GUID", id="a mailbox by its address"),
     pytest.param("MAILBOXES", f"{ANNA};{BEN}", "a GUID", id="mailboxes with another separator"),
 ]

@@ -38,7 +38,9 @@ def _port(scheme: str, port: int | None) -> int | None:
 
 
 def _one_name(host: str | None) -> str:
-    """Both names of an environment as one."""
+    """Both names of an environment, or of this machine, as one."""
     host = (host or "").lower()
+    if host == "localhost":
+        return "127.0.0.1"
     first, _, rest = host.partition(".")
     return f"{first}.{rest.removeprefix('api.')}" if host.endswith(".dynamics.com") else host

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -17,8 +18,8 @@ from sync.doctor.findings import Finding, Instruments, failed, ok, skipped, warn
 from sync.doctor.probes import Answer, clock_offset, shake_hands
 from sync.errors import AccessDenied, MailboxUnavailable, Malformed, Refused, Transient
 from sync.messages.codec import OUTLOOK_CHANGES
-from sync.model import Span, Subscription
-from sync.settings import Settings
+from sync.model import Event, Span, Subscription
+from sync.settings.parts import Settings
 from sync.subscriptions.deployment import Deployment
 from sync.subscriptions.outages import LastRun, Trouble
 from sync.subscriptions.planning import Plan
@@ -99,21 +100,20 @@ async def extension(on: Instruments) -> Finding:
     Raises: SyncError if bookings or events cannot be read.
     """
     window = Span.of(on.now() - AROUND, on.now() + AROUND)
-    looked_at = 0
+    events: list[Event] = []
     for mailbox in (await _wanted(on))[:TRIED]:
         linked = [each for each in await on.bookings.of_mailbox(mailbox, window) if each.event_id]
         for booking in linked[:TRIED]:
-            try:
+            with suppress(Refused, Malformed):  # an event may have a trouble of its own, as may a mailbox
                 event = await on.events.read(mailbox, str(booking.event_id))
-            except (Refused, Malformed):  # an event may have a trouble of its own, as may a mailbox
-                continue
-            if event is not None and event.booking_id is not None:
-                return ok("an event of a booking carries it")
-            looked_at += event is not None
+                events += [] if event is None else [event]
+    if any(event.booking_id for event in events):
+        return ok("an event of a booking carries it")
     name = f"{on.settings.extension_name}, {on.settings.extension_property}"
-    if not looked_at:
+    if not events:
         return skipped(f"no event of a booking within {AROUND.days} days to look at")
-    return warning(f"none of {looked_at} events of bookings carries {name}")
+    lacks = "holds a booking's id in" if any(event.has_extension for event in events) else "carries"
+    return warning(f"none of {len(events)} events of bookings {lacks} {name}")
 
 
 async def scope(on: Instruments) -> Finding:

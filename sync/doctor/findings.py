@@ -11,7 +11,7 @@ from sync.dataverse.bookings import DataverseBookings
 from sync.dataverse.definitions import Definitions
 from sync.graph.events import GraphEvents
 from sync.graph.transport import Transport
-from sync.settings import Settings
+from sync.settings.parts import Settings
 from sync.storage.queues import StorageQueues
 from sync.storage.roster import RosterTable
 from sync.subscriptions.deployment import Deployment

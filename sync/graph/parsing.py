@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from datetime import datetime
 from functools import cache
 from sys import intern
@@ -14,6 +15,8 @@ from sync.errors import Incomplete, Malformed, NotOurs
 from sync.ids import parse_guid
 from sync.model import Event, EventType, Span, Subscription
 from sync.times import in_utc, parse_moment
+
+_BLANKS = string.whitespace + "\ufeff\u200b\u200e\u00a0"
 
 _UTC_NAMES = frozenset({"utc", "tzone://microsoft/utc", "etc/utc", "etc/gmt", "gmt", "z"})
 _IANA = re.compile(r"[A-Z][A-Za-z]+(?:/[A-Za-z0-9_+-]+){1,2}")
@@ -43,7 +46,7 @@ def parse_event(raw: Any, extension_name: str, extension_property: str) -> Event
             is_all_day=raw.get("isAllDay") is True,
             is_cancelled=raw.get("isCancelled") is True,
             has_extension=extension is not None,
-            booking_id=parse_guid(extension.get(extension_property)) if extension else None,
+            booking_id=_booking_id(extension, extension_property) if extension else None,
             created=_moment(raw.get("createdDateTime")),
             modified=_moment(raw.get("lastModifiedDateTime")),
         )
@@ -83,6 +86,13 @@ def _is_named(extension: Any, name: str) -> bool:
         return False
     found = extension.get("extensionName") or str(extension.get("id", "")).partition("OpenTypeExtension.")[2]
     return isinstance(found, str) and found.casefold() == name.casefold()
+
+
+def _booking_id(extension: dict[str, Any], name: str) -> str | None:
+    """The GUID in the property *name*, whose case no program can be trusted to keep; blanks around it say nothing."""
+    named = (value for key, value in extension.items() if key.casefold() == name.casefold())
+    found = extension.get(name) or next(named, None)
+    return parse_guid(found.strip(_BLANKS)) if isinstance(found, str) else None
 
 
 def _utc(moment: dict[str, str]) -> datetime:

@@ -106,14 +106,26 @@ def take_local_settings(path: Path, environment: MutableMapping[str, str]) -> No
     if not path.is_file():
         return
     try:
-        content: Any = json.loads(path.read_text("utf-8-sig"))
-        values = dict(content.get("Values") or {})
-    except (OSError, ValueError, TypeError, AttributeError):
-        raise Misconfigured(f"{path} is not a JSON object with the settings as its Values") from None
+        content: Any = json.loads(_text_of(path))
+    except json.JSONDecodeError as error:
+        where = f"at line {error.lineno}: {error.msg}"
+        raise Misconfigured(f"{path} is no JSON, {where}; comments and trailing commas are none") from None
+    except (OSError, ValueError) as error:
+        raise Misconfigured(f"{path} cannot be read ({type(error).__name__}): save it as UTF-8") from None
+    values = content.get("Values") if isinstance(content, dict) else None
+    if not isinstance(values, dict):
+        raise Misconfigured(f"{path} is not a JSON object with the settings as its Values, an object too")
     if content.get("IsEncrypted"):
         raise Misconfigured(f"{path} is encrypted: func settings decrypt")
     for name, value in values.items():
-        environment.setdefault(name, str(value))
+        if value is not None:
+            environment.setdefault(name, str(value))
+
+
+def _text_of(path: Path) -> str:
+    """The file's text. PowerShell's ``>`` writes UTF-16, with a byte order mark; others begin UTF-8 with one."""
+    raw = path.read_bytes()
+    return raw.decode("utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
 
 
 async def with_secrets(app: App) -> App:
@@ -133,7 +145,8 @@ async def take_secrets(environment: MutableMapping[str, str], identity: Callable
 
     Raises: Misconfigured, naming the setting; Transient.
     """
-    from sync.settings import Settings, is_vault_reference
+    from sync.settings.parts import Settings
+    from sync.settings.values import is_vault_reference
 
     names = [str(field.alias) for field in Settings.model_fields.values()]
     references = {name: environment[name] for name in names if is_vault_reference(environment.get(name, ""))}

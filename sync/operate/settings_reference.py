@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from sync.settings import UNDOCUMENTED, Settings
+from sync.settings.parts import UNDOCUMENTED, Settings
 
 _HEAD = """# Settings
 

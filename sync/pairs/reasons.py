@@ -33,6 +33,7 @@ class HoldKind(StrEnum):
     UNLINKED = "unlinked"
     REOPENED = "reopened"
     SHARED = "shared"
+    DAMAGED = "damaged"
     LOST_EXTENSION = "lost-extension"
     NAMES_ANOTHER = "names-another"
     FORMER_UNREAD = "former-unread"
@@ -104,6 +105,9 @@ HOLDS: dict[HoldKind, HoldWords] = {
         is_conflict=True,
     ),
     HoldKind.SHARED: HoldWords(Acts.PERSON, "booking {} holds this event's id as well", _NOTHING),
+    HoldKind.DAMAGED: HoldWords(
+        Acts.PERSON, "the app's own row of the pair is damaged, until its event or a sweep replaces it", _NOTHING
+    ),
     HoldKind.LOST_EXTENSION: HoldWords(
         Acts.PERSON, "the event whose id the booking holds does not name the booking", _MOVES
     ),

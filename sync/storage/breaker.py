@@ -12,11 +12,16 @@ from datetime import datetime, timedelta
 
 from sync.ids import short_id_of
 from sync.model import Tripped
-from sync.storage.tables import StorageTable, written_at
+from sync.storage.tables import Row, StorageTable, written_at
 from sync.times import as_plain
 
 WINDOW = timedelta(hours=1)
 _KEPT = timedelta(days=1)
+
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+
+UNREADABLE_COUNT = 1
+"""Stands for the count in a row that cannot be read: nothing is canceled until a person has reset the breaker."""
 
 EVERYBODY = "all"
 """Stands for all mailboxes together."""
@@ -31,13 +36,13 @@ class Breaker:
     in_all: int
 
     async def tripped(self) -> Sequence[Tripped]:
-        """Return the scopes in which nothing is canceled now."""
-        rows = self.table.query("PartitionKey eq @p and count gt 0", {"p": "breaker"})
-        return [Tripped(str(row["RowKey"]), as_plain(row["at"]), int(row["count"])) async for row in rows]
+        """Return the scopes in which nothing is canceled now. A row that somebody damaged counts as one."""
+        return [each for each in await self._rows() if each.count > 0]
 
     async def refuses(self, mailbox: str, event_id: str, now: datetime) -> str | None:
         """Return why a booking of *mailbox* must not be canceled now, None if it may; the same event counts once."""
-        found = {each.scope for each in await self.tripped()}
+        rows = await self._rows()
+        found = {each.scope for each in rows if each.count > 0}
         if not found.isdisjoint({mailbox, EVERYBODY}):
             return _reason(EVERYBODY if EVERYBODY in found else mailbox)
         await self.table.put(
@@ -49,14 +54,14 @@ class Breaker:
                 "expires": now + _KEPT,
             }
         )
-        since = await self._reset_times()
+        since = {each.scope: each.at for each in rows}
         mine = everybodys = 0
         async for row in self.table.query(
             "PartitionKey eq @p and at gt @since", {"p": "cancellation", "since": now - WINDOW}
         ):
             at = written_at(row)
             everybodys += at > since.get(EVERYBODY, at - WINDOW)
-            mine += row["mailbox"] == mailbox and at > since.get(mailbox, at - WINDOW)
+            mine += str(row["RowKey"]).startswith(f"{mailbox}.") and at > since.get(mailbox, at - WINDOW)
         for scope, count, ceiling in ((EVERYBODY, everybodys, self.in_all), (mailbox, mine, self.per_mailbox)):
             if count > ceiling:
                 await self.table.put({"PartitionKey": "breaker", "RowKey": scope, "at": now, "count": count})
@@ -67,9 +72,19 @@ class Breaker:
         """Let bookings be canceled again; what was counted before does not count any more, by storage's clock."""
         await self.table.put({"PartitionKey": "breaker", "RowKey": scope, "at": now, "count": 0})
 
-    async def _reset_times(self) -> dict[str, datetime]:
-        rows = self.table.query("PartitionKey eq @p and count eq 0", {"p": "breaker"})
-        return {str(row["RowKey"]): written_at(row) async for row in rows}
+    async def _rows(self) -> list[Tripped]:
+        """Every scope that tripped or was reset once: with a count of 0, it was reset at that time."""
+        rows = self.table.query("PartitionKey eq @p", {"p": "breaker"})
+        return [_parsed(row) async for row in rows]
+
+
+def _parsed(row: Row) -> Tripped:
+    scope = str(row["RowKey"])
+    try:
+        count = int(row["count"])
+        return Tripped(scope, as_plain(row["at"]) if count else written_at(row), count)
+    except _UNREADABLE:
+        return Tripped(scope, written_at(row), UNREADABLE_COUNT)
 
 
 def _reason(scope: str) -> str:

@@ -104,8 +104,7 @@ class CounterTable:
 
     async def failure(self) -> tuple[datetime, str] | None:
         """Return when the last failed run of the roster was, and why it failed; None if no run has failed."""
-        row = await self._table.get("roster", "failed")
-        return None if row is None else (as_plain(row["at"]), str(row["reason"]))
+        return _failure(await self._table.get("roster", "failed"))
 
     async def put_shut_out(self, at: datetime, reason: str) -> None:
         """Store that a service refused the whole app at *at*."""
@@ -113,8 +112,7 @@ class CounterTable:
 
     async def shut_out(self) -> tuple[datetime, str] | None:
         """Return when a service refused the whole app last, and why; None if none has."""
-        row = await self._table.get("services", "refused")
-        return None if row is None else (as_plain(row["at"]), str(row["reason"]))
+        return _failure(await self._table.get("services", "refused"))
 
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
         """Forget what has expired, as long as *until* does not say stop; how many rows."""
@@ -133,6 +131,16 @@ class CounterTable:
     def _rows(self, since: datetime, columns: list[str] | None = None) -> Any:
         bounds = {"from": _partition(since), "to": "hour~"}
         return self._table.query("PartitionKey ge @from and PartitionKey lt @to", bounds, columns)
+
+
+def _failure(row: Row | None) -> tuple[datetime, str] | None:
+    """None also for a row that cannot be read: the next failure replaces it."""
+    if row is None:
+        return None
+    try:
+        return as_plain(row["at"]), str(row["reason"])
+    except _UNREADABLE:
+        return None
 
 
 def _partition(hour: datetime) -> str:

@@ -7,24 +7,21 @@ is held has one row more, so that it is found without looking at all others.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from sync.errors import SyncError
 from sync.intake.coalescing import Notified
 from sync.messages.changes import Change
-from sync.pairs.entry import Entry, Kind
-from sync.pairs.observing import last_left_out
+from sync.pairs.entry import Entry, Held, Kind
+from sync.pairs.reasons import HoldKind
+from sync.storage.ledger_rows import SETTLED, UNKNOWN, entry_of, key_of, known_of, row_of
 from sync.storage.tables import Row, StorageTable, etag_of, written_at
 
 TABLE = "ledger"
@@ -39,28 +36,40 @@ _TOGETHER = 100
 
 _NOTE_KEPT = timedelta(days=1)
 
-_SETTLED = timedelta(hours=1)
-"""Time after which a worker that was about to write an entry has done so, or died; no two clocks differ by more."""
-
-_LOOKED_AT = ["RowKey", "Timestamp", "written", "kind", "versions", "expires", "due", "deleted", "settle", "streak"]
+_LOOKED_AT = ["RowKey", "Timestamp", "written", "kind", "versions", "expires", "extension"]
+_LOOKED_AT += ["due", "deleted", "settle", "streak"]
 
 
 class LedgerTable:
     """Entries guarded by their etags. All methods raise Transient if storage cannot be reached."""
 
-    def __init__(self, table: StorageTable, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, table: StorageTable, now: Callable[[], datetime] = lambda: datetime.now(UTC), extension: str = ""
+    ) -> None:
+        """*extension* names what makes an event ours: under another name, what was nobody's may be ours."""
         self._table = table
         self._now = now
+        self._extension = extension
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def read(self, mailbox: str, event_id: str) -> Entry:
         """A new one if nothing is known of the event."""
         row = await self._table.get(mailbox, key_of(event_id))
-        return Entry(mailbox, event_id) if row is None else _entry(row, Entry(mailbox, event_id))
+        blank = Entry(mailbox, event_id)
+        return blank if row is None else self._parsed(row, blank) or replace(blank, etag=etag_of(row))
+
+    def _parsed(self, row: Row, blank: Entry) -> Entry | None:
+        """The entry in *row*, None if it cannot be read; *blank*, to be written over it, if it is out of date."""
+        entry = entry_of(row, blank)
+        if entry is not None and entry.kind is Kind.NOT_OURS and row.get("extension", "") != self._extension:
+            return replace(blank, etag=entry.etag)
+        return entry
 
     async def write(self, entry: Entry) -> Entry:
         """Store *entry*. Raises: Stale if somebody else has since it was read."""
-        row = _row(entry) | {"written": self._now()}
+        row = row_of(entry) | {"written": self._now()}
+        if entry.kind is Kind.NOT_OURS:
+            row["extension"] = self._extension
         if entry.held is not None:
             # First, so that no crash can leave something held that nobody is shown.
             await self._table.put(
@@ -72,11 +81,11 @@ class LedgerTable:
     async def held(self, now: datetime) -> AsyncIterator[Entry]:
         """All entries that are held or waiting. A row whose pair is not held any more is deleted on the way."""
         async for page in _pages(self._table.query("PartitionKey eq @p", {"p": "held"}), AT_ONCE):
-            entries = await asyncio.gather(*(self.read(str(row["mailbox"]), str(row["event"])) for row in page))
+            entries = await asyncio.gather(*map(self._of_index, page))
             for row, entry in zip(page, entries, strict=True):
                 if entry.held is not None:
                     yield entry
-                elif now - written_at(row) > _SETTLED:  # else its entry may be about to be written
+                elif now - written_at(row) > SETTLED:  # else its entry may be about to be written
                     await self._table.delete_if_unchanged(row)
 
     async def some_held(self, at_most: int) -> tuple[Sequence[Entry], int]:
@@ -86,10 +95,20 @@ class LedgerTable:
 
         async def read(row: Row) -> Entry:
             async with turns:
-                return await self.read(str(row["mailbox"]), str(row["event"]))
+                return await self._of_index(row)
 
         entries = await asyncio.gather(*map(read, rows[:at_most]))
         return [entry for entry in entries if entry.held is not None], max(0, len(rows) - at_most)
+
+    async def _of_index(self, row: Row) -> Entry:
+        """The entry that a row of the index of holds stands for. One that cannot be read is shown as damaged."""
+        mailbox, _, key = str(row["RowKey"]).partition(".")
+        stored = await self._table.get(mailbox, key)
+        blank = Entry(mailbox, str((stored or row).get("event") or row.get("event") or key))
+        entry = blank if stored is None else self._parsed(stored, blank)
+        if entry is not None:
+            return entry
+        return replace(blank, etag=etag_of(stored or row), held=Held(HoldKind.DAMAGED, written_at(row), ""))
 
     async def of_mailbox(self, mailbox: str) -> Sequence[Entry]:
         """All entries of the mailbox's events."""
@@ -113,8 +132,8 @@ class LedgerTable:
         plain = {name: value if isinstance(value, datetime) else str(value) for name, value in values.items()}
         async for row in self._table.query(where, plain):
             if "entry" in row and "event" in row:
-                entry = _entry(row, Entry(str(row["PartitionKey"]), str(row["event"])))
-                if not entry.is_new:
+                entry = self._parsed(row, Entry(str(row["PartitionKey"]), str(row["event"])))
+                if entry is not None and not entry.is_new:
                     yield entry
 
     async def purge(self, now: datetime, until: Callable[[], bool]) -> int:
@@ -156,7 +175,7 @@ class LedgerTable:
                     raw_response_hook=lambda response: now.append(_date(response.http_response.headers.get("Date"))),
                 )
                 async for row in rows:
-                    known = _known(row, key, known)
+                    known = known_of(row, key, known, self._extension)
         return replace(known, at=now[0]) if now else UNKNOWN
 
     async def queued(self, change: Change, due: datetime, settle: int, streak: int) -> None:
@@ -180,55 +199,12 @@ class LedgerTable:
         await self._table.close()
 
 
-UNKNOWN = Notified(datetime.min.replace(tzinfo=UTC))
-
-
-def key_of(event_id: str) -> str:
-    """Fit for a row's key, whatever the id holds. Source: Azure Storage, "Table service data model"."""
-    return hashlib.sha256(event_id.encode()).hexdigest()[:40]
-
-
 def _note_key(key: str) -> str:
     return f"{key}.due"
 
 
 def _held_key(entry: Entry) -> str:
     return f"{entry.mailbox}.{key_of(entry.event_id)}"
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    return {
-        "PartitionKey": entry.mailbox,
-        "RowKey": key_of(entry.event_id),
-        "event": entry.event_id,
-        "booking": entry.booking_id or "",
-        "kind": entry.kind.value,
-        "versions": "\n".join(entry.versions),
-        "expires": entry.expires,
-        **({"observed": observed.at} if (observed := last_left_out(entry)) is not None else {}),
-        "entry": _adapter().dump_json(entry, exclude={"etag"}, exclude_defaults=True).decode(),
-    }
-
-
-def _entry(row: Row, blank: Entry) -> Entry:
-    """The entry in *row*; *blank*, to be written over it, if it is a copy, or another version of this app wrote it."""
-    etag = etag_of(row)
-    if _is_copy(row):
-        return replace(blank, etag=etag)
-    try:
-        entry = _adapter().validate_json(str(row["entry"]))
-    except (ValidationError, KeyError):
-        return replace(blank, etag=etag)
-    return replace(entry if entry.event_id == blank.event_id else blank, etag=etag)
-
-
-def _is_copy(row: Row) -> bool:
-    """Whether somebody put an old row back: what both sides agreed on then, and people said, may not be so any more.
-
-    Storage stamps a row when it is stored, the app stamped it when it wrote it.
-    """
-    written = row.get("written")
-    return not isinstance(written, datetime) or written_at(row) - written > _SETTLED
 
 
 async def _pages(rows: AsyncIterator[Row], size: int) -> AsyncIterator[Sequence[Row]]:
@@ -248,34 +224,6 @@ def _together(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         partition = [*group]
         for place in range(0, len(partition), _TOGETHER):
             yield partition[place : place + _TOGETHER]
-
-
-@cache
-def _adapter() -> TypeAdapter[Entry]:
-    return TypeAdapter(Entry)
-
-
-def _known(row: Row, key: str, known: Notified) -> Notified:
-    """*known* with what one of the two rows of an event tells; nothing if it is not as we write it."""
-    with suppress(KeyError, TypeError, ValueError, AttributeError):
-        if row["RowKey"] == key:
-            if _is_copy(row):
-                return known
-            versions = frozenset(filter(None, str(row["versions"]).split("\n")))
-            return replace(known, kind=Kind(row["kind"]), versions=versions, expires=_plain(row["expires"]))
-        return replace(
-            known,
-            due=_plain(row["due"]),
-            due_is_deletion=bool(row["deleted"]),
-            settle=int(row["settle"]),
-            streak=int(row["streak"]),
-        )
-    return known
-
-
-def _plain(moment: datetime) -> datetime:
-    """Without the library's own kind of datetime."""
-    return datetime.fromtimestamp(moment.timestamp(), UTC)
 
 
 def _date(header: str | None) -> datetime:

@@ -13,11 +13,12 @@ from typing import Any
 from uuid import uuid4
 
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from sync.errors import Transient
+from sync.storage.tables import KEY_REFUSED
 from sync.telemetry import spans as telemetry
 
 CONCURRENCY = 32
@@ -30,15 +31,16 @@ PEEKED = 32
 class StorageQueues:
     """The queues of one storage account; a missing queue is created on first use."""
 
-    def __init__(self, service: QueueServiceClient) -> None:
+    def __init__(self, service: QueueServiceClient, by_key: bool = False) -> None:
         self._service = service
+        self._by_key = by_key
         self._clients: dict[str, QueueClient] = {}
         self._turns = asyncio.Semaphore(CONCURRENCY)
 
     @classmethod
     def of_connection_string(cls, connection_string: str) -> StorageQueues:
         """Return the queues of the account that the connection string names."""
-        return cls(QueueServiceClient.from_connection_string(connection_string, **_OPTIONS))
+        return cls(QueueServiceClient.from_connection_string(connection_string, **_OPTIONS), by_key=True)
 
     @classmethod
     def of_identity(cls, url: str, credential: AsyncTokenCredential) -> StorageQueues:
@@ -69,7 +71,7 @@ class StorageQueues:
         dues = []
         for result in results:
             if isinstance(result, AzureError):
-                raise Transient(f"queue {queue}: {type(result).__name__}") from None  # its text may hold secrets
+                raise self._transient(queue, result) from None
             if isinstance(result, BaseException):
                 raise result
             dues.append(result)
@@ -119,8 +121,13 @@ class StorageQueues:
         except ResourceNotFoundError:
             return 0, None
         except AzureError as error:
-            raise Transient(f"queue {queue}: {type(error).__name__}") from None
+            raise self._transient(queue, error) from None
         return count or 0, min((each.inserted_on for each in seen if each.inserted_on), default=None)
+
+    def _transient(self, queue: str, error: AzureError) -> Transient:
+        """The error without its text, which may hold secrets."""
+        is_key = self._by_key and isinstance(error, ClientAuthenticationError)
+        return Transient(f"queue {queue}: {KEY_REFUSED if is_key else type(error).__name__}")
 
     def _client(self, queue: str) -> QueueClient:
         if queue not in self._clients:

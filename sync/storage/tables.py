@@ -15,6 +15,7 @@ from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import (
     AzureError,
+    ClientAuthenticationError,
     HttpResponseError,
     ResourceExistsError,
     ResourceModifiedError,
@@ -26,6 +27,8 @@ from azure.data.tables.aio import TableClient
 from sync.errors import Misconfigured, Stale, Transient
 from sync.telemetry import spans as telemetry
 
+KEY_REFUSED = "storage refuses the key in AzureWebJobsStorage: was it rotated, or cut off when it was copied?"
+
 Row = Mapping[str, Any]
 
 _OPTIONS: dict[str, Any] = {"retry_total": 1, "connection_timeout": 2, "read_timeout": 5}
@@ -34,14 +37,15 @@ _OPTIONS: dict[str, Any] = {"retry_total": 1, "connection_timeout": 2, "read_tim
 class StorageTable:
     """Rows are named by partition and key. All methods raise Transient if storage cannot be reached."""
 
-    def __init__(self, client: TableClient) -> None:
+    def __init__(self, client: TableClient, by_key: bool = False) -> None:
         self._client = client
+        self._by_key = by_key
 
     @classmethod
     def of_connection_string(cls, connection_string: str, name: str) -> StorageTable:
         """Return the table *name* of the account. Raises: Misconfigured if *connection_string* names no account."""
         try:
-            return cls(TableClient.from_connection_string(connection_string, name, **_OPTIONS))
+            return cls(TableClient.from_connection_string(connection_string, name, **_OPTIONS), by_key=True)
         except ValueError:  # the client's way to refuse what it is made of
             raise Misconfigured("AzureWebJobsStorage is no connection string, or names no tables") from None
 
@@ -142,6 +146,8 @@ class StorageTable:
         except (ResourceModifiedError, ResourceExistsError):
             raise Stale(f"table {self._client.table_name}: somebody else wrote it") from None
         except HttpResponseError as error:
+            if self._by_key and (error.status_code == 403 or isinstance(error, ClientAuthenticationError)):
+                raise Misconfigured(KEY_REFUSED) from None
             if error.status_code == 403:
                 raise Misconfigured("403: the app's identity needs the role Storage Table Data Contributor") from None
             raise self._transient(error) from None

@@ -154,7 +154,7 @@ class App(Clients):
 
     async def status(self) -> Status:
         """The status, from storage alone, with what this process has counted so far."""
-        from sync.settings import ModeSettings, parse_settings
+        from sync.settings.parts import ModeSettings, parse_settings
         from sync.status.reading import Overview
 
         mode = parse_settings(ModeSettings, self.environment).sync_mode

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sync.graph.events import GraphEvents
     from sync.graph.transport import Transport as GraphTransport
     from sync.pairs.holds import Holds
-    from sync.settings import AcknowledgeSettings, EnvironmentSettings, Settings
+    from sync.settings.parts import AcknowledgeSettings, EnvironmentSettings, Settings
     from sync.status.counting import Counting
     from sync.storage.account import Account
     from sync.storage.breaker import Breaker
@@ -67,7 +67,7 @@ class Clients:
     @cached_property
     def settings(self) -> Settings:
         """All of them."""
-        from sync.settings import Settings, parse_settings, retired
+        from sync.settings.parts import Settings, parse_settings, retired
 
         for line in retired(self.environment):
             log.warning(line)
@@ -76,14 +76,14 @@ class Clients:
     @cached_property
     def environment_settings(self) -> EnvironmentSettings:
         """The Dataverse environment and the column."""
-        from sync.settings import EnvironmentSettings, parse_settings
+        from sync.settings.parts import EnvironmentSettings, parse_settings
 
         return parse_settings(EnvironmentSettings, self.environment)
 
     @cached_property
     def acknowledge_settings(self) -> AcknowledgeSettings:
         """The settings of an acknowledgement."""
-        from sync.settings import AcknowledgeSettings, parse_settings
+        from sync.settings.parts import AcknowledgeSettings, parse_settings
 
         return parse_settings(AcknowledgeSettings, self.environment)
 
@@ -92,7 +92,7 @@ class Clients:
     @cached_property
     def account(self) -> Account:
         """The storage account."""
-        from sync.settings import StorageSettings, parse_settings
+        from sync.settings.parts import StorageSettings, parse_settings
         from sync.storage.account import Account
 
         settings = parse_settings(StorageSettings, self.environment)
@@ -124,9 +124,12 @@ class Clients:
     @cached_property
     def ledger(self) -> LedgerTable:
         """The memory of pairs."""
+        from sync.settings.parts import ExtensionSettings, parse_settings
         from sync.storage.ledger import LedgerTable
 
-        return LedgerTable(self._ledger_rows)
+        named = parse_settings(ExtensionSettings, self.environment)
+        extension = f"{named.extension_name}/{named.extension_property}".casefold()
+        return LedgerTable(self._ledger_rows, extension=extension)
 
     @cached_property
     def roster(self) -> RosterTable:
@@ -174,7 +177,7 @@ class Clients:
 
     def _identity_for(self, url: str) -> AsyncTokenCredential:
         from sync.calls.credentials import app_credential
-        from sync.settings import is_loopback
+        from sync.settings.values import is_loopback
 
         return app_credential(True) if is_loopback(url) else self.identity()
 

@@ -471,6 +471,8 @@ class TestParsing:
         [
             ("3FA85F64-5717-4562-B3FC-2C963F66AFA6", "3fa85f64-5717-4562-b3fc-2c963f66afa6"),
             ("{3fa85f64-5717-4562-b3fc-2c963f66afa6}", "3fa85f64-5717-4562-b3fc-2c963f66afa6"),
+            (" 3fa85f64-5717-4562-b3fc-2c963f66afa6\n", "3fa85f64-5717-4562-b3fc-2c963f66afa6"),
+            ("\u200b3fa85f64-5717-4562-b3fc-2c963f66afa6", "3fa85f64-5717-4562-b3fc-2c963f66afa6"),
             ("not a guid", None),
             ("", None),
             (7, None),
@@ -481,6 +483,11 @@ class TestParsing:
     def test_the_booking_is_named_by_a_guid_or_not_at_all(self, value: Any, expected: str | None) -> None:
         event = self.parse(extensions=[{"extensionName": EXTENSION_NAME, EXTENSION_PROPERTY: value}])
         assert (event.has_extension, event.booking_id) == (True, expected)
+
+    def test_the_property_is_found_in_any_case(self) -> None:
+        guid = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+        event = self.parse(extensions=[{"extensionName": EXTENSION_NAME, EXTENSION_PROPERTY.upper(): guid}])
+        assert event.booking_id == guid
 
     @pytest.mark.parametrize("found", [None, "x", 7, [], {}, {"id": 5}])
     def test_an_odd_extension_is_not_ours(self, found: Any) -> None:

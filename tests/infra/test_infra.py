@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sync.settings import Settings
+from sync.settings.parts import Settings
 from sync.telemetry.spans import AGE, DRIFT, METRICS, NOTIFICATIONS, PARKED, POISON, SUBSCRIPTIONS
 from tests.world.infra import APP, FILES, INFRA, MAIN, ROOT, STORAGE, app_settings, main_module_bodies
 

@@ -18,7 +18,7 @@ from sync.messages.codec import OUTLOOK_CHANGES, parse_change_message, parse_cha
 from sync.model import Booking, Event
 from sync.pairs.actions import Action
 from sync.pairs.processing import Processor
-from sync.settings import AcknowledgeSettings
+from sync.settings.parts import AcknowledgeSettings
 from sync.storage.ledger import TABLE, LedgerTable
 from sync.storage.queues import StorageQueues
 from sync.storage.tables import StorageTable

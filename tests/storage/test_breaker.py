@@ -99,3 +99,19 @@ async def test_an_unreachable_count_lets_nothing_pass() -> None:
     with pytest.raises(Transient):
         await Breaker(table, 3, 5).refuses(ANNA, "1", NOW)
     await table.close()
+
+
+@pytest.mark.parametrize("damage", [{}, {"count": "many"}, {"count": 4}, {"at": "yesterday", "count": 4}])
+async def test_a_row_that_somebody_damaged_lets_nothing_pass_until_a_person_says_so(
+    breaker: Breaker, damage: dict[str, object]
+) -> None:
+    await breaker.table.put({"PartitionKey": "breaker", "RowKey": ANNA, **damage})
+    assert await canceled(breaker, ANNA, "1") == [False]
+    assert [each.scope for each in await breaker.tripped()] == [ANNA]
+    await breaker.reset(ANNA, NOW)
+    assert await canceled(breaker, ANNA, "1") == [True]
+
+
+async def test_a_count_without_its_columns_keeps_nobody_from_canceling(breaker: Breaker) -> None:
+    await breaker.table.put({"PartitionKey": "cancellation", "RowKey": f"{ANNA}.x", "at": NOW})
+    assert await canceled(breaker, ANNA, "1") == [True]

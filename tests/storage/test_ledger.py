@@ -16,7 +16,8 @@ from sync.pairs.actions import Outcome, Stage
 from sync.pairs.entry import Decision, Entry, Held, Intent, Kind
 from sync.pairs.reasons import HoldKind
 from sync.storage.breaker import Breaker
-from sync.storage.ledger import AT_ONCE, TABLE, UNKNOWN, LedgerTable, key_of
+from sync.storage.ledger import AT_ONCE, TABLE, LedgerTable
+from sync.storage.ledger_rows import UNKNOWN, key_of
 from sync.storage.queues import StorageQueues
 from sync.storage.tables import StorageTable
 from tests.world.fakes import ANNA, BEN, NOW, span
@@ -196,6 +197,49 @@ async def test_what_has_expired_is_forgotten(ledger: LedgerTable) -> None:
     assert await ledger.purge(NOW, until=lambda: False) == 71
     assert (await ledger.read(ANNA, "E1")).is_new
     assert not (await ledger.read(ANNA, "E2")).is_new
+
+
+DAMAGED = {
+    "no columns": {},
+    "null": {"entry": "null"},
+    "another type": {"entry": "[1]", "versions": 7},
+    "naive times": {"entry": f'{{"mailbox": "{ANNA}", "event_id": "E1", "expires": "2026-03-02T06:00:00"}}'},
+    "half": {"entry": '{"mailbox": '},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+async def test_a_row_that_somebody_damaged_is_unknown_and_is_replaced_by_the_next_write(
+    ledger: LedgerTable, rows: StorageTable, damage: dict[str, object]
+) -> None:
+    kept = await ledger.write(replace(Entry(ANNA, "E1"), held=Held(HoldKind.ALL_DAY, NOW, "v1")))
+    row = {"PartitionKey": ANNA, "RowKey": key_of("E1"), "event": "E1", "written": datetime.now(UTC), **damage}
+    await rows.put(row)
+    read = await ledger.read(ANNA, "E1")
+    assert (read.held, read.agreed, read.is_new) == (None, (), False)
+    [shown] = [entry async for entry in ledger.held(NOW)]
+    assert shown.held is not None
+    assert (shown.event_id, shown.held.kind) == ("E1", HoldKind.DAMAGED)
+    await ledger.of_mailbox(ANNA)
+    await ledger.write(replace(kept, etag=read.etag, held=None))
+    assert [entry async for entry in ledger.held(NOW)] == []
+
+
+async def test_an_index_of_holds_needs_no_columns(ledger: LedgerTable, rows: StorageTable) -> None:
+    entry = await ledger.write(replace(Entry(ANNA, "E1"), held=Held(HoldKind.ALL_DAY, NOW, "v1")))
+    await rows.put({"PartitionKey": "held", "RowKey": f"{ANNA}.{key_of('E1')}"})
+    assert [each async for each in ledger.held(NOW)] == [entry]
+    assert await ledger.some_held(5) == ([entry], 0)
+
+
+async def test_what_was_nobodys_under_another_extension_is_forgotten(rows: StorageTable) -> None:
+    before, after = LedgerTable(rows, extension="com.other/id"), LedgerTable(rows, extension="com.contoso/id")
+    await before.write(replace(Entry(ANNA, "E1"), kind=Kind.NOT_OURS, expires=NOW + timedelta(days=900)))
+    [known] = await before.look([Change(ANNA, "E1")], 5.0)
+    assert known.kind is Kind.NOT_OURS
+    [known] = await after.look([Change(ANNA, "E1")], 5.0)
+    assert known.kind is None
+    assert (await after.read(ANNA, "E1")).kind is Kind.PAIR
 
 
 class TestWhatAnAcknowledgementAsks:

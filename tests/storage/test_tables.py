@@ -126,13 +126,22 @@ async def test_storage_that_does_not_answer_is_worth_another_try() -> None:
     await table.close()
 
 
-async def test_an_identity_without_the_role_is_told_which(real_table: StorageTable, monkeypatch) -> None:
+@pytest.mark.parametrize(("by_key", "cure"), [(False, "Storage Table Data Contributor"), (True, "was it rotated")])
+async def test_a_403_of_storage_names_the_cure_of_how_it_is_asked(real_table: StorageTable, by_key, cure) -> None:
     async def refuse(*_: object) -> None:
         raise HttpResponseError(response=SimpleNamespace(status_code=403, reason="Forbidden"))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(real_table._client, "get_entity", refuse)
-    with pytest.raises(Misconfigured, match="Storage Table Data Contributor"):
-        await real_table.get("p", "k")
+    client = SimpleNamespace(get_entity=refuse, table_name="things")
+    with pytest.raises(Misconfigured, match=cure):
+        await StorageTable(client, by_key).get("p", "k")  # type: ignore[arg-type]
+
+
+async def test_a_key_that_was_cut_off_is_named(real_table: StorageTable) -> None:
+    cut = "AccountName=a;AccountKey=abc;TableEndpoint=http://127.0.0.1:9/a;QueueEndpoint=http://127.0.0.1:9/a"
+    table = StorageTable.of_connection_string(cut, "things")
+    with pytest.raises(Misconfigured, match="cut off"):
+        await table.get("p", "k")
+    await table.close()
 
 
 def test_a_connection_string_without_tables_is_refused_by_name() -> None:

@@ -5,10 +5,8 @@ Several parts, because a notification has to be acknowledged with the least of t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,99 +20,24 @@ from pydantic import (
 )
 
 from sync.errors import Misconfigured
-from sync.ids import guid_of
 from sync.model import ConflictPolicy, SyncMode
+from sync.settings.values import (
+    checked_account_name,
+    checked_column,
+    checked_connection_string,
+    checked_environment_url,
+    checked_extension_name,
+    checked_extension_property,
+    checked_guid,
+    checked_guids,
+    checked_key,
+    checked_notification_url,
+    checked_service_url,
+    cleaned,
+)
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-def is_loopback(url: str) -> bool:
-    """Whether *url* is plain http to this machine: the one place where no encryption and no identity are asked for."""
-    parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname in _LOOPBACK
-
-
-def _url(value: str) -> str:
-    value = value.strip()
-    try:
-        parts = urlsplit(value)
-        _ = parts.port
-    except ValueError:
-        raise ValueError("is not a URL") from None
-    if not parts.hostname or not (parts.scheme == "https" or is_loopback(value)):
-        raise ValueError("must be an https URL (plain http is for this machine only)")
-    if parts.username or parts.password:
-        raise ValueError("must not hold a user or password")
-    return value
-
-
-def _service_url(value: str) -> str:
-    value = _url(value).rstrip("/")
-    parts = urlsplit(value)
-    if parts.query or parts.fragment or re.search(r"\s", value):
-        raise ValueError("must be a plain URL, without a query")
-    return parts._replace(netloc=parts.netloc.lower()).geturl()
-
-
-def _environment_url(value: str) -> str:
-    value = _service_url(value)
-    if urlsplit(value).path or urlsplit(value).query:
-        raise ValueError("must be the environment's URL alone, like https://contoso.crm4.dynamics.com")
-    return value
-
-
-def is_vault_reference(value: str) -> bool:
-    """Whether *value* is what Azure leaves in the place of a secret it could not read; anybody could guess it."""
-    return value.startswith("@Microsoft.KeyVault(")
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    if is_vault_reference(value.get_secret_value()):
-        raise ValueError(
-            "is a Key Vault reference in the place of the secret, which could not be read:"
-            " in Azure, is the app's identity Key Vault Secrets User of the vault?"
-        )
-    return value
-
-
-def _notification_url(value: SecretStr) -> SecretStr:
-    return SecretStr(_url(_secret(value).get_secret_value()))
-
-
-def _key(value: SecretStr) -> SecretStr:
-    if len(_secret(value).get_secret_value()) < 32:
-        raise ValueError(
-            "must be at least 32 characters; python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
-        )
-    return value
-
-
-def _column(value: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9]*_[a-z0-9_]+", value):
-        raise ValueError("must be the column's logical name, like contoso_outlookeventid")
-    return value
-
-
-def _extension_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", value):
-        raise ValueError("must be the open extension's name, like com.contoso.booking")
-    return value
-
-
-def _guid(value: str) -> str:
-    try:
-        return guid_of(value.strip())
-    except ValueError:
-        raise ValueError("must be a GUID") from None
-
-
-def _guids(value: Any) -> frozenset[str]:
-    texts = value.split(",") if isinstance(value, str) else value
-    return frozenset(_guid(text) for text in texts if text.strip())
-
-
-Guid = Annotated[str, AfterValidator(_guid)]
-Key = Annotated[SecretStr, AfterValidator(_key)]
+Guid = Annotated[str, AfterValidator(checked_guid)]
+Key = Annotated[SecretStr, AfterValidator(checked_key)]
 
 UNDOCUMENTED = ""
 """The description of a setting that docs/settings.md leaves out."""
@@ -123,17 +46,17 @@ UNDOCUMENTED = ""
 class StorageSettings(BaseModel):
     """Where the app's queues and tables are: all that is needed to look at what is parked, held or counted."""
 
-    storage_account: str | None = Field(
+    storage_account: Annotated[str, AfterValidator(checked_account_name)] | None = Field(
         None,
         alias="AzureWebJobsStorage__accountName",
         description="name of the storage account, for an identity in the place of a connection string",
     )
-    storage_queue_url: str | None = Field(
+    storage_queue_url: Annotated[str, AfterValidator(checked_service_url)] | None = Field(
         None,
         alias="AzureWebJobsStorage__queueServiceUri",
         description="its queues, where they are not at the public cloud's address",
     )
-    storage_table_url: str | None = Field(
+    storage_table_url: Annotated[str, AfterValidator(checked_service_url)] | None = Field(
         None, alias="AzureWebJobsStorage__tableServiceUri", description="its tables, likewise"
     )
     storage_client_id: str | None = Field(
@@ -152,7 +75,7 @@ class StorageSettings(BaseModel):
     def _storage_is_named(cls, value: str | None, before: ValidationInfo) -> str | None:
         if not (value or before.data.get("storage_account") or before.data.get("storage_queue_url")):
             raise ValueError("(or AzureWebJobsStorage__accountName, for an identity) is missing")
-        return value
+        return checked_connection_string(value)
 
 
 class AcknowledgeSettings(StorageSettings):
@@ -185,10 +108,10 @@ class AcknowledgeSettings(StorageSettings):
 class EnvironmentSettings(BaseModel):
     """Where the bookings are; all that is known before the app is deployed."""
 
-    dataverse_url: Annotated[str, AfterValidator(_environment_url)] = Field(
+    dataverse_url: Annotated[str, AfterValidator(checked_environment_url)] = Field(
         alias="DATAVERSE_URL", description="the environment, like `https://contoso.crm4.dynamics.com`"
     )
-    event_id_column: Annotated[str, AfterValidator(_column)] = Field(
+    event_id_column: Annotated[str, AfterValidator(checked_column)] = Field(
         alias="EVENT_ID_COLUMN",
         description="logical name of the booking's text column for the event id, like `contoso_outlookeventid`",
     )
@@ -204,21 +127,26 @@ class ModeSettings(BaseModel):
     )
 
 
-class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings):
-    """All settings of the app."""
+class ExtensionSettings(BaseModel):
+    """What makes an event a booking's."""
 
-    graph_url: Annotated[str, AfterValidator(_service_url)] = Field(
-        "https://graph.microsoft.com/v1.0", alias="GRAPH_URL", description="Microsoft Graph with its version"
-    )
-    extension_name: Annotated[str, AfterValidator(_extension_name)] = Field(
+    extension_name: Annotated[str, AfterValidator(checked_extension_name)] = Field(
         "Com.Anttipajunen.BookingSyncOpenExtension",
         alias="EXTENSION_NAME",
         description="name of the open extension in which an event holds its booking's id",
     )
-    extension_property: str = Field(
+    extension_property: Annotated[str, AfterValidator(checked_extension_property)] = Field(
         "bookingSyncGuid", alias="EXTENSION_PROPERTY", description="property of that extension"
     )
-    notification_url: Annotated[SecretStr, AfterValidator(_notification_url)] = Field(
+
+
+class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings, ExtensionSettings):
+    """All settings of the app."""
+
+    graph_url: Annotated[str, AfterValidator(checked_service_url)] = Field(
+        "https://graph.microsoft.com/v1.0", alias="GRAPH_URL", description="Microsoft Graph with its version"
+    )
+    notification_url: Annotated[SecretStr, AfterValidator(checked_notification_url)] = Field(
         alias="NOTIFICATION_URL", description="public URL of the function `notifications`, with its `?code=`"
     )
     canceled_status_id: Guid | None = Field(
@@ -243,7 +171,7 @@ class Settings(AcknowledgeSettings, EnvironmentSettings, ModeSettings):
         description="so many of all mailboxes together may be canceled within an hour; beyond that a person is asked",
         ge=0,
     )
-    mailboxes: Annotated[frozenset[str], BeforeValidator(_guids)] = Field(
+    mailboxes: Annotated[frozenset[str], BeforeValidator(checked_guids)] = Field(
         frozenset(),
         alias="MAILBOXES",
         description="comma-separated Entra object ids of users, to begin with a pilot; everybody otherwise",
@@ -272,7 +200,7 @@ def parse_settings(kind: type[S], environment: Mapping[str, str]) -> S:
     Raises: Misconfigured, naming every setting that is missing or unreadable, and never a value.
     """
     names = {field: str(info.alias) for field, info in kind.model_fields.items()}
-    given = {name: environment[name] for name in names.values() if environment.get(name, "").strip()}
+    given = {name: value for name in names.values() if (value := cleaned(environment.get(name, "")))}
     try:
         return kind.model_validate(given)
     except ValidationError as error:
