@@ -49,7 +49,8 @@ def measure(quick: bool, progress: Progress) -> list[Row]:
     rounds = {items: times for items, each in ROUNDS.items() if (times := each[0 if quick else 1])}
     with Azurite() as azurite, environment({"AzureWebJobsStorage": azurite.connection_string, "CLIENT_STATE_KEY": KEY}):
         answers = asyncio.run(_answers(azurite.connection_string, rounds, progress))
-    return [*answers, *(row for post in POSTS for row in _code(post, 100 if quick else 300))]
+        beside = asyncio.run(_beside_floods(10 if quick else 40))
+    return [*answers, *beside, *(row for post in POSTS for row in _code(post, 100 if quick else 300))]
 
 
 @contextmanager
@@ -99,6 +100,35 @@ async def _answers(storage: str, rounds: Mapping[int, int], progress: Progress) 
                 case = f"{name} of a POST of {items}"
                 bounds = {"queueing the raw body": at_most(2)} if name == "p99" else {}
                 rows.append(Row("Acknowledging", case, "ms", us, {"queueing the raw body": them}, promised=bounds))
+    await app.close()
+    return rows
+
+
+FLOODS = {
+    "nothing": b"",
+    "four POSTs of 4 MB of {}": b'{"value": [' + b"{}," * 1_398_000 + b"{}]}",
+    "four POSTs of 4 MB of notifications": b"",
+}
+"""What comes at the same moment as the POST that is timed. Whoever sends it needs the function's key."""
+
+
+async def _beside_floods(times: int) -> list[Row]:
+    """How long a POST of ten notifications waits beside large ones, at most."""
+    rng, rows = random.Random(1), []
+    body = build_post(rng, KEY, 10, 10)
+    floods = FLOODS | {"four POSTs of 4 MB of notifications": build_post(rng, KEY, 4_200, 1_000)}
+    app = App(os.environ)
+    async with served(app):
+        for name, flood in floods.items():
+            found = []
+            for _ in range(times):
+                sending = [asyncio.ensure_future(triggers.notifications({}, flood)) for _ in range(4 if flood else 0)]
+                begun = time.perf_counter()
+                answer = await triggers.notifications({}, body)
+                found.append((time.perf_counter() - begun) * 1_000)
+                assert answer["status_code"] == 202
+                await asyncio.gather(*sending)
+            rows.append(Row("Acknowledging: beside others", f"a POST of 10, beside {name}: longest", "ms", max(found)))
     await app.close()
     return rows
 

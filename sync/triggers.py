@@ -11,12 +11,15 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypedDict
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from sync.wiring.app import App
 
 if TYPE_CHECKING:
     from sync.status.findings import Status
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
         return _plain_text(200, query["validationToken"])
 
     from sync.errors import Malformed, Misconfigured
-    from sync.graph.notifications import parse_notifications
+    from sync.graph.notifications import LARGE, parse_notifications
     from sync.intake.acknowledging import acknowledge
 
     try:
@@ -70,7 +73,7 @@ async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
         return _plain_text(503, "")  # Graph comes again for four hours, time enough to set it
     with app().telemetry.span("receive", "server") as told:
         try:
-            received = parse_notifications(body, settings.keys)
+            received = await _beside_others(len(body) >= LARGE, partial(parse_notifications, body, settings.keys))
         except Malformed as error:
             log.warning("notifications refused reason=%r", str(error))
             told.answered(400)
@@ -79,6 +82,11 @@ async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
         told.answered(reply.status)
     counting.count(reply.counts, reply.notified)
     return _plain_text(reply.status, "")
+
+
+async def _beside_others(is_long: bool, work: Callable[[], T]) -> T:
+    """Do *work*; if it *is long*, in a thread, so that others are answered meanwhile."""
+    return await asyncio.to_thread(work) if is_long else work()
 
 
 def _plain_text(status: int, body: str) -> Answer:

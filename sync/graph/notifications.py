@@ -19,6 +19,15 @@ from sync.messages.codec import is_word, require
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes; a notification takes about one thousand, and a POST holds a handful to some hundred."""
+MOST_OBJECTS, MOST_COMMAS = 20_000, 100_000
+"""Braces and commas of one body. A notification has two objects and some ten commas, so 4 MiB hold 8,000 and 40,000.
+
+They are counted before anything is parsed: 4 MB of ``{}`` take seconds to judge, in which nobody else is answered.
+"""
+
+LARGE = 64 * 1024
+"""Bytes of a body from which on it is parsed in a thread. Smaller ones take less time than the thread."""
+
 _CHANGE_TYPES = frozenset({"created", "updated", "deleted"})
 
 # `Users/{user}/Events/{event}` in basic notifications, `Users('{user}')/events('{event}')` in rich ones, either with
@@ -39,6 +48,8 @@ def parse_notifications(body: bytes, keys: Sequence[str]) -> Received:
     """
     if len(body) > MAX_BODY:
         raise Malformed(f"a body of {len(body)} bytes")
+    if body.count(b"{") > MOST_OBJECTS or body.count(b",") + body.count(b"[") > MOST_COMMAS:
+        raise Malformed("a body of more items than Graph sends")
     try:
         value = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))["value"]
     except (ValueError, KeyError, TypeError, RecursionError):

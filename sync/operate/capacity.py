@@ -31,7 +31,7 @@ class Cost:
 
 # Measured, the changes on days in which each is notified of one to four times, by: python3 dev.py bench capacity
 ORDINARY_CHANGE = Cost(graph=0.7575, dataverse=0.0975, posts=2.12, messages=2.8775, table=4.0125)
-BOOKINGS_CHANGE = Cost(graph=1.16, dataverse=1.8175, posts=2.045, messages=3.06, table=6.455)
+BOOKINGS_CHANGE = Cost(graph=1.16, dataverse=1.8175, posts=2.045, messages=3.06, table=6.31)
 NIGHT = Cost(graph=1.0, dataverse=2.03, posts=0.0, messages=1.0, table=3.01)
 
 MESSAGE = 3

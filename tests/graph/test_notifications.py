@@ -236,6 +236,22 @@ def test_a_body_of_ten_megabytes_is_refused_unread():
         parse_notifications(json.dumps({"value": [change()], "padding": padding}).encode(), (KEY,))
 
 
+@pytest.mark.parametrize(
+    "item", [b"{}", b"[]", b"1", b'{"changeType":"x"}'], ids=["empty objects", "lists", "numbers", "small objects"]
+)
+def test_a_body_of_more_items_than_graph_sends_is_refused_before_it_is_parsed(item):
+    body = b'{"value": [' + (item + b",") * (MAX_BODY // (len(item) + 1) - 10) + item + b"]}"
+    with pytest.raises(Malformed, match="more items"):
+        parse_notifications(body, (KEY,))
+
+
+def test_as_many_notifications_as_fit_are_read():
+    many = [change(event=f"{EVENT}{number}") for number in range(3_000)]
+    body = json.dumps({"value": many}).encode()
+    assert MAX_BODY // 2 < len(body) <= MAX_BODY
+    assert len(parse_notifications(body, (KEY,)).changes) == 3_000
+
+
 def test_the_largest_body_is_still_read():
     body = json.dumps({"value": [change()], "padding": ""})
     body = body.replace('"padding": ""', f'"padding": "{" " * (MAX_BODY - len(body))}"')
