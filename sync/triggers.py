@@ -68,6 +68,8 @@ async def notifications(query: Mapping[str, str], body: bytes) -> Answer:
 
     try:
         settings, queues, counting = app().acknowledge_settings, app().queues, app().counting
+        if app().refusal:
+            raise Misconfigured(app().refusal)
     except Misconfigured as error:
         log.error("misconfigured: %s", error)
         return _plain_text(503, "")  # Graph comes again for four hours, time enough to set it
@@ -100,6 +102,8 @@ async def process_outlook_change(message: bytes) -> None:
     from sync.telemetry.counters import OUTCOME
 
     text, telemetry = _text(message), app().telemetry
+    if await app().is_left(OUTLOOK_CHANGES, text):
+        return
     origin = parse_origin(text)
     with telemetry.span(f"process {OUTLOOK_CHANGES}", "consumer", origin) as told:
         outcome = await app().changes.take(text)
@@ -114,6 +118,8 @@ async def process_lifecycle(message: bytes) -> None:
     from sync.messages.codec import LIFECYCLE, parse_origin
 
     text = _text(message)
+    if await app().is_left(LIFECYCLE, text):
+        return
     with app().telemetry.span(f"process {LIFECYCLE}", "consumer", parse_origin(text)):
         await app().lifecycle.take(text)
 
@@ -123,6 +129,8 @@ async def sweep_mailbox(message: bytes) -> None:
     from sync.messages.codec import SWEEPS, parse_origin
 
     text = _text(message)
+    if await app().is_left(SWEEPS, text):
+        return
     with app().telemetry.span(f"process {SWEEPS}", "consumer", parse_origin(text)):
         await app().sweeps.take(text)
 
@@ -133,6 +141,7 @@ async def renew_subscriptions() -> None:
 
     with app().telemetry.span("renew_subscriptions"):
         try:
+            await app().own_storage()
             await app().keeper.keep()
         except SyncError as error:
             await app().counting.roster_failed(str(error))
@@ -144,6 +153,7 @@ async def renew_subscriptions() -> None:
 async def sweep() -> None:
     """Ask for the nightly sweep of all mailboxes. Raises: Transient, Refused, Misconfigured."""
     with app().telemetry.span("sweep"):
+        await app().own_storage()
         await app().counting.purge()
         await app().rounds.ask_nightly()
 

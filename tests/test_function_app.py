@@ -18,7 +18,7 @@ from azure.storage.queue.aio import QueueClient
 
 import function_app
 from sync import triggers
-from sync.errors import Transient
+from sync.errors import Misconfigured, Transient
 from sync.graph.client_state import build_client_state
 from sync.messages.changes import Change, LifecycleNotification, SweepRequest
 from sync.messages.codec import build_change_message, build_lifecycle_message, build_sweep_message, parse_changes
@@ -436,6 +436,31 @@ async def test_notifications_of_one_event_that_the_host_hands_over_at_once_are_o
         assert len(batches) == 10
         await asyncio.gather(*(function_app.process_outlook_change(func.QueueMessage(body=batch)) for batch in batches))
         assert (await queue.get_queue_properties()).approximate_message_count == 11
+
+
+async def test_a_second_deployment_on_the_same_storage_takes_nothing(app, storage):
+    """A test system got production's connection string: what it is handed goes back, and nothing is parked."""
+    app.configure(AzureWebJobsStorage=storage, CLIENT_STATE_KEY=KEY, DATAVERSE_URL="https://contoso.crm4.dynamics.com")
+    app.configure(NOTIFICATION_URL="https://sync.example/api/notifications?code=x")
+    await app.parts.own_storage()
+    await app.post(json.dumps({"value": [change()]}))
+    async with QueueClient.from_connection_string(storage, CHANGES) as queue:
+        message = await queue.receive_message()
+        assert message is not None
+        await queue.delete_message(message)
+        text = base64.b64decode(message.content)
+
+        test_system = App({**app.parts.environment, "NOTIFICATION_URL": "https://test.example/api/notifications"})
+        with triggers.serving(test_system):
+            await function_app.process_outlook_change(func.QueueMessage(body=text))
+            assert (await app.post(json.dumps({"value": [change()]}))).status_code == 503
+            with pytest.raises(Misconfigured, match="belongs to another deployment"):
+                await function_app.renew_subscriptions(TimerRequest())
+        await test_system.close()
+
+        assert (await queue.get_queue_properties()).approximate_message_count == 1, "it went back"
+    status = await app.parts.status()
+    assert any("Two deployments share this storage account" in finding.text for finding in status.findings)
 
 
 class Idle:

@@ -8,7 +8,7 @@ checks, their order and their cures stay out: they are in ``examining.py``. The 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,8 +16,7 @@ from uuid import uuid4
 
 from sync.doctor.findings import Finding, Instruments, failed, ok, skipped, warning
 from sync.doctor.probes import Answer, clock_offset, shake_hands
-from sync.errors import AccessDenied, MailboxUnavailable, Malformed, Refused, Transient
-from sync.messages.codec import OUTLOOK_CHANGES
+from sync.errors import AccessDenied, MailboxUnavailable, Malformed, Refused
 from sync.model import Event, Span, Subscription
 from sync.settings.parts import Settings
 from sync.subscriptions.deployment import Deployment
@@ -224,37 +223,6 @@ def _of_expiry(seen: str, first: datetime, now: datetime) -> Finding:
     """Warn if the *first* subscription to expire should have been renewed long ago."""
     seen += f", and the first expires {first:%Y-%m-%d %H:%M} (UTC)"
     return ok(seen) if first - now > SOON else warning(seen)
-
-
-# --- storage ---
-
-
-async def storage_account(on: Instruments) -> Finding:
-    """Look whether the storage account is there: if neither its queues nor its tables answer, it is not."""
-
-    async def trouble(asked: Awaitable[object]) -> str | None:
-        try:
-            await asked
-        except Transient as error:
-            return str(error)
-        return None
-
-    of_queues, of_table = await asyncio.gather(
-        trouble(on.queues.backlog(OUTLOOK_CHANGES)), trouble(on.memory.last_run())
-    )
-    return failed(f"{of_queues}; {of_table}") if of_queues and of_table else ok("there, and it knows the caller")
-
-
-async def queues(on: Instruments) -> Finding:
-    """Write a message to a queue of its own, read it and delete it. Raises: SyncError if that fails."""
-    await on.queues.probe()
-    return ok("a message was written, read and deleted")
-
-
-async def table(on: Instruments) -> Finding:
-    """Write a row, read it and delete it. Raises: SyncError if that fails."""
-    await on.memory.probe()
-    return ok("a row was written, read and deleted")
 
 
 # --- the way in, and time ---

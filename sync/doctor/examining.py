@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from sync.doctor import checks, findings, service_checks
+from sync.doctor import checks, findings, service_checks, storage_checks
 from sync.doctor.findings import Finding, Instruments, State
 from sync.errors import Misconfigured, Refused, SyncError, Throttled
 
@@ -157,9 +157,15 @@ CHECKS: Sequence[Check] = (
         checks.scope,
         "infra/scripts/scope-mailboxes.ps1; an access policy takes an hour or more to have effect",
     ),
-    Check("storage account", (), checks.storage_account, _STORAGE),
-    Check("queues", ("storage account",), checks.queues, _STORAGE),
-    Check("table", ("storage account",), checks.table, _STORAGE),
+    Check("storage account", (), storage_checks.storage_account, _STORAGE),
+    Check("queues", ("storage account",), storage_checks.queues, _STORAGE),
+    Check("table", ("storage account",), storage_checks.table, _STORAGE),
+    Check(
+        "storage owner",
+        ("table",),
+        storage_checks.owner,
+        "give each deployment an account of its own: docs/deploy.md, Slots and test systems",
+    ),
     Check(
         "notification URL",
         (),

@@ -12,6 +12,7 @@ from sync.dataverse.definitions import Definitions
 from sync.graph.events import GraphEvents
 from sync.graph.transport import Transport
 from sync.settings.parts import Settings
+from sync.storage.owner import Ownership
 from sync.storage.queues import StorageQueues
 from sync.storage.roster import RosterTable
 from sync.subscriptions.deployment import Deployment
@@ -51,6 +52,7 @@ class Instruments:
     definitions: Definitions
     queues: StorageQueues
     memory: RosterTable
+    ownership: Ownership
     now: Callable[[], datetime]
     outside: str | None = None
     """A mailbox that the app must not be able to read."""

@@ -131,6 +131,7 @@ async def _examine(terminal: Terminal, app: App, outside: str | None) -> int:
             definitions=Definitions(app.customizing),
             queues=app.queues,
             memory=app.roster,
+            ownership=app.ownership,
             now=app.now,
             outside=outside,
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sync.messages.codec import LIFECYCLE, OUTLOOK_CHANGES, SWEEPS
-from sync.operate.command_line import DONE, FAILED, AsJson, Verbose, run
+from sync.operate.command_line import DONE, FAILED, REFUSED, AsJson, Verbose, run, with_secrets
 from sync.operate.rows import parked_rows
 from sync.operate.terminal import Terminal
 from sync.storage.poison import PoisonQueue, Replayed
@@ -23,6 +23,28 @@ class Queue(StrEnum):
     OUTLOOK_CHANGES = OUTLOOK_CHANGES
     LIFECYCLE = LIFECYCLE
     SWEEPS = SWEEPS
+
+
+@commands.command()
+def take_over(as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Make this deployment the owner of the storage account, where the app moved to another URL or environment.
+
+    A deployment that still works with the account is refused from then on, within a minute.
+    """
+    run(_take_over, as_json, verbose)
+
+
+async def _take_over(terminal: Terminal, app: App) -> int:
+    await with_secrets(app)
+    if not app.ownership.name:
+        terminal.fail("DATAVERSE_URL and NOTIFICATION_URL tell which deployment this is; one of them is not set")
+        return REFUSED
+    before = await app.ownership.take_over()
+    was = before.name if before is not None else None
+    terminal.show(
+        {"owner": app.ownership.name, "was": was}, [f"owner: {app.ownership.name}", f"was: {was or 'nobody'}"]
+    )
+    return DONE
 
 
 OneQueue = Annotated[Queue | None, typer.Option("--queue", help="Of this queue only.")]

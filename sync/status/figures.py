@@ -46,6 +46,8 @@ class Gathered:
     hours: Mapping[datetime, Counter[str]] = field(default_factory=dict)
     shut_out: tuple[datetime, str] | None = None
     """When a service refused the whole app last, and why."""
+    refused: str = ""
+    """The deployment that was refused lately, as the storage is another one's, and that one; empty if none was."""
     backlogs: Sequence[Backlog] | None = None
     held: tuple[Sequence[Entry], int] | None = None
     """Some of them, and how many more there may be."""

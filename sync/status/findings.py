@@ -106,6 +106,7 @@ def build_status(found: Gathered, now: datetime) -> Status:
     holds = _holds(*found.held) if found.held is not None else None
     findings = [
         *(Finding(Level.TROUBLE, text, "python -m sync doctor: is the storage account well?") for text in found.unread),
+        *_of_owner(found.refused),
         *_of_services(found.shut_out, total, now),
         *_of_roster(mailboxes, failure, now),
         *_of_queues(found.backlogs or (), now),
@@ -159,6 +160,15 @@ def summary_lines(status: Status) -> list[str]:
 
 def _told(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {count}" for name, count in counts.items()) or "none"
+
+
+def _of_owner(refused: str) -> Iterator[Finding]:
+    if refused:
+        yield Finding(
+            Level.TROUBLE,
+            f"Two deployments share this storage account: {refused}",
+            "give each its own (AzureWebJobsStorage); docs/deploy.md, Slots and test systems",
+        )
 
 
 def _of_services(shut_out: tuple[datetime, str] | None, total: Mapping[str, int], now: datetime) -> Iterator[Finding]:

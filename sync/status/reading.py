@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from sync.errors import SyncError
@@ -60,6 +60,25 @@ class Breaker(Protocol):
         """The scopes in which nothing is canceled now. Raises: Transient."""
 
 
+class Deployed(Protocol):
+    """A deployment, as it is noted in the storage."""
+
+    @property
+    def name(self) -> str:
+        """The environment and the notification URL."""
+
+    @property
+    def seen(self) -> datetime:
+        """When it noted itself last."""
+
+
+class Ownership(Protocol):
+    """Whose the storage account is."""
+
+    async def known(self) -> tuple[Deployed | None, Deployed | None]:
+        """The owner, and the deployment that was refused last. Raises: Transient."""
+
+
 class Queues(Protocol):
     """The queues, as far as their lengths go."""
 
@@ -76,6 +95,7 @@ class Overview:
     breaker: Breaker
     queues: Queues
     now: Callable[[], datetime]
+    ownership: Ownership
     mode: SyncMode = SyncMode.SYNC
 
     async def read(self) -> Status:
@@ -99,9 +119,19 @@ class Overview:
             tried("The breaker", self.breaker.tripped()),
         )
         failure, shut_out = failures or (None, None)
-        found = Gathered(roster, failure, hours or {}, shut_out, backlogs, held, tripped, sorted(unread), self.mode)
+        refused = await tried("The owner of the storage", self._refused(now)) or ""
+        found = Gathered(
+            roster, failure, hours or {}, shut_out, refused, backlogs, held, tripped, sorted(unread), self.mode
+        )
         # With thousands of mailboxes this takes long enough for an acknowledgement to notice.
         return await asyncio.to_thread(build_status, found, now)
+
+    async def _refused(self, now: datetime) -> str:
+        """The deployment that was refused lately, and the owner; empty if none was."""
+        owner, refused = await self.ownership.known()
+        if owner is None or refused is None or now - refused.seen > timedelta(hours=2):
+            return ""
+        return f"{owner.name} works with it, {refused.name} is refused"
 
     async def _roster(self) -> Roster | None:
         roster = await self.counters.roster()

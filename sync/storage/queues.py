@@ -18,6 +18,7 @@ from azure.storage.queue import TextBase64EncodePolicy
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from sync.errors import Transient
+from sync.storage.owner import tagged
 from sync.storage.tables import KEY_REFUSED
 from sync.telemetry import spans as telemetry
 
@@ -32,6 +33,8 @@ class StorageQueues:
     """The queues of one storage account; a missing queue is created on first use."""
 
     def __init__(self, service: QueueServiceClient, by_key: bool = False) -> None:
+        self.owner = ""
+        """The id of the deployment that sends; each message carries it."""
         self._service = service
         self._by_key = by_key
         self._clients: dict[str, QueueClient] = {}
@@ -59,7 +62,7 @@ class StorageQueues:
         sending = asyncio.gather(
             *(
                 telemetry.called("queue", queue, self._send(self._client(queue), message, round(hidden)))
-                for message in messages
+                for message in [tagged(message, self.owner) for message in messages]
             ),
             return_exceptions=True,
         )

@@ -150,6 +150,36 @@ class App(Clients):
         self.telemetry.annotate(**about)
         await self.keeper.lifecycle.follow(notification)
 
+    async def own_storage(self) -> None:
+        """Return if no other deployment works with the storage account.
+
+        Raises: Misconfigured if one does, Transient.
+        """
+        if self.name:
+            await self.ownership.check()
+
+    async def is_left(self, queue: str, text: str) -> bool:
+        """Whether a message is not this deployment's to take; it is put back then, for whom it is for.
+
+        After a day of that it is parked. Raises: Transient if storage cannot be reached.
+        """
+        from sync.errors import Misconfigured
+        from sync.messages.codec import passed_on
+        from sync.messages.parking import put_back
+
+        if not self.name:
+            return False
+        try:
+            await self.ownership.check()
+            if self.ownership.is_own(text):
+                return False
+            reason = Misconfigured("a message of another deployment that uses the same storage account")
+        except Misconfigured as error:
+            reason = error
+        again, attempt = passed_on(text)
+        await put_back(self.queues, queue, again, attempt, reason)
+        return True
+
     # --- what people are shown ---
 
     async def status(self) -> Status:
@@ -159,7 +189,9 @@ class App(Clients):
 
         mode = parse_settings(ModeSettings, self.environment).sync_mode
         await self.counting.flush()
-        return await Overview(self.counters, self.ledger, self.breaker(), self.queues, self.now, mode).read()
+        return await Overview(
+            self.counters, self.ledger, self.breaker(), self.queues, self.now, self.ownership, mode
+        ).read()
 
     async def tell_left(self) -> None:
         """Measure how much is held, waiting and parked."""

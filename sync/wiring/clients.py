@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sync.storage.breaker import Breaker
     from sync.storage.counters import CounterTable
     from sync.storage.ledger import LedgerTable
+    from sync.storage.owner import Ownership
     from sync.storage.queues import StorageQueues
     from sync.storage.roster import RosterTable
     from sync.storage.tables import StorageTable
@@ -107,9 +108,37 @@ class Clients:
     @cached_property
     def queues(self) -> StorageQueues:
         """The storage account's queues."""
+        from sync.storage.owner import id_of
+
         queues = self.account.queues()
+        queues.owner = id_of(self.name)
         self._closing.push_async_callback(queues.close)
         return queues
+
+    @property
+    def name(self) -> str:
+        """The deployment's: the environment and the notification URL; empty as long as either is not set.
+
+        What asks storage alone works without those settings.
+        """
+        from sync.settings.values import cleaned, is_vault_reference
+
+        values = [cleaned(self.environment.get(each, "")) for each in ("DATAVERSE_URL", "NOTIFICATION_URL")]
+        if not all(values) or any(map(is_vault_reference, values)):
+            return ""
+        return f"{values[0].rstrip('/')} by way of {values[1].partition('?')[0]}"
+
+    @cached_property
+    def ownership(self) -> Ownership:
+        """Sees to it that no other deployment works with the storage account."""
+        from sync.storage.owner import Ownership
+
+        return Ownership(self.table("roster"), self.name, self.now)
+
+    @property
+    def refusal(self) -> str:
+        """Why this deployment must not work with the storage account, as far as it is known; nothing is asked."""
+        return self.ownership.refusal if "ownership" in self.__dict__ else ""
 
     def table(self, name: str) -> StorageTable:
         """A table of the storage account."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sync.dataverse.definitions import Column, User
-from sync.doctor import checks, service_checks
+from sync.doctor import checks, service_checks, storage_checks
 from sync.doctor.checks import SLOW, judge_handshake
 from sync.doctor.findings import Finding, Instruments, State
 from sync.doctor.probes import Answer
@@ -73,7 +73,9 @@ def instruments(pilot: tuple[str, ...] = (), outside: str | None = OUTSIDE, **an
         keys=("k1",),
         notification_url=SimpleNamespace(get_secret_value=lambda: "https://x"),
     )
-    clients: dict[str, Any] = dict.fromkeys(("events", "bookings", "definitions", "queues", "memory"), client)
+    clients: dict[str, Any] = dict.fromkeys(
+        ("events", "bookings", "definitions", "queues", "memory", "ownership"), client
+    )
     nothing: Any = None
     return Instruments(
         settings=settings,  # type: ignore[arg-type]
@@ -108,7 +110,7 @@ REFUSED = Refused("403")
         *(service_checks.may_read, service_checks.may_write, service_checks.optimistic_concurrency),
         *(service_checks.event_id_column, service_checks.published, service_checks.names, service_checks.canceled),
         *(checks.mailboxes, checks.calendars, checks.extension, checks.scope, checks.subscriptions),
-        *(checks.storage_account, checks.queues, checks.table),
+        *(storage_checks.storage_account, storage_checks.queues, storage_checks.table),
     ],
     ids=lambda look: look.__name__,
 )
@@ -176,8 +178,13 @@ FINDINGS = [
     (checks.subscriptions, {"plan": Plan(keep=BOTH, refusal="2 of 4 are not wanted")}, WARNING, "2 of 4 are not"),
     (checks.subscriptions, {"plan": TO_BE_REPLACED}, WARNING, "2 of 2 wanted are subscribed; to be replaced: 1"),
     (checks.subscriptions, {"plan": Plan(keep=(subscription(ANNA, DAY / 4),))}, WARNING, "the first expires"),
-    (checks.storage_account, {"backlog": Transient("503 a"), "last_run": Transient("503 b")}, FAILED, "503 a; 503 b"),
-    (checks.storage_account, {"backlog": Transient("503")}, OK, "there"),
+    (
+        storage_checks.storage_account,
+        {"backlog": Transient("503 a"), "last_run": Transient("503 b")},
+        FAILED,
+        "503 a; 503 b",
+    ),
+    (storage_checks.storage_account, {"backlog": Transient("503")}, OK, "there"),
 ]
 
 
@@ -196,8 +203,8 @@ async def test_what_is_wrong_is_seen(look: Look, answers: dict[str, Any], state:
         (service_checks.dataverse_user, {"who_am_i": REFUSED}),
         (service_checks.canceled, {"canceled_status": Misconfigured("two statuses mean Canceled")}),
         (checks.mailboxes, {"mailboxes": REFUSED}),
-        (checks.queues, {"probe": Transient("queue: ServiceRequestError")}),
-        (checks.table, {"probe": Transient("table: ServiceRequestError")}),
+        (storage_checks.queues, {"probe": Transient("queue: ServiceRequestError")}),
+        (storage_checks.table, {"probe": Transient("table: ServiceRequestError")}),
     ],
 )
 async def test_what_a_check_cannot_judge_is_raised(look: Look, answers: dict[str, Any]) -> None:

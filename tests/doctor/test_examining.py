@@ -719,7 +719,7 @@ async def test_the_table_says_what_was_seen_and_the_lines_below_it_the_cures(hos
     [row] = [line for line in lines if line.startswith("event-id column")]
     assert re.split(r"\s{2,}", row.strip()) == ["event-id column", "failed", f"bookings have no column {COLUMN}"]
     assert "failed: event-id column: python -m sync setup" in lines
-    assert lines[-1] == "checks: ok: 17, failed: 1, skipped: 4"
+    assert lines[-1] == "checks: ok: 18, failed: 1, skipped: 4"
     assert result.exit_code == 1
     assert (CODE in result.output, "\x1b" in result.output) == (False, False)
 

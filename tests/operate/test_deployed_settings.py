@@ -18,7 +18,16 @@ FORMER = "the-key-that-was-valid-before-0123456789"
 
 OF_STORAGE = ["status", "holds", "poison", "release --all", "discard --all", "replay --all"]
 OF_THE_SERVICES = [
-    *("subscriptions", "subscriptions plan", "subscriptions apply", "sweep", "sweep --dry-run", "report", "doctor")
+    *(
+        "subscriptions",
+        "subscriptions plan",
+        "subscriptions apply",
+        "sweep",
+        "sweep --dry-run",
+        "report",
+        "doctor",
+        "take-over",
+    )
 ]
 WITHOUT_SECRETS = [*OF_STORAGE, f"explain {MAILBOX}", "setup", "settings"]
 WITHOUT_SECRETS += ["capacity --mailboxes 3 --changes-per-day 9"]

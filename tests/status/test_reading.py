@@ -19,6 +19,7 @@ from sync.status.reading import Overview
 from sync.storage.breaker import EVERYBODY, Breaker
 from sync.storage.counters import CounterTable
 from sync.storage.ledger import LedgerTable
+from sync.storage.owner import Ownership
 from sync.storage.queues import StorageQueues
 from sync.storage.tables import StorageTable
 from sync.subscriptions.standing import Roster, Standing
@@ -39,12 +40,14 @@ def an_overview(tables: str, queues: str) -> Overview:
         Breaker(ledger, 0, 0),
         StorageQueues.of_connection_string(queues),
         lambda: NOW,
+        Ownership(StorageTable.of_connection_string(tables, "roster"), "here", lambda: NOW),
     )
 
 
 async def close(overview: Overview) -> None:
     await overview.counters.close()
     await overview.ledger.close()
+    await overview.ownership.table.close()  # type: ignore[attr-defined]
     await overview.queues.close()
 
 
@@ -110,9 +113,9 @@ async def test_messages_that_are_no_base64_are_counted_like_others(overview: Ove
 @pytest.mark.parametrize(
     ("tables", "queues", "named"),
     [
-        (False, True, ["breaker", "counts", "failure", "holds", "mailboxes"]),
+        (False, True, ["breaker", "counts", "failures", "holds", "mailboxes", "owner"]),
         (True, False, ["queues"]),
-        (False, False, ["breaker", "counts", "failure", "holds", "mailboxes", "queues"]),
+        (False, False, ["breaker", "counts", "failures", "holds", "mailboxes", "owner", "queues"]),
     ],
 )
 async def test_what_cannot_be_read_is_named_and_the_rest_is_shown(
@@ -156,7 +159,7 @@ async def test_looking_costs_as_many_calls_for_thousands_of_mailboxes_as_for_one
         assert status.mailboxes is not None
         assert status.mailboxes.subscribed == count
         costs.append(calls)
-    assert costs == [13, 13], "four rows and ranges of the counts, one of each other table, six queues"
+    assert costs == [15, 15], "four of the counts, two of the owner, one of each other table, six queues"
 
 
 async def test_an_answer_that_is_none_of_storages_is_not_hidden(overview: Overview) -> None:

@@ -58,7 +58,8 @@ class Operator:
             if queue not in [each.name for each in service.list_queues()]:
                 return []
             messages = service.get_queue_client(queue).receive_messages(visibility_timeout=1)
-            return [json.loads(base64.b64decode(message.content)) for message in messages]
+            found = [json.loads(base64.b64decode(message.content)) for message in messages]
+            return [{name: value for name, value in each.items() if name != "for"} for each in found]
 
     def count(self, queue: str) -> int:
         """Of the messages in *queue*, hidden ones too."""
