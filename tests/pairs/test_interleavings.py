@@ -213,6 +213,16 @@ def test_two_deliveries_of_one_event_that_moves_on_meanwhile(linked: bool) -> No
     assert orders > 200
 
 
+OF_ALL_ORDERS = pytest.mark.parametrize("count", [500, pytest.param(None, marks=pytest.mark.slow)])
+"""So many orders drawn by lot, or all there are: too many for each run."""
+
+
+def orders_of(scenario: Callable[[Schedule], None], count: int | None) -> int:
+    """Run *scenario* in *count* orders, or in all of them; how many these were."""
+    schedules = all_schedules(scenario) if count is None else some_schedules(scenario, count)
+    return sum(1 for _ in schedules)
+
+
 @pytest.mark.parametrize("linked", [True, False])
 @pytest.mark.parametrize("count", [300, pytest.param(50_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_three_deliveries_of_one_event_that_moves_twice_in_orders_drawn_by_lot(linked: bool, count: int) -> None:
@@ -231,7 +241,8 @@ def test_three_deliveries_of_one_event_that_moves_twice_in_orders_drawn_by_lot(l
     ("linked", "stays_readable"),
     [(True, True), (True, False), (False, False), pytest.param(False, True, marks=pytest.mark.slow)],
 )
-def test_a_deletion_overtakes_the_link_of_a_new_booking(linked: bool, stays_readable: bool) -> None:
+@OF_ALL_ORDERS
+def test_a_deletion_overtakes_the_link_of_a_new_booking(linked: bool, stays_readable: bool, count: int | None) -> None:
     """Whoever links late must not leave a booking behind whose event is gone: its deletion was processed already."""
 
     def scenario(schedule: Schedule) -> None:
@@ -249,7 +260,7 @@ def test_a_deletion_overtakes_the_link_of_a_new_booking(linked: bool, stays_read
         assert world.booking.is_canceled or not (linked or world.bookings.written)
         assert world.booking.event_id is None
 
-    assert sum(1 for _ in all_schedules(scenario)) > 20
+    assert orders_of(scenario, count) > 20
 
 
 def test_a_dispatcher_moves_the_booking_between_our_read_and_our_write() -> None:
@@ -342,7 +353,8 @@ def test_a_worker_is_refused_as_a_dispatcher_edits_another_column_and_the_event_
     assert sum(1 for _ in all_schedules(scenario)) > 50
 
 
-def test_two_deliveries_of_a_deletion_cancel_once() -> None:
+@OF_ALL_ORDERS
+def test_two_deliveries_of_a_deletion_cancel_once(count: int | None) -> None:
     def scenario(schedule: Schedule) -> None:
         world = World()
         world.calendars.delete("E1")
@@ -350,7 +362,7 @@ def test_two_deliveries_of_a_deletion_cancel_once() -> None:
         assert world.booking.is_canceled
         assert len(world.bookings.written) == 1
 
-    assert sum(1 for _ in all_schedules(scenario)) > 50
+    assert orders_of(scenario, count) > 50
 
 
 def test_an_undone_deletion_does_not_leave_the_booking_out_of_step() -> None:

@@ -182,7 +182,7 @@ def test_every_step_comes_true_and_it_stays_up_to_be_played_with(tmp_path: Path)
         read_up_to("the app: processed outcome=moved booking=B3 mailbox=Ana event=E3", process)
         well = operate(tmp_path, "doctor", "--json", "--outside", outside)
         assert well.returncode == 0, well.stdout
-        assert json.loads(well.stdout)["counts"] == {"ok": 21, "skipped": 1}
+        assert json.loads(well.stdout)["counts"] == {"ok": 22, "skipped": 1}
         why = operate(tmp_path, "explain", booking).stdout
         assert why.index("left: the booking was moved in Dynamics") < why.rindex("  moved\n")
         process.send_signal(signal.SIGINT)
