@@ -85,8 +85,8 @@ _DATAVERSE: Mapping[tuple[int, str | None], type[SyncError]] = {
     (429, None): Throttled,
 }
 
-SHUT_OUT_FOR = 120.0
-"""Seconds until a service is asked again that refused the app as a whole.
+SHUT_OUT_FOR = 15.0
+"""Seconds until a service is asked again that refused the app as a whole; each refusal in a row doubles them.
 
 Too short, and a day's refusals are many calls; too long, and changes wait after the service was opened again.
 """

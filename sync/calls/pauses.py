@@ -25,6 +25,10 @@ LONGEST_PAUSE = 3_600.0
 """Seconds of a pause at most, even if the service asks for more. If this is too small, the service is asked too early.
 If it is too large, one odd answer stops the app for long."""
 
+LONGEST_SHUT_OUT = 120.0
+"""Seconds of a pause at most while a service refuses the app as a whole, which may be for days. If this is too small,
+that is many calls. If it is too large, changes wait after the service was opened again."""
+
 LONGEST_IN_HAND = 420.0
 """Seconds that a change waits with its message in hand. Dataverse counts in windows of 300 seconds: if this is smaller,
 the change goes back to the queue in each of them. With the time to process the change, it has to stay below the time
@@ -39,8 +43,8 @@ class Pauses:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._until: dict[str, datetime] = {}
-        self._shut_out: dict[str, str] = {}
-        """Why the app is shut out, where that began the pause."""
+        self._shut_out: dict[str, tuple[str, float]] = {}
+        """Why the app is shut out, where that began the last pause, and the seconds of that pause."""
 
     @contextmanager
     def kept(self, what: str) -> Iterator[None]:
@@ -50,14 +54,20 @@ class Pauses:
         """
         if left := self.left(what):
             shut_out = self._shut_out.get(what)
-            raise ShutOut(shut_out, left) if shut_out else Throttled(f"{what}: to be left alone", left)
+            raise ShutOut(shut_out[0], left) if shut_out else Throttled(f"{what}: to be left alone", left)
         try:
             yield
-        except (Throttled, ShutOut) as error:
-            if isinstance(error, ShutOut):
-                self._shut_out[what] = str(error)
+        except ShutOut as error:
+            seconds = min(2 * self._shut_out[what][1], LONGEST_SHUT_OUT) if what in self._shut_out else UNTOLD
+            seconds = max(seconds, error.retry_after or 0.0)
+            self._shut_out[what] = (str(error), seconds)
+            self._begin(what, seconds)
+            raise
+        except Throttled as error:
+            self._shut_out.pop(what, None)
             self._begin(what, UNTOLD if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE))
             raise
+        self._shut_out.pop(what, None)
 
     def left(self, what: str) -> float:
         """Return the seconds that are left of the pause, 0 if there is none."""
@@ -67,7 +77,6 @@ class Pauses:
         left = (until - self._now()).total_seconds()
         if left <= 0:
             del self._until[what]
-            self._shut_out.pop(what, None)
         return max(left, 0.0)
 
     def _begin(self, what: str, seconds: float) -> None:

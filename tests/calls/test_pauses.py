@@ -11,7 +11,7 @@ import pytest
 
 from sync.calls.pauses import DATAVERSE, LONGEST_IN_HAND, LONGEST_PAUSE, UNTOLD, Door, Pauses
 from sync.calls.retries import LONGEST_WAIT
-from sync.errors import Throttled, Transient
+from sync.errors import ShutOut, Throttled, Transient
 from sync.messages import taking as messages_taking
 from tests.world.fakes import ANNA, BEN, NOW
 
@@ -61,6 +61,22 @@ class TestAPause:
         throttled(pauses, ANNA, 30.0)
         with pauses.kept(BEN):
             assert pauses.left(BEN) == 0
+
+    def test_of_a_service_that_refuses_the_whole_app_doubles_and_keeps_the_reason(self, time: Time) -> None:
+        pauses, waited = Pauses(time.now), []
+        for _ in range(6):
+            with pytest.raises(ShutOut, match="IP firewall"), pauses.kept("x"):
+                raise ShutOut("the IP firewall", 15.0)
+            waited.append(pauses.left("x"))
+            with pytest.raises(ShutOut, match="IP firewall"), pauses.kept("x"):
+                raise AssertionError("sent")
+            time.moment += timedelta(seconds=waited[-1])
+        assert waited == [15, 30, 60, 120, 120, 120]
+        with pauses.kept("x"):
+            pass
+        with pytest.raises(ShutOut), pauses.kept("x"):
+            raise ShutOut("the IP firewall", 15.0)
+        assert pauses.left("x") == 15
 
     def test_is_made_longer_and_not_shorter_by_what_was_under_way(self, time: Time) -> None:
         pauses = Pauses(time.now)
