@@ -140,8 +140,8 @@ async def renew_subscriptions() -> None:
     from sync.errors import SyncError
 
     with app().telemetry.span("renew_subscriptions"):
+        await app().own_storage()  # else the owner's status would tell of this deployment's trouble
         try:
-            await app().own_storage()
             await app().keeper.keep()
         except SyncError as error:
             await app().counting.roster_failed(str(error))

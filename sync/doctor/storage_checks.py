@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from sync.doctor.findings import Finding, Instruments, failed, ok
 from sync.errors import Transient
 from sync.messages.codec import OUTLOOK_CHANGES
-from sync.storage.owner import SILENT
+from sync.storage.owner import LATELY
 
 
 async def storage_account(on: Instruments) -> Finding:
@@ -48,6 +48,6 @@ async def owner(on: Instruments) -> Finding:
     name = on.ownership.name
     if holder is not None and holder.name != name:
         return failed(f"it belongs to {holder.name}, and this deployment is {name}")
-    if refused is not None and on.now() - refused.seen < SILENT:
+    if refused is not None and on.now() - refused.seen < LATELY:
         return failed(f"{refused.name} tries to use it as well, beside {name}")
     return ok("nobody's yet" if holder is None else "this deployment's")

@@ -154,17 +154,6 @@ def _origin_fields(origin: Origin | None) -> dict[str, Any]:
     return {} if origin is None else {"traceparent": origin.traceparent, "notified": origin.at}
 
 
-def passed_on(text: str) -> tuple[str, int]:
-    """A message of another deployment, to be put back as it is, and how often that was done now."""
-    try:
-        message = json.loads(text)
-        count = message.get("passed_on", 0)
-        count = count + 1 if type(count) is int and count >= 0 else 1
-        return json.dumps(message | {"passed_on": count}), count
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        return text, 1
-
-
 def parse_origin(message: dict[str, Any] | str) -> Origin | None:
     """Where a message, or its text, comes from; None if it does not say so readably, which harms nothing."""
     try:

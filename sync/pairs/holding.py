@@ -23,7 +23,8 @@ def hold_missing(entry: Entry, booking: Booking | None, hold: Hold, now: datetim
     if before is not None and (before.kind, before.detail, before.version, before.booking_span) == new:
         return None
     expires = max(now + KEPT, entry.expires or now)
-    return replace(entry, booking_id=booking.id if booking else entry.booking_id, held=held, expires=expires)
+    booking_id = booking.id if booking else entry.booking_id
+    return replace(entry, booking_id=booking_id, held=held, discarded=None, expires=expires)
 
 
 def hold_shared(entry: Entry, event: Event, hold: Hold, now: datetime) -> Entry | None:

@@ -206,6 +206,10 @@ class Looker:
             if is_hinted and not await self.events.stands(change.mailbox, change.event_id, None):
                 return None
             raise
+        except InvalidId:
+            if is_hinted:  # an id of another mailbox may be refused so: no item of this one has it
+                return None
+            raise
         if event is None or not is_hinted or not (matters or event.has_extension):
             return event
         return event if await self.events.stands(change.mailbox, change.event_id, event) else None

@@ -100,7 +100,7 @@ def conclude(entry: Entry, action: Action, pair: Pair, now: datetime, written: s
         known,
         intent=None if isinstance(action, Write) else under_way(entry, pair.booking),
         released=None,
-        discarded=entry.discarded if entry.discarded == pair.version else None,
+        discarded=None if entry.discarded != pair.version or _is_asked(action) else entry.discarded,
         ended=_ended(entry, action, pair),
         held=_held(entry, action, pair, now),
         history=with_decision(entry.history, _decision(action, pair, now)),
@@ -236,6 +236,11 @@ def _held(entry: Entry, action: Action, pair: Pair, now: datetime) -> Held | Non
         pair.booking.span if pair.booking is not None else None,
         action.detail,
     )
+
+
+def _is_asked(action: Action) -> bool:
+    """Whether a person is asked, so that an earlier answer of a person's stands no more."""
+    return isinstance(action, Hold) and not action.is_waiting
 
 
 def _shared(held: Held | None, pair: Pair) -> Held | None:

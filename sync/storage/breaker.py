@@ -18,7 +18,7 @@ from sync.times import as_plain
 WINDOW = timedelta(hours=1)
 _KEPT = timedelta(days=1)
 
-_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 UNREADABLE_COUNT = 1
 """Stands for the count in a row that cannot be read: nothing is canceled until a person has reset the breaker."""
@@ -82,6 +82,8 @@ def _parsed(row: Row) -> Tripped:
     scope = str(row["RowKey"])
     try:
         count = int(row["count"])
+        if count < 0:
+            raise ValueError("a negative count")
         return Tripped(scope, as_plain(row["at"]) if count else written_at(row), count)
     except _UNREADABLE:
         return Tripped(scope, written_at(row), UNREADABLE_COUNT)

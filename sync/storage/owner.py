@@ -19,15 +19,11 @@ from sync.errors import Misconfigured, Stale, Transient
 from sync.storage.tables import Row, StorageTable, etag_of
 from sync.times import as_plain
 
-SILENT = timedelta(hours=2)
-"""How long an owner may say nothing until another deployment takes its place.
-
-Its hourly run alone says something. Too short, and a restart loses the account; too long, and an app that moved to
-another URL waits for long.
-"""
+LATELY = timedelta(hours=2)
+"""How long a deployment that was refused is shown. Too short, and nobody sees it; too long, and it is shown in vain."""
 
 NOTED = timedelta(minutes=10)
-"""How often an owner notes that it is there. Too often costs writes; too rarely, and it seems silent."""
+"""How often an owner notes that it is there. Too often costs writes; too rarely, and people take it for gone."""
 
 CHECKED = timedelta(minutes=1)
 """How long a look at the account is believed. Too short costs reads; too long, and two work side by side."""
@@ -102,7 +98,7 @@ class Ownership:
     def is_own(self, message: str) -> bool:
         """Whether this deployment queued *message*, or one whose place it took, or nobody says who."""
         tag = tag_of(message)
-        return not (tag and self.name) or tag == id_of(self.name) or tag in self.former
+        return not tag or tag == id_of(self.name) or tag in self.former
 
     async def _look_again(self, now: datetime) -> str:
         """``_look``, anew as long as another process writes the row meanwhile."""
@@ -114,16 +110,16 @@ class Ownership:
     async def _look(self, now: datetime) -> str:
         row = await self.table.get("owner", "this")
         owner = _parsed(row)
-        if owner is not None and owner.name != self.name and now - owner.seen < SILENT:
+        if owner is not None and owner.name != self.name:
             await self.table.put({"PartitionKey": "owner", "RowKey": "refused", "name": self.name, "seen": now})
             return (
                 f"this storage account belongs to another deployment: {owner.name}, seen at {owner.seen:%Y-%m-%d %H:%M}"
                 f" UTC; this one is {self.name}. Give each deployment, slot and test system an account of its own. If"
                 " this is the same app under a new URL: python -m sync take-over"
             )
-        if row is None or owner is None or owner.name != self.name or now - owner.seen > NOTED:
+        if owner is None or now - owner.seen > NOTED:
             await self._note(row, owner, now)
-        self.former = owner.former if owner is not None and owner.name == self.name else _with_former(owner)
+        self.former = owner.former if owner is not None else frozenset()
         return ""
 
     async def take_over(self) -> Owner | None:
@@ -159,6 +155,8 @@ def _parsed(row: Row | None) -> Owner | None:
     """None also for a row that somebody damaged: whoever looks next writes it anew."""
     try:
         former = frozenset(filter(None, str(row.get("former", "")).split(","))) if row is not None else frozenset()
-        return None if row is None else Owner(str(row["name"]), as_plain(row["seen"]), former)
+        if row is None or not isinstance(row["name"], str):
+            return None
+        return Owner(row["name"], as_plain(row["seen"]), former)
     except _UNREADABLE:
         return None

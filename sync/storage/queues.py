@@ -25,6 +25,12 @@ from sync.telemetry import spans as telemetry
 CONCURRENCY = 32
 """Messages sent at a time. Fewer make a sweep slow to queue; more wait for connections."""
 
+PASSED_ON = 30
+"""Seconds until a message of another deployment is seen again.
+
+Too few, and it is handed to and fro without a rest; too many, and its own deployment waits.
+"""
+
 PEEKED = 32
 """Messages at the front of a queue, as many as can be looked at at once. Source: Azure Storage, "Peek Messages"."""
 
@@ -79,6 +85,13 @@ class StorageQueues:
                 raise result
             dues.append(result)
         return dues
+
+    async def pass_on(self, queue: str, message: str) -> None:
+        """Store a message of another deployment as it is, hidden for a moment. Raises: Transient."""
+        try:
+            await self._send(self._client(queue), message, PASSED_ON)
+        except AzureError as error:
+            raise self._transient(queue, error) from None
 
     async def _send(self, client: QueueClient, message: str, hidden: int) -> datetime:
         async with self._turns:

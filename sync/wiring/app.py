@@ -6,6 +6,7 @@ Like clients.py it imports nothing heavy at the top.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from sync.sweep.rounds import Rounds
     from sync.sweep.sweeper import Sweeper
     from sync.sweep.taking import SweepTaker
+
+
+log = logging.getLogger(__name__)
 
 
 class App(Clients):
@@ -159,25 +163,24 @@ class App(Clients):
             await self.ownership.check()
 
     async def is_left(self, queue: str, text: str) -> bool:
-        """Whether a message is not this deployment's to take; it is put back then, for whom it is for.
+        """Whether a message is not this deployment's to take; it goes back as it is then, for whom it is for.
 
-        After a day of that it is parked. Raises: Transient if storage cannot be reached.
+        Raises: Transient if storage cannot be reached.
         """
         from sync.errors import Misconfigured
-        from sync.messages.codec import passed_on
-        from sync.messages.parking import put_back
+        from sync.storage.owner import tag_of
 
-        if not self.name:
+        if not self.name and not tag_of(text):
             return False
         try:
-            await self.ownership.check()
-            if self.ownership.is_own(text):
+            await self.own_storage()
+            if self.name and self.ownership.is_own(text):
                 return False
-            reason = Misconfigured("a message of another deployment that uses the same storage account")
+            reason = "a message of another deployment, which uses the same storage account"
         except Misconfigured as error:
-            reason = error
-        again, attempt = passed_on(text)
-        await put_back(self.queues, queue, again, attempt, reason)
+            reason = str(error)
+        log.error("not taken queue=%s reason=%r", queue, reason)
+        await self.queues.pass_on(queue, text)
         return True
 
     # --- what people are shown ---

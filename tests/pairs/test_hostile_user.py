@@ -96,6 +96,7 @@ class SyncMachine(RuleBasedStateMachine):
         is_linked=st.booleans(),
         troubles=st.sampled_from([(), *((each,) for each in TROUBLES), TROUBLES]),
         stays_readable=st.booleans(),
+        refuses_foreign_ids=st.booleans(),
         policy=st.sampled_from(ConflictPolicy),
         ceiling=st.sampled_from([1_000_000, 1, 0]),
         settle=st.sampled_from([0, 5]),
@@ -106,6 +107,7 @@ class SyncMachine(RuleBasedStateMachine):
         is_linked: bool,
         troubles: tuple[str, ...],
         stays_readable: bool,
+        refuses_foreign_ids: bool,
         policy: ConflictPolicy,
         ceiling: int,
         settle: int,
@@ -113,6 +115,7 @@ class SyncMachine(RuleBasedStateMachine):
     ) -> Any:
         self.troubles = troubles
         self.world.calendars.stays_readable = stays_readable
+        self.world.calendars.refuses_foreign_ids = refuses_foreign_ids
         self.world.policy, self.world.breaker.ceiling, self.world.settle = policy, ceiling, settle
         self.world.clocks = Clocks(exchange=skews[0], storage=skews[1], instances=skews[2:])
         event_id = self.a_dispatcher_books(1, ANNA, extension_later=False)

@@ -101,7 +101,10 @@ async def test_an_unreachable_count_lets_nothing_pass() -> None:
     await table.close()
 
 
-@pytest.mark.parametrize("damage", [{}, {"count": "many"}, {"count": 4}, {"at": "yesterday", "count": 4}])
+@pytest.mark.parametrize(
+    "damage",
+    [{}, {"count": "many"}, {"count": 4}, {"count": -1}, {"count": float("inf")}, {"at": "yesterday", "count": 4}],
+)
 async def test_a_row_that_somebody_damaged_lets_nothing_pass_until_a_person_says_so(
     breaker: Breaker, damage: dict[str, object]
 ) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-from sync.errors import NoAnswer, NotWritten, Stale, SyncError, Transient
+from sync.errors import InvalidId, NoAnswer, NotWritten, Stale, SyncError, Transient
 from sync.intake.coalescing import Notified
 from sync.messages.changes import Batch, Change, Evidence
 from sync.model import Booking, Event, Span
@@ -60,6 +60,8 @@ class Calendars:
     """Older forms of ids."""
     trouble: list[SyncError] = field(default_factory=list)
     """Raised by the next reads, first to last."""
+    refuses_foreign_ids: bool = False
+    """An id of another mailbox is refused as one that no item can have, as Exchange does in some spellings."""
     trouble_of: dict[str, SyncError] = field(default_factory=dict)
     """Raised by every read of an event, by its id."""
     reads: list[str] = field(default_factory=list)
@@ -92,9 +94,14 @@ class Calendars:
         if event_id in self.trouble_of:
             raise self.trouble_of[event_id]
         event_id = self.aliases.get(event_id, event_id)
+        self.check_owner(mailbox, event_id)
         if self.owner.get(event_id) != mailbox or (event_id in self.deleted and not self.stays_readable):
             return None
         return self.events[event_id]
+
+    def check_owner(self, mailbox: str, event_id: str) -> None:
+        if self.refuses_foreign_ids and self.owner.get(event_id, mailbox) != mailbox:
+            raise InvalidId("400 RequestBrokerParseUri")
 
     async def stands(self, mailbox: str, event_id: str, event: Event | None) -> bool:
         await self.pause()

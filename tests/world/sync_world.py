@@ -135,6 +135,7 @@ class LaggingCalendars(Calendars):
     async def read(self, mailbox: str, event_id: str) -> Event | None:
         await self.pause()
         self.world.faults.strike("event")
+        self.check_owner(mailbox, event_id)
         if self.owner.get(event_id) != mailbox:
             return None
         states: list[Event | None] = [each.event for each in self.world.states[event_id]]
@@ -659,7 +660,8 @@ class World:
             return True
         assert entry.held is not None
         assert entry.held.reason
-        return entry.held.version == version and self.is_reason_to_hold(booking, event_id)
+        is_only_missed = entry.held.is_missed and not self.is_there(event_id)  # nobody told of a deletion
+        return entry.held.version == version and (is_only_missed or self.is_reason_to_hold(booking, event_id))
 
     def is_reason_to_hold(self, booking: Booking, event_id: str) -> bool:
         """What nobody but people and losses of the ledger bring about."""
