@@ -26,7 +26,7 @@ from sync.sweep.rounds import LASTS
 from sync.wiring.app import App
 from tests.world.fakes import BEN, LedgerInMemory, QueuesInMemory
 from tests.world.notifications import ANNA, KEY, change, lifecycle
-from tests.world.nowhere import UNREACHABLE
+from tests.world.nowhere import NOWHERE, UNREACHABLE
 from tests.world.processes import in_a_process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -461,6 +461,18 @@ async def test_a_second_deployment_on_the_same_storage_takes_nothing(app, storag
         assert (await queue.get_queue_properties()).approximate_message_count == 1, "it went back"
     status = await app.parts.status()
     assert any("Two deployments share this storage account" in finding.text for finding in status.findings)
+
+
+async def test_a_message_is_put_back_by_the_app_and_not_given_up_by_the_host_while_tables_cannot_be_reached(app):
+    app.use_queues_in_memory()
+    app.configure(AzureWebJobsStorage=NOWHERE, DATAVERSE_URL="https://contoso.crm4.dynamics.com")
+    app.configure(NOTIFICATION_URL="https://sync.example/api/notifications?code=x")
+    app.parts.ledger.is_down = True
+    await function_app.process_outlook_change(
+        func.QueueMessage(body=build_change_message(Change(ANNA, "AAMk=")).encode())
+    )
+    [(queue, _, hidden)] = app.queues.sent
+    assert (queue, hidden > 0) == (CHANGES, True)
 
 
 class Idle:

@@ -208,7 +208,8 @@ def _of_leftovers(known: Known) -> Iterator[Difference]:
     claimed = {event.booking_id for event in known.events}
     for entry in known.entries.values():
         booking = by_id.get(entry.booking_id or "")
-        if booking is None or booking.id in claimed:
+        is_gone = entry.kind is Kind.GONE or GONE in entry.versions
+        if booking is None or booking.id in claimed or not is_gone:
             continue
         pair = Pair(Change(known.mailbox, entry.event_id, Evidence.MISSED), entry, None, booking)
         action = override(Ignore(""), pair, known.at)

@@ -165,20 +165,23 @@ class App(Clients):
     async def is_left(self, queue: str, text: str) -> bool:
         """Whether a message is not this deployment's to take; it goes back as it is then, for whom it is for.
 
-        Raises: Transient if storage cannot be reached.
+        If the owner cannot be asked for now, what was known last counts: the host would give up a message sooner than
+        the app does. Raises: Transient if the queue cannot be reached.
         """
-        from sync.errors import Misconfigured
+        from sync.errors import Misconfigured, Transient
         from sync.storage.owner import tag_of
 
         if not self.name and not tag_of(text):
             return False
+        reason = "a message of another deployment, which uses the same storage account"
         try:
             await self.own_storage()
-            if self.name and self.ownership.is_own(text):
-                return False
-            reason = "a message of another deployment, which uses the same storage account"
         except Misconfigured as error:
             reason = str(error)
+        except Transient as error:
+            log.warning("whose the storage is cannot be asked reason=%r", str(error))
+        if self.name and not self.ownership.refusal and self.ownership.is_own(text):
+            return False
         log.error("not taken queue=%s reason=%r", queue, reason)
         await self.queues.pass_on(queue, text)
         return True

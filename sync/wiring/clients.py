@@ -126,7 +126,7 @@ class Clients:
         values = [cleaned(self.environment.get(each, "")) for each in ("DATAVERSE_URL", "NOTIFICATION_URL")]
         if not all(values) or any(map(is_vault_reference, values)):
             return ""
-        return f"{values[0].rstrip('/')} by way of {values[1].partition('?')[0]}"
+        return f"{values[0].rstrip('/')} by way of {values[1].partition('?')[0]}".lower()
 
     @cached_property
     def ownership(self) -> Ownership:
