@@ -22,6 +22,7 @@ from sync.errors import SyncError
 from sync.model import SyncMode
 from sync.pairs.actions import in_words
 from sync.pairs.observing import last_left_out
+from sync.pairs.reasons import HoldKind
 from tests.world.app import COLUMN, DAY, HOUR, KEY, NEW_KEY, App, is_in_step
 
 KINDS = (
@@ -267,10 +268,13 @@ class Month:
     def is_conflict(self, mailbox: str, event: Event) -> bool:
         """Whether it is shown as waiting for Outlook: a dispatcher moved the booking, the technician its event.
 
-        Nobody may have heard that the event had followed before that. Who wins is a setting.
+        Nobody may have heard that the event had followed before that. Who wins is a setting. Or it is shown to a
+        person, as the event is gone, and neither its deletion was told of nor that any notification was lost.
         """
         entry = self.app.ledger.entries.get((mailbox, event.immutable_id))
-        return entry is not None and entry.held is not None and entry.held.is_waiting
+        if entry is None or entry.held is None:
+            return False
+        return entry.held.is_waiting or (entry.held.kind is HoldKind.UNTOLD and event.calendar is None)
 
     def everything_is_in_step(self) -> None:
         sandbox = self.app.sandbox
